@@ -1,0 +1,1 @@
+"""The story: Prefect flows, what happens, in which order, on which decision."""

@@ -1,0 +1,1 @@
+"""Holdfast: the science of resilient models, without an orchestrator."""

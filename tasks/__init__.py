@@ -1,0 +1,1 @@
+"""The chores: Prefect tasks that load by reference, call one library function and record."""
