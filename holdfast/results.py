@@ -19,12 +19,12 @@ Json = dict[str, Any]
 
 
 class Value(BaseModel):
-    """A frozen value with a JSON form and a digest of it."""
+    """A frozen value with a JSON form and a fingerprint of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    def digest(self) -> str:
-        """Name this value by its canonical JSON."""
+    def fingerprint(self) -> str:
+        """Name this value by the sha256 of its canonical JSON."""
         return digest_json(self.model_dump(mode="json"))
 
 
