@@ -1,0 +1,1 @@
+"""Integrity: what data must be before it trains."""

@@ -1,0 +1,241 @@
+"""A model as Holdfast sees it: an input space, a network with its preprocessing inside, and a digest of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from holdfast.digests import digest_sources
+from holdfast.errors import ModelError
+from holdfast.networks import ImageEncoder, TableEncoder
+from holdfast.results import Value
+from holdfast.space import Box, Space  # noqa: TC001  pydantic reads them at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WEIGHTS, SPEC = "model.safetensors", "spec.json"
+
+
+class ModelSpec(Value):
+    """Everything about a model but its weights: enough to build it again, and no code."""
+
+    format: int = 1
+    factory: str
+    """``package.module:function``; called with (encoded shape, classes, **settings), gives logits (n, classes)."""
+    settings: dict[str, Any] = {}
+    space: Space
+    classes: tuple[str, ...]
+    code: str = ""
+    """Digest of the factory's module, where it is not Holdfast's own."""
+
+    def build(self, seed: int) -> nn.Module:
+        """Build the network with its preprocessing in front and fresh weights drawn from ``seed``.
+
+        Raises:
+            ModelError: the factory cannot be imported, fails, or gives no module.
+        """
+        function = resolve_factory(self.factory)
+        encoder: nn.Module
+        if isinstance(self.space, Box):
+            encoder = ImageEncoder(torch.tensor(self.space.mean), torch.tensor(self.space.std))
+            shape: tuple[int, ...] = self.space.shape
+        else:
+            encoder = TableEncoder(self.space)
+            shape = (encoder.width,)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            try:
+                network = function(shape, len(self.classes), **self.settings)
+            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise ModelError(
+                    f"model.factory {self.factory}",
+                    found=f"{type(error).__name__}: {error}",
+                    expected=f"a torch module from factory({shape}, {len(self.classes)}, **{self.settings})",
+                    remedy="Mend the factory or model.settings in params.yaml.",
+                ) from error
+        if not isinstance(network, nn.Module):
+            raise ModelError(
+                f"model.factory {self.factory}",
+                found=type(network).__name__,
+                expected="a torch.nn.Module",
+                remedy="Return the module from the factory.",
+            )
+        return nn.Sequential(encoder, network)
+
+
+def resolve_factory(name: str) -> Callable[..., Any]:
+    """Import ``package.module:function``.
+
+    Raises:
+        ModelError: there is no such module or function.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        function: Any = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"model.factory {name}",
+            found=str(error),
+            expected="an importable package.module:function",
+            remedy="Install the module, or run from the folder that holds it.",
+        ) from error
+    if not callable(function):
+        raise ModelError(
+            f"model.factory {name}", found=type(function).__name__, expected="a function", remedy="Name a function."
+        )
+    factory: Callable[..., Any] = function
+    return factory
+
+
+def factory_source(name: str) -> Path | None:
+    """Find the source file of a user's factory module; None for Holdfast's own."""
+    module_name = name.partition(":")[0]
+    if module_name.split(".")[0] == "holdfast":
+        return None
+    resolve_factory(name)
+    found = importlib.util.find_spec(module_name)
+    return Path(found.origin) if found and found.origin else None
+
+
+def factory_digest(name: str) -> str:
+    """Name a user's factory module by its source; empty for Holdfast's own, which the library digest covers."""
+    source = factory_source(name)
+    return digest_sources(source) if source else ""
+
+
+class Target:
+    """A model under evaluation: frozen, in eval mode, counting its passes.
+
+    Forward passes run at one canonical micro-batch shape, padded, so that what a row gets does not depend on
+    the rows beside it.
+    """
+
+    def __init__(self, module: nn.Module, spec: ModelSpec, digest: str, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.module = module.to(self.device).eval().requires_grad_(requires_grad=False)
+        self.spec = spec
+        self.space = spec.space
+        self.classes = spec.classes
+        self.digest = digest
+        self.forwards = 0
+        self.backwards = 0
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Compute logits (n, classes) for inputs (n, *shape) in raw units; differentiable in x."""
+        self.forwards += len(x)
+        if len(x) == 0:
+            return torch.zeros((0, len(self.classes)), device=self.device)
+        return torch.cat([self.module(padded)[:real] for padded, real in self._micro_batches(x)])
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Predict class indices (n,) int64; a row with a non-finite logit gets -1, which is never right."""
+        logits = self.logits(x.to(self.device))
+        return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+    def value_and_gradient(
+        self, x: Tensor, objective: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate an objective and its gradient in the inputs, one forward and one backward for each row.
+
+        Args:
+            x: inputs (n, *shape).
+            objective: maps (logits (m, classes), row numbers (m,)) to values (m,).
+
+        Returns:
+            Values (n,), logits (n, classes) and gradients like x, all detached. NaN inputs get gradient 0.
+        """
+        values, all_logits, gradients = [], [], []
+        start = 0
+        for padded, real in self._micro_batches(x.detach()):
+            leaf = padded.requires_grad_()
+            with torch.enable_grad():
+                logits = self.module(leaf)[:real]
+                value = objective(logits, torch.arange(start, start + real, device=x.device))
+                (gradient,) = torch.autograd.grad(value.sum(), leaf)
+            values.append(value.detach())
+            all_logits.append(logits.detach())
+            gradients.append(gradient[:real])
+            start += real
+        self.forwards += len(x)
+        self.backwards += len(x)
+        return torch.cat(values), torch.cat(all_logits), torch.cat(gradients)
+
+    def _micro_batches(self, x: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Cut rows into micro-batches of one shape, repeating the first row as padding."""
+        size = self.space.micro_batch
+        for piece in x.split(size):
+            real = len(piece)
+            yield (torch.cat([piece, piece[:1].expand(size - real, *piece.shape[1:])]) if real < size else piece), real
+
+
+def save_model(folder: Path, module: nn.Module, spec: ModelSpec) -> str:
+    """Write weights as safetensors and the description as JSON; give the digest of the two files' bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    weights, description = save_safetensors(state), json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / SPEC).write_text(description)
+    return _digest(weights, description.encode())
+
+
+def load_model(folder: Path, digest: str | None, device: torch.device | str = "cpu") -> Target:
+    """Load a model after its bytes are verified; only the two files are ever opened, and neither can hold code.
+
+    Args:
+        folder: holds ``model.safetensors`` and ``spec.json``.
+        digest: what the bytes must have; None only where no record exists to hold them against.
+        device: where to put the weights.
+
+    Raises:
+        ModelError: files are missing, changed, malformed, or the user's module is not the one trained with.
+    """
+    try:
+        weights, description = (folder / WEIGHTS).read_bytes(), (folder / SPEC).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            str(folder), found=error.strerror or "nothing", expected=f"{WEIGHTS} and {SPEC}",
+            remedy="Fetch the version's artefact again.",
+        ) from error  # fmt: skip
+    found = _digest(weights, description)
+    if digest is not None and found != digest:
+        raise ModelError(
+            str(folder),
+            found=f"bytes with digest {found[:16]}",
+            expected=f"{digest[:16]}, as recorded",
+            remedy="The artefact was changed after registration: do not serve it; restore it and run `holdfast audit`.",
+        )
+    try:
+        spec = ModelSpec.model_validate_json(description)
+        module = spec.build(seed=0)
+        module.load_state_dict(load_safetensors(weights))
+    except (ValidationError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            str(folder), found=str(error).splitlines()[0], expected="weights that fit the description",
+            remedy="Train again, or check out the code this version was trained with.",
+        ) from error  # fmt: skip
+    return Target(module, spec, found, device)
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve ``auto`` to CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _digest(weights: bytes, description: bytes) -> str:
+    total = hashlib.sha256(hashlib.sha256(weights).digest())
+    total.update(hashlib.sha256(description).digest())
+    return total.hexdigest()

@@ -1,0 +1,75 @@
+"""Threats: how far an attacker may move an input; what adversarial training and attacks both stand on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from holdfast.results import Value
+
+if TYPE_CHECKING:
+    from holdfast.seeding import Noise
+    from holdfast.space import Box, Table
+
+
+class Threat(Value):
+    """A ball of radius epsilon in the space's units: pixel values for images, training IQRs for tables."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: Annotated[float, Field(ge=0.0)]
+
+    def project(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
+        """Move x (n, *shape) into the ball around its origin, and then to an input that can exist."""
+        scale = space.scale(x.device)
+        move = torch.where(origin.isnan(), 0.0, x - origin)
+        if self.norm == "linf":
+            inside = origin + torch.minimum(torch.maximum(move, -self.epsilon * scale), self.epsilon * scale)
+        else:
+            length = _lengths(_unscale(move, scale))
+            shrink = (self.epsilon / length.clamp(min=1e-12)).clamp(max=1.0)
+            inside = origin + torch.where(scale > 0, move * shrink, 0.0)
+        return space.project(inside, origin)
+
+    def holds(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
+        """Tell which rows (n,) lie inside the ball and can exist; categories are not the ball's business."""
+        scale = space.scale(x.device)
+        move = _unscale(torch.where(origin.isnan(), 0.0, x - origin), scale).flatten(1)
+        length = move.abs().amax(1) if self.norm == "linf" else move.norm(dim=1)
+        return (length <= self.epsilon * (1 + 1e-4) + 1e-6) & space.feasible(x, origin)
+
+    def start(self, origin: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:
+        """Draw a start in the ball: uniform for L-inf, uniform on the sphere times a uniform radius for L2."""
+        scale, shape = space.scale(origin.device), tuple(origin.shape[1:])
+        if self.norm == "linf":
+            move = noise.uniform(ids, shape, -self.epsilon, self.epsilon)
+        else:
+            direction = noise.normal(ids, shape)
+            radius = noise.derive("radius").uniform(ids, (), 0.0, self.epsilon)
+            move = direction * _column(radius, origin) / _lengths(direction).clamp(min=1e-12)
+        return self.project(origin + move * scale, origin, space)
+
+    def ascend(self, x: Tensor, gradient: Tensor, stride: Tensor | float, space: Box | Table) -> Tensor:
+        """Take one steepest step of length ``stride`` (a number, or (n,)) in the space's units, not yet projected."""
+        scale = space.scale(x.device)
+        slope = gradient * scale
+        direction = slope.sign() if self.norm == "linf" else slope / _lengths(slope).clamp(min=1e-12)
+        length = _column(stride, x) if isinstance(stride, Tensor) else stride
+        return x + length * scale * direction
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape (n,) so that it broadcasts over (n, *shape)."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """L2 length of each row, shaped to broadcast."""
+    return _column(x.flatten(1).norm(dim=1), x)
+
+
+def _unscale(move: Tensor, scale: Tensor) -> Tensor:
+    """Distances in units of scale; what cannot move has none."""
+    return torch.where(scale > 0, move / scale.clamp(min=1e-12), 0.0)

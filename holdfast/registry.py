@@ -1,0 +1,54 @@
+"""The path is the registry: ``attacks/pgd`` is the params key, the file and, in capitals, the class."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeVar
+
+Registered = TypeVar("Registered")
+_NOT_ENTRIES = {"__init__", "base"}
+
+
+def class_name(stem: str) -> str:
+    """Give the class that a file must hold: ``apgd_ce`` holds ``ApgdCe``."""
+    return "".join(part.capitalize() for part in stem.split("_"))
+
+
+@cache
+def available(package: str) -> tuple[str, ...]:
+    """List the names in one family: the files that hold their own class, and what third parties registered.
+
+    Args:
+        package: for example ``holdfast.scenarios.attacks``; also the entry point group of third parties.
+    """
+    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+    files = {
+        path.stem
+        for path in folder.glob("*.py")
+        if path.stem not in _NOT_ENTRIES and f"class {class_name(path.stem)}(" in path.read_text()
+    }
+    return tuple(sorted(files | {entry.name for entry in entry_points(group=package)}))
+
+
+def find(package: str, name: str, base: type[Registered]) -> type[Registered]:
+    """Import the one file that a name stands for and give its class.
+
+    Raises:
+        LookupError: no such name; the message lists what there is.
+        TypeError: the file does not hold the class it should.
+    """
+    if name not in available(package):
+        family = package.rsplit(".", 1)[-1]
+        msg = f"no such name; {family}/ holds: {', '.join(available(package))}"
+        raise LookupError(msg)
+    outside = entry_points(group=package, name=name)
+    found = next(iter(outside)).load() if outside else None
+    if found is None:
+        found = getattr(importlib.import_module(f"{package}.{name}"), class_name(name), None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        msg = f"{package}.{name} must hold a class {class_name(name)} derived from {base.__name__}"
+        raise TypeError(msg)
+    return found

@@ -1,0 +1,1 @@
+"""Reporting: one page for each version, one file for each figure."""

@@ -1,0 +1,1 @@
+"""Resilience scenarios: the family's base measures, the subclass only proposes."""

@@ -1,0 +1,1 @@
+"""Anomalies of tables: what broken feeds do to rows."""

@@ -1,0 +1,1 @@
+"""Evasion: hostile inputs within a threat."""

@@ -1,0 +1,1 @@
+"""Certificates: lower bounds that no attack can pass."""

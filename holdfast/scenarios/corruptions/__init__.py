@@ -1,0 +1,1 @@
+"""Corruptions of images, at severities 1 to 5."""

@@ -1,0 +1,1 @@
+"""Shift: a world that moved."""

@@ -1,0 +1,1 @@
+"""Poisoning and backdoors: hostile training data."""

@@ -1,0 +1,1 @@
+"""Probes: quality and calibration, on data as it is."""

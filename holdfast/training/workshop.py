@@ -1,0 +1,38 @@
+"""What a recipe scenario may train with: the user's recipe, model description and rows, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdfast.digests import digest_json
+from holdfast.training.loop import fit
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.data import Samples
+    from holdfast.model import ModelSpec, Target
+    from holdfast.training.base import Recipe
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A place to train copies of the user's model through the one loop, on other rows or another seed."""
+
+    recipe: Recipe
+    spec: ModelSpec
+    train: Samples
+    validation: Samples
+    test: Samples
+    device: torch.device
+
+    @property
+    def digest(self) -> str:
+        """Name the recipe and the model description: what findings about recipes belong to."""
+        return digest_json([self.recipe.name(), self.recipe.model_dump(mode="json"), self.spec.model_dump(mode="json")])
+
+    def fit(self, train: Samples, *, seed: int, epochs: int | None = None) -> Target:
+        """Train one copy on these rows, as the pipeline would, for ``epochs`` where given; no checkpoints."""
+        recipe = self.recipe if epochs is None else self.recipe.model_copy(update={"epochs": epochs})
+        return fit(recipe, self.spec, train, self.validation, seed=seed, device=self.device).target
