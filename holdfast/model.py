@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from holdfast.digests import digest_sources
 from holdfast.errors import ModelError
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
-from holdfast.space import Box, Space  # noqa: TC001  pydantic reads them at run time
+from holdfast.space import Box, Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class ModelSpec(Value):
     format: int = 1
     factory: str
     """``package.module:function``; called with (encoded shape, classes, **settings), gives logits (n, classes)."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     space: Space
     classes: tuple[str, ...]
     code: str = ""
@@ -175,7 +175,7 @@ class Target:
     def _micro_batches(self, x: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Cut rows into micro-batches of one shape, repeating the first row as padding."""
         size = self.space.micro_batch
-        for piece in x.split(size):
+        for piece in torch.split(x, size):
             real = len(piece)
             yield (torch.cat([piece, piece[:1].expand(size - real, *piece.shape[1:])]) if real < size else piece), real
 

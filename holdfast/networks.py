@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class ImageEncoder(nn.Module):
     """Standardise images channel by channel, inside the model."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean.reshape(-1, 1, 1), persistent=False)
@@ -32,6 +35,9 @@ class TableEncoder(nn.Module):
     amounts over many orders of magnitude, and a flag for missing. A category becomes one of k + 2: the k names,
     one for names not seen in training, one for missing.
     """
+
+    median: Tensor
+    unit: Tensor
 
     def __init__(self, space: Table) -> None:
         super().__init__()

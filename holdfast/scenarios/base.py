@@ -1,4 +1,4 @@
-"""What every scenario is: frozen settings, a question about a model or a recipe, and a finding that knows its origin."""
+"""What every scenario is: frozen settings, a question about a model or a recipe, a finding that knows its origin."""
 
 from __future__ import annotations
 

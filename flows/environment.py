@@ -1,0 +1,210 @@
+"""The one place where the environment is read: stores, the Prefect API and switches, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.errors import ParamsError, StoreError
+from holdfast.stores import Stores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdfast.params import Params
+
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+_PATIENT = {
+    # An unreachable tracking server is a clear error within seconds, not after MLflow's seven minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
+_SERVER_START_SECONDS = 120
+
+
+def prepare(stores: Stores) -> None:
+    """Set what libraries read at import: no telemetry, quiet logs, Prefect's home inside the store."""
+    for name, value in _QUIET.items():
+        os.environ[name] = value
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(stores.root / "prefect"))
+
+
+def open_stores(params: Params, project: Path) -> Stores:
+    """Resolve the stores that params name; ``env:NAME`` reads the environment, here and nowhere below.
+
+    Raises:
+        ParamsError: a named variable is not set.
+        StoreError: the folder of local state cannot be made or written.
+    """
+    root = project / params.stores.root
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            str(root), found=error.strerror or type(error).__name__, expected="a folder that this user may write",
+            remedy="Mend its permissions, free space, or set stores.root.",
+        ) from error  # fmt: skip
+    tracking, ledger = (_resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger"))
+    return Stores.local(project, root, tracking, ledger)
+
+
+def _resolve(place: str, value: str | None, project: Path) -> str | None:
+    if value is None or not value.startswith("env:"):
+        if value and value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
+            return f"sqlite:///{project / value.removeprefix('sqlite:///')}"
+        return value
+    name = value.removeprefix("env:")
+    if name not in os.environ:
+        raise ParamsError(
+            place, found=f"environment variable {name} is not set", expected="its value", remedy=f"Export {name}."
+        )
+    return os.environ[name]
+
+
+@contextmanager
+def one_at_a_time(stores: Stores) -> Iterator[None]:
+    """Hold the run lock of these stores; the kernel drops it with the process, however that ends.
+
+    Raises:
+        StoreError: another run holds it.
+    """
+    path = stores.root / "run.lock"
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            raise StoreError(
+                str(path), found=f"a run under way (pid {stream.read().strip() or 'unknown'})",
+                expected="one run at a time on one folder of state",
+                remedy="Wait for it, or stop it: what it finished is kept.",
+            ) from error  # fmt: skip
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+@contextmanager
+def prefect_server(stores: Stores) -> Iterator[str]:
+    """Give the API that records runs: the one ``PREFECT_API_URL`` names, else a server of our own on loopback.
+
+    Raises:
+        StoreError: the named server does not answer, or ours does not start.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        if not _answers(url):
+            raise StoreError(
+                "PREFECT_API_URL", found="no answer", expected="a Prefect server in health",
+                remedy="Start it, or unset PREFECT_API_URL to use a local one.",
+            )  # fmt: skip
+        yield url
+        return
+    _end_orphan(stores)
+    server, url = _start_server(stores)
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        yield url
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        _end(server)
+        _pid_file(stores).unlink(missing_ok=True)
+
+
+def _pid_file(stores: Stores) -> Path:
+    return stores.root / "prefect" / "server.pid"
+
+
+def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
+    home = stores.root / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_UI_API_URL": url,
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'server.db'}",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+    }
+    with (home / "server.log").open("ab") as log:
+        server = subprocess.Popen(  # noqa: S603  our own interpreter
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+    _pid_file(stores).write_text(str(server.pid))
+    deadline = time.monotonic() + _SERVER_START_SECONDS
+    while not _answers(url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            _end(server)
+            raise StoreError(
+                "local Prefect server", found="no answer to /health", expected="a server on loopback",
+                remedy=f"Read {home / 'server.log'}; `holdfast doctor` checks versions and disk.",
+            )  # fmt: skip
+        time.sleep(0.1)
+    return server, url
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310  loopback, or what the user named
+            return bool(response.status == 200)  # noqa: PLR2004  HTTP
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its children, which share its process group."""
+    for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(timeout=patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        else:
+            return
+
+
+def _end_orphan(stores: Stores) -> None:
+    """End the server of a run that was killed; only a process that is a Prefect server of these stores is touched."""
+    try:
+        pid = int(_pid_file(stores).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        home = Path(f"/proc/{pid}/environ").read_bytes()
+    except (OSError, ValueError):
+        return
+    if b"prefect" in command and str(stores.root / "prefect").encode() in home:
+        os.killpg(pid, signal.SIGTERM)
+        for _ in range(100):
+            if not Path(f"/proc/{pid}").exists():
+                break
+            time.sleep(0.1)
+    _pid_file(stores).unlink(missing_ok=True)

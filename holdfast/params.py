@@ -1,0 +1,429 @@
+"""``params.yaml``, validated whole: every mistake at once, with its place and the nearest valid name, before any work."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from holdfast.digests import digest_json
+from holdfast.errors import ParamsError
+from holdfast.integrity.base import IntegrityCheck
+from holdfast.recovery.gate import Gates
+from holdfast.registry import available, find
+from holdfast.results import Role, Value
+from holdfast.scenarios.base import Scenario
+from holdfast.training.base import Recipe
+
+FAMILIES = ("attacks", "corruptions", "anomalies", "faults", "poisoning", "privacy", "drift", "certificates", "probes")
+_SECRET_NAME = re.compile(r"pass(word|wd)?$|secret|token|api_?key|credential", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s:]*:[^/@\s]+@", re.IGNORECASE)
+_NO_ONE = "no such setting"
+
+
+class FeatureParams(Value):
+    """What the user says of one column; what is not said is read off the training rows."""
+
+    kind: Literal["number", "category"] | None = None
+    low: float | None = None
+    high: float | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
+    mutable: bool = False
+
+
+class DataParams(Value):
+    """The data set: where it lies below ``data/``, and what its columns mean."""
+
+    kind: Literal["table", "images"]
+    path: str
+    """File or folder below ``data/``: Parquet or CSV for tables; npz, or a folder of class folders, for images."""
+    task: Literal["classification"] = "classification"
+    label: str = "label"
+    """Label column of a table; of an npz, the suffix-less name of its label arrays is ``y``."""
+    time: str | None = None
+    train_until: float | None = None
+    """Rows later than this are never trained on: some are test rows of the later period, the rest are streams."""
+    classes: tuple[str, ...] = ()
+    """Names of the label values, in order; read off the data when empty."""
+    exclude: tuple[str, ...] = ()
+    features: dict[str, FeatureParams] = {}
+    relations: tuple[str, ...] = ()
+    """Linear relations that every row keeps, such as ``sba_appv <= gr_appv``."""
+    missing_values: dict[str, tuple[str | int | float, ...]] = {}
+    """Codes that mean *unknown*, by column."""
+    roles: dict[Role, Annotated[float, Field(gt=0, lt=1)]] = {
+        "train": 0.60, "validation": 0.06, "calibration": 0.06, "gate": 0.14, "test": 0.12, "trusted": 0.02,
+    }  # fmt: skip
+    """Shares of the roles. Where the source brings its own test set, that is the role ``test`` and has no share here."""
+    later_test: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the rows after ``train_until`` that are test rows; the others are role ``drill``."""
+    duplicates: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Rows at least this similar share a role: 1.0 groups exact duplicates only."""
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _refuse_by_name(cls, task: object) -> object:
+        if task in {"regression", "forecasting"}:
+            msg = f"{task} is not supported yet: classification is"
+            raise ValueError(msg)
+        return task
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below_data(cls, path: str) -> str:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            msg = "must be a path below data/, without '..'"
+            raise ValueError(msg)
+        return path
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if sum(self.roles.values()) > 1 + 1e-9:
+            msg = f"roles: shares sum to {sum(self.roles.values()):g}, more than 1"
+            raise ValueError(msg)
+        if "drill" in self.roles:
+            msg = "roles: drill rows are those after train_until; they have no share"
+            raise ValueError(msg)
+        if missing := {"train", "validation", "gate"} - set(self.roles):
+            msg = f"roles: no share for {', '.join(sorted(missing))}"
+            raise ValueError(msg)
+        if (self.train_until is not None) and self.time is None:
+            msg = "train_until needs a time column: set data.time"
+            raise ValueError(msg)
+        return self
+
+
+class ModelParams(Value):
+    """The user's network: a factory and its settings."""
+
+    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    settings: dict[str, Any] = {}
+
+
+class PackParams(Value):
+    """A named list of scenarios with a stated budget."""
+
+    budget_seconds: Annotated[float, Field(gt=0)]
+    scenarios: Annotated[tuple[str, ...], Field(min_length=1)]
+    points: Annotated[int, Field(gt=0)] | None = None
+    """Points at most for every scenario of the pack; None leaves each its own."""
+
+
+class UsesParams(Value):
+    """Which pack each occasion runs."""
+
+    run: str = "standard"
+    gate: str = "gate"
+    nightly: str = "standard"
+
+
+class EvaluationParams(Value):
+    """Scenarios with their settings, and the packs made of them."""
+
+    scenarios: dict[str, dict[str, dict[str, Any]]] = {}
+    """Family to name to settings; a name may carry a ``-variant``."""
+    packs: dict[str, PackParams]
+    uses: UsesParams = UsesParams()
+
+
+class TrainingParams(Value):
+    """The recipe by name, and its settings."""
+
+    recipe: str = "standard"
+    settings: dict[str, Any] = {}
+
+
+class RecoveryParams(Value):
+    """What a version must show before it may serve."""
+
+    gates: Gates = Gates()
+
+
+class PredictionParams(Value):
+    """The champion's output policy."""
+
+    abstain_below: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Abstain where the confidence in the predicted class is lower."""
+
+
+class StoresParams(Value):
+    """Where state lives. A URL with a password belongs in an environment variable: write ``env:NAME``."""
+
+    root: str = ".holdfast"
+    tracking: str | None = None
+    ledger: str | None = None
+
+
+class Params(Value):
+    """Everything that can be set, validated."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    metric: Literal["accuracy", "balanced_accuracy", "auroc", "average_precision", "expected_cost"] = "accuracy"
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """Cost of predicting column j where row i is true, for ``expected_cost``."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataParams
+    integrity: dict[str, dict[str, Any]] = {}
+    model: ModelParams
+    training: TrainingParams = TrainingParams()
+    evaluation: EvaluationParams
+    recovery: RecoveryParams = RecoveryParams()
+    prediction: PredictionParams = PredictionParams()
+    stores: StoresParams = StoresParams()
+
+    def scenarios(self, pack: str) -> dict[str, Scenario]:
+        """Build one pack's scenarios by path; validated before, so it cannot fail on what ``load`` accepted."""
+        chosen = self.evaluation.packs[pack]
+        return {path: _build_scenario(path, self._settings(path), chosen.points) for path in chosen.scenarios}
+
+    def checks(self) -> tuple[IntegrityCheck, ...]:
+        """Build the integrity checks, in the order of the file."""
+        return tuple(
+            find("holdfast.integrity", name, IntegrityCheck).model_validate(settings)
+            for name, settings in self.integrity.items()
+        )
+
+    def recipe(self) -> Recipe:
+        """Build the training recipe."""
+        return find("holdfast.training", self.training.recipe, Recipe).model_validate(self.training.settings)
+
+    def section_digest(self, *sections: str) -> str:
+        """Name some sections' contents: a cache key depends on what it reads and on nothing else."""
+        whole = self.model_dump(mode="json")
+        return digest_json({section: whole[section] for section in sections})
+
+    def _settings(self, path: str) -> dict[str, Any]:
+        family, name = path.split("/", 1)
+        return self.evaluation.scenarios[family][name]
+
+
+def _build_scenario(path: str, settings: dict[str, Any], points: int | None = None) -> Scenario:
+    family, name = path.split("/", 1)
+    kind = find(f"holdfast.scenarios.{family}", name.split("-")[0], Scenario)
+    scenario = kind.model_validate(settings)
+    if points is not None and getattr(scenario, "points", 0) > points:
+        scenario = scenario.model_copy(update={"points": points})
+    return scenario
+
+
+def load(path: Path, overlays: tuple[Path, ...] = (), assignments: tuple[str, ...] = ()) -> Params:
+    """Read ``params.yaml``, lay overlays and ``a.b=c`` assignments over it, and validate the whole.
+
+    Raises:
+        ParamsError: anything is wrong; the message lists every mistake, a line each.
+    """
+    tree, problems = _read(path), []
+    for overlay in overlays:
+        tree = _merge(tree, _read(overlay))
+    for assignment in assignments:
+        problem = _assign(tree, assignment)
+        problems += [problem] if problem else []
+    problems += _find_secrets(tree)
+    params: Params | None = None
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        problems += _explain(error, Params, "")
+    problems += _check_registered(tree, params)
+    if problems or params is None:
+        raise _all_at_once(path, overlays, problems)
+    return params
+
+
+def _all_at_once(path: Path, overlays: tuple[Path, ...], problems: list[str]) -> ParamsError:
+    unique = list(dict.fromkeys(problems))
+    where = " + ".join(file.name for file in (path, *overlays))
+    listing = "".join(f"\n  {problem}" for problem in unique)
+    return ParamsError(
+        where,
+        found=f"{len(unique)} mistake{'s' if len(unique) != 1 else ''}:{listing}\n",
+        expected="a valid file",
+        remedy="Nothing was started.",
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ParamsError(
+            str(path), found=error.strerror or "nothing", expected="a YAML file", remedy="Name an existing file."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ParamsError(
+            str(path), found=" ".join(str(error).split()), expected="YAML", remedy="Mend the syntax there."
+        ) from error
+    if not isinstance(tree, dict):
+        raise ParamsError(
+            str(path), found=type(tree).__name__, expected="a mapping of sections", remedy="See params.yaml."
+        )
+    return tree
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another: mappings merge, all else replaces; ``replace: true`` in a mapping replaces it whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and value.get("replace") is True:
+            merged[key] = {name: inner for name, inner in value.items() if name != "replace"}
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> str | None:
+    """Set one knob in place; give the problem, if there is one."""
+    place, equals, text = assignment.partition("=")
+    if not equals or not place:
+        return f"--set {assignment}: must have the form a.b=c"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return f"--set {assignment}: the value is no YAML"
+    *parents, last = place.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            return f"--set {assignment}: {parent} is a value, not a section"
+    node[last] = value
+    return None
+
+
+def _find_secrets(node: object, place: str = "") -> list[str]:
+    """Find passwords in URLs, and values under names of secrets: they never belong in the file."""
+    if isinstance(node, dict):
+        problems = []
+        for key, value in node.items():
+            here = f"{place}.{key}" if place else str(key)
+            if isinstance(value, str) and _SECRET_NAME.search(str(key)) and not value.startswith(("env:", "block:")):
+                problems.append(
+                    f"{here}: looks like a secret with a value; write env:NAME or block:NAME (value not shown)"
+                )
+            problems += _find_secrets(value, here)
+        return problems
+    if isinstance(node, list):
+        return [problem for i, item in enumerate(node) for problem in _find_secrets(item, f"{place}.{i}")]
+    if isinstance(node, str) and _URL_WITH_PASSWORD.match(node):
+        return [
+            f"{place}: a URL with a password; put it in an environment variable and write env:NAME (value not shown)"
+        ]
+    return []
+
+
+def _check_registered(tree: dict[str, Any], params: Params | None) -> list[str]:
+    """Check what names files: scenarios, packs, checks, the recipe and the gates."""
+    evaluation = tree.get("evaluation") if isinstance(tree.get("evaluation"), dict) else {}
+    families = evaluation.get("scenarios") if isinstance(evaluation, dict) else {}
+    problems = []
+    for family, entries in (families or {}).items():
+        if family not in FAMILIES:
+            problems.append(f"evaluation.scenarios.{family}: no such family; {_nearest(family, FAMILIES)}")
+            continue
+        for name, settings in (entries or {}).items() if isinstance(entries, dict) else []:
+            package = f"holdfast.scenarios.{family}"
+            problems += _try(
+                package, str(name).split("-")[0], settings, Scenario, f"evaluation.scenarios.{family}.{name}"
+            )
+    for name, settings in (tree.get("integrity") or {}).items() if isinstance(tree.get("integrity"), dict) else []:
+        problems += _try("holdfast.integrity", name, settings, IntegrityCheck, f"integrity.{name}")
+    training = tree.get("training")
+    if isinstance(training, dict):
+        recipe, settings = training.get("recipe", "standard"), training.get("settings")
+        problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
+    return problems + (_check_names(params) if params else [])
+
+
+def _try(package: str, name: str, settings: Any, base: type[Any], place: str, name_place: str = "") -> list[str]:  # noqa: ANN401  raw YAML
+    try:
+        kind = find(package, name, base)
+    except LookupError as error:
+        return [
+            f"{name_place or place}: {str(error).replace('no such name', f'no such {base.__name__.lower()}')}; {_nearest(name, available(package))}"
+        ]
+    try:
+        kind.model_validate(settings or {})
+    except ValidationError as error:
+        return _explain(error, kind, f"{place}.")
+    return []
+
+
+def _check_names(params: Params) -> list[str]:
+    """Check references inside the file: packs name scenarios, uses name packs, gates name scenarios of the pack."""
+    known = [f"{family}/{name}" for family, entries in params.evaluation.scenarios.items() for name in entries]
+    packs, problems = params.evaluation.packs, []
+    for pack, content in packs.items():
+        problems += [
+            f"evaluation.packs.{pack}.scenarios: {path} has no settings under evaluation.scenarios; {_nearest(path, known)}"
+            for path in content.scenarios
+            if path not in known
+        ]
+    for use, pack in params.evaluation.uses.model_dump().items():
+        if pack not in packs:
+            problems.append(f"evaluation.uses.{use}: no pack {pack}; {_nearest(pack, packs)}")
+    gates = params.recovery.gates
+    for rule, named, pack in (
+        ("floors", gates.floors, params.evaluation.uses.run),
+        ("non_inferiority", gates.non_inferiority, params.evaluation.uses.gate),
+    ):
+        inside = packs[pack].scenarios if pack in packs else ()
+        problems += [
+            f"recovery.gates.{rule}.{path}: the pack {pack} does not hold it; {_nearest(path, inside)}"
+            for path in named
+            if path not in inside
+        ]
+    if params.metric == "expected_cost" and params.costs is None:
+        problems.append("costs: expected_cost needs a cost matrix")
+    return problems
+
+
+def _explain(error: ValidationError, model: type[Any], prefix: str) -> list[str]:
+    """Say each mistake in one line: place, what is wrong, what was found, the nearest valid name."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            name = str(item["loc"][-1])
+            lines.append(
+                f"{place}: {_NO_ONE} (got {_short(item['input'])}); {_nearest(name, _fields(model, item['loc'][:-1]))}"
+            )
+        elif item["type"] == "missing":
+            lines.append(f"{place}: must be set")
+        else:
+            text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            text = text[:1].lower() + text[1:]
+            lines.append(f"{place.rstrip('.')}: {text} (got {_short(item['input'])})")
+    return lines
+
+
+def _fields(model: type[Any], place: tuple[int | str, ...]) -> list[str]:
+    """List the settings that are valid at a place, following nested sections."""
+    current: Any = model
+    for part in place:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            inner = [a for a in getattr(current, "__args__", ()) if hasattr(a, "model_fields")]
+            current = inner[0] if inner else None
+            continue
+        current = field.annotation
+    return list(getattr(current, "model_fields", {}))
+
+
+def _nearest(name: str, valid: Any) -> str:  # noqa: ANN401  any iterable of names
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(names)) or 'none'}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    if isinstance(value, str) and (_URL_WITH_PASSWORD.match(value)):
+        return "value not shown"
+    return text if len(text) <= 40 else f"{text[:37]}..."  # noqa: PLR2004  one line of a terminal
