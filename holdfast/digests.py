@@ -42,8 +42,9 @@ def digest_sources(folder: Path) -> str:
     return total.hexdigest()
 
 
+@cache
 def library_digest() -> str:
-    """Name this copy of the ``holdfast`` package: an edited function is another library."""
+    """Name the ``holdfast`` package as this process imported it: an edited function is another library."""
     return digest_sources(Path(__file__).parent)
 
 
@@ -51,3 +52,14 @@ def library_digest() -> str:
 def library_versions() -> dict[str, str]:
     """Versions of the numeric libraries that results depend on."""
     return {name: version(name) for name in NUMERIC_LIBRARIES}
+
+
+def work_key(stage: str, *parts: str, seed: int) -> str:
+    """Name a piece of work by all that its result depends on; what has the same name need not be done again.
+
+    Args:
+        stage: the kind of work.
+        parts: digests of what it reads: params sections, data, model, the user's module.
+        seed: run seed.
+    """
+    return digest_json([stage, list(parts), seed, library_digest(), library_versions()])

@@ -143,6 +143,7 @@ class Provenance(Value):
     """Digest of the data snapshot (md5 and roles)."""
     role: Role
     seed: int
+    metric: str = "accuracy"
     library: str
     """Digest of the ``holdfast`` package."""
     code: str = ""
@@ -191,12 +192,18 @@ class Finding(Value):
     @property
     def key(self) -> str:
         """Name the question that this finding answers: equal keys may share one answer."""
-        return digest_json([self.path, self.settings, self.provenance.model_dump(mode="json")])
+        return question(self.path, self.settings, self.provenance)
 
     @property
     def valid(self) -> bool:
         """Whether every validity check passed or does not apply."""
         return all(check.status != "failed" for check in self.checks)
+
+
+def question(path: str, settings: Json, provenance: Provenance) -> str:
+    """Name a question before it is asked; the git revision is no part of it, the library's digest is."""
+    origin = provenance.model_dump(mode="json", exclude={"revision"})
+    return digest_json([path, settings, origin])
 
 
 class IntegrityFinding(Value):

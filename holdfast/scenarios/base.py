@@ -20,6 +20,7 @@ from holdfast.results import (
     Measure,
     PerExample,
     Provenance,
+    Role,
     Score,
     Value,
 )
@@ -56,6 +57,16 @@ class Context:
     """Git revision of the working copy."""
     metric: str = "accuracy"
     """The user's metric, for quality; robust accuracy is by definition a share of points."""
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """Cost matrix, where the metric is expected cost."""
+
+    def origin(self, subject: str, data: str, role: Role, device: str) -> Provenance:
+        """Say where a finding about this subject, on these data, comes from."""
+        metric = self.metric if self.costs is None else f"{self.metric} {digest_json(self.costs)}"
+        return Provenance(
+            subject=subject, data=data, role=role, seed=self.seed, metric=metric, library=library_digest(),
+            code=self.code, revision=self.revision, versions=library_versions(), device=device,
+        )  # fmt: skip
 
 
 class Scenario(Value):
@@ -118,11 +129,7 @@ class OnModel(Scenario):
         """
         path = path or self.name()
         samples = choose(samples.require("test", "gate"), self.points, context.seed).to(target.device)
-        provenance = Provenance(
-            subject=target.digest, data=samples.snapshot, role=samples.role, seed=context.seed,
-            library=library_digest(), code=context.code, revision=context.revision, versions=library_versions(),
-            device=target.device.type,
-        )  # fmt: skip
+        provenance = context.origin(target.digest, samples.snapshot, samples.role, target.device.type)
         if reason := self.inapplicable(target, samples):
             return self._finding(path, Outcome(score=None, unscored=reason), provenance, Cost())
         started, forwards, backwards = time.perf_counter(), target.forwards, target.backwards
@@ -158,11 +165,7 @@ class OnRecipe(Scenario):
             ScenarioError: the scenario broke its own contract.
         """
         path = path or self.name()
-        provenance = Provenance(
-            subject=workshop.digest, data=workshop.train.snapshot, role="test", seed=context.seed,
-            library=library_digest(), code=context.code, revision=context.revision, versions=library_versions(),
-            device=workshop.device.type,
-        )  # fmt: skip
+        provenance = context.origin(workshop.digest, workshop.train.snapshot, "test", workshop.device.type)
         if workshop.spec.space.kind not in self.kinds:
             reason = f"not defined on a {workshop.spec.space.kind} space"
             return self._finding(path, Outcome(score=None, unscored=reason), provenance, Cost())

@@ -1,9 +1,9 @@
-"""What every recipe is: settings of the loop, and the loss that it descends."""
+"""What every recipe is: settings of the loop, the inputs it trains on, and the loss that it descends."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,27 +25,46 @@ class Recipe(Value):
     epochs: Annotated[int, Field(gt=0)] = 15
     batch_size: Annotated[int, Field(gt=0)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak of the one-cycle schedule."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label spread evenly over the classes."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential moving average of the weights, which is then the model; 0 keeps the weights."""
     balance_classes: bool = False
-    """Weight each class by the inverse of its share of the training rows."""
+    """Weight each class by the inverse of its share of the training rows; validate by balanced accuracy."""
     augment: bool = False
     """Images: random shifts by up to two pixels and mirroring."""
     patience: Annotated[int, Field(gt=0)] | None = None
     """Stop after this many epochs without a better validation value; None trains them all and keeps the best."""
-    precision: str = "32-true"
-    """Lightning Fabric's name of the arithmetic: ``32-true``, or ``bf16-mixed`` where the device is fast at it."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Lightning Fabric's name of the arithmetic: ``bf16-mixed`` where the device is fast at it."""
 
     @classmethod
     def name(cls) -> str:
         """Give the name in params: the file's."""
         return cls.__module__.rsplit(".", 1)[-1]
 
+    def perturb(
+        self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table
+    ) -> Tensor:
+        """Give the inputs (n, *shape) to train on beside ``x``: ``x`` itself, unless the recipe is robust.
+
+        The loop calls it with the network in eval mode and its weights frozen, so an attack costs no weight
+        gradients and moves no batch statistics; draw only from ``noise``.
+        """
+        del network, y, ids, noise, space
+        return x
+
     @abstractmethod
-    def loss(self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:
-        """Give the loss (n,) of each row of one batch; draw only from ``noise``."""
+    def loss(self, network: nn.Module, x: Tensor, perturbed: Tensor, y: Tensor) -> Tensor:
+        """Give the loss (n,) of each row of one batch; the network is in training mode."""
 
     @abstractmethod
     def validation_flags(
         self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table
     ) -> Tensor:
-        """Give bool (n,): which validation rows count as right; for robust recipes, right under a fixed attack."""
+        """Give bool (n,): which validation rows count as right; for robust recipes, right under a fixed attack.
+
+        The network is in eval mode and frozen; draw only from ``noise``.
+        """
