@@ -31,12 +31,14 @@ def exact_clusters(digests: Array) -> Array:
         Cluster of each row (n,) int64, named by the position of its first row: a row alone names itself.
     """
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse], dtype=np.int64)
+    named: Array = first[inverse].astype(np.int64)
+    return named
 
 
 def frame_digests(frame: pd.DataFrame) -> Array:
     """Digest each row's content (n,) int64 over all columns; a missing value equals a missing value."""
-    return _column_digests(frame).sum(1, dtype=np.uint64).astype(np.int64)
+    digests: Array = _column_digests(frame).sum(1, dtype=np.uint64).astype(np.int64)
+    return digests
 
 
 def array_digests(rows: Array) -> Array:
