@@ -1,0 +1,391 @@
+"""The one training loop: every recipe, every device, exact resume, the best weights by validation."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from holdfast.digests import digest_json, library_digest, library_versions
+from holdfast.errors import DataError, ModelError
+from holdfast.model import Target, save_model
+from holdfast.results import Score, Value
+from holdfast.seeding import Noise
+from holdfast.space import Box
+from holdfast.statistics import quality
+from holdfast.training.augment import shift_and_mirror
+from holdfast.training.checkpoints import CheckpointFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from holdfast.data import Samples
+    from holdfast.model import ModelSpec
+    from holdfast.training.base import Recipe
+
+WARM_UP = 0.25
+"""Share of the steps over which the learning rate rises to its peak."""
+
+
+class EpochReport(Value):
+    """What one epoch did. ``seconds`` is no part of what a seed determines."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean training loss over the epoch's rows, class weights applied."""
+    validation: Score
+    """Share of validation rows right (for robust recipes: under attack); balanced accuracy where classes are."""
+    seconds: float
+    """Wall time of the epoch, validation included."""
+    validation_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished training: the weights of the best epoch, and how they came about."""
+
+    target: Target
+    module: nn.Module
+    """The target's own module, in eval mode."""
+    history: tuple[EpochReport, ...]
+    best_epoch: int
+    stopped_early: bool
+
+
+def fit(
+    recipe: Recipe,
+    spec: ModelSpec,
+    train: Samples,
+    validation: Samples,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoints: Path | None = None,
+    progress: Callable[[EpochReport], None] | None = None,
+    fabric: Fabric | None = None,
+) -> Trained:
+    """Train a model by a recipe and keep its best epoch.
+
+    Everything random is a function of (seed, epoch, step, row id), so a training that was killed and called
+    again with the same arguments ends in the same bits as an unbroken one. The global generators come back
+    untouched. Equal results are promised for one machine, device and thread count.
+
+    Args:
+        recipe: settings and loss.
+        spec: the model to build.
+        train: rows of role ``train``.
+        validation: rows of role ``validation``: they choose the epoch.
+        seed: of initial weights, order, augmentation, attacks and dropout.
+        device: where to train; the answer lives there too.
+        checkpoints: folder of this training alone; None keeps none.
+        progress: called after each epoch, its checkpoint already on disk.
+        fabric: a launched Fabric of the caller's, for several processes; each takes its share of every batch.
+
+    Raises:
+        RoleError: rows of another role.
+        DataError: no rows, or labels outside the classes.
+        ModelError: the loss is not finite, or the recipe does not fit the input space.
+        StoreError: the checkpoint is corrupt or of another training, or cannot be written.
+    """
+    _check(recipe, spec, train.require("train"), validation.require("validation"))
+    fabric = fabric or Fabric(
+        accelerator=device.type, devices=1 if device.index is None else [device.index], precision=recipe.precision
+    )
+    run = _Run(recipe, spec, train.to(device), validation.to(device), Noise(seed, ("training",)), fabric)
+    folder = None
+    if checkpoints is not None:
+        folder = CheckpointFolder(checkpoints, _training_digest(run, seed))
+        if (kept := folder.read()) is not None:
+            run.restore(*kept)
+    while not run.finished:
+        report = run.epoch()
+        if folder is not None:
+            if fabric.is_global_zero:
+                folder.write(report.epoch, *run.state())
+            fabric.barrier()
+        if progress is not None:
+            progress(report)
+    return run.trained(device)
+
+
+def _check(recipe: Recipe, spec: ModelSpec, train: Samples, validation: Samples) -> None:
+    if spec.space.kind not in recipe.kinds or (recipe.augment and spec.space.kind != "box"):
+        wish = f"recipe {recipe.name()}" + (" with augment" if recipe.augment else "")
+        raise ModelError(
+            "training", found=f"{wish} on a {spec.space.kind} space", expected="a recipe that is defined there",
+            remedy="Set augment to false for tables, or choose another recipe.",
+        )  # fmt: skip
+    for samples in (train, validation):
+        if len(samples) == 0:
+            raise DataError(
+                f"snapshot {samples.snapshot[:16]}", found=f"no {samples.role} rows", expected="one at least",
+                remedy="Give the role a share of the data.",
+            )  # fmt: skip
+        if samples.y.min() < 0 or samples.y.max() >= len(spec.classes):
+            raise DataError(
+                f"snapshot {samples.snapshot[:16]}",
+                found=f"{samples.role} labels from {int(samples.y.min())} to {int(samples.y.max())}",
+                expected=f"0 to {len(spec.classes) - 1}",
+                remedy="Name every class of the data in the model description.",
+            )
+
+
+def _training_digest(run: _Run, seed: int) -> str:
+    """Name everything that the weights depend on."""
+    rows = hashlib.sha256()
+    for samples in (run.train, run.validation):
+        for tensor in (samples.ids, samples.y, samples.x):
+            rows.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest_json(
+        [
+            run.recipe.name(), run.recipe.model_dump(mode="json"), run.spec.model_dump(mode="json"), rows.hexdigest(),
+            seed, run.fabric.device.type, run.fabric.world_size, library_digest(), library_versions(),
+        ]
+    )  # fmt: skip
+
+
+def learning_rate(peak: float, step: int, steps: int) -> float:
+    """One-cycle schedule: rise linearly over the first quarter of ``steps``, then fall as a cosine to zero.
+
+    Source: Smith and Topin 2018, arXiv:1708.07120; cosine arm, Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5.
+    """
+    rising = max(1.0, WARM_UP * steps)
+    if step < rising:
+        return peak * (step + 1) / rising if step + 1 < rising else peak
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
+
+
+def class_weights(y: Tensor, classes: int) -> Tensor:
+    """Weigh classes (classes,) by the inverse of their share of the labels (n,); the mean weight of a row is 1."""
+    counts = torch.bincount(y, minlength=classes)
+    present = int((counts > 0).sum())
+    return torch.where(counts > 0, len(y) / (present * counts.clamp(min=1).to(torch.float32)), 0.0)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Hold a module in eval mode with its weights frozen: no weight gradients, no batch statistics moved."""
+    modes = [(part, part.training) for part in module.modules()]
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    module.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)  # noqa: FBT003  torch's parameter has no name in its stubs
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for parameter in trainable:
+            parameter.requires_grad_(True)  # noqa: FBT003  as above
+
+
+@dataclass(eq=False)
+class _Run:
+    """One training under way: all that changes from step to step, and nothing random but by name."""
+
+    recipe: Recipe
+    spec: ModelSpec
+    train: Samples
+    validation: Samples
+    noise: Noise
+    fabric: Fabric
+    history: list[EpochReport] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        self.module = self.spec.build(self.noise.derive("weights").generator().initial_seed())
+        self.layout = torch.channels_last if isinstance(self.spec.space, Box) else torch.contiguous_format
+        self.module.to(self.fabric.device)
+        self.module.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs forget it
+        self.optimizer = torch.optim.AdamW(_groups(self.module, self.recipe.weight_decay), lr=self.recipe.learning_rate)
+        # What Fabric wraps is the same parameters: `module` is for attacks and validation, `network` for descent.
+        self.network, self.stepper = self.fabric.setup(self.module, self.optimizer)
+        self.averaged = {name: t.detach().clone() for name, t in self._floats()} if self.recipe.average else {}
+        self.weights = class_weights(self.train.y, len(self.spec.classes)) if self.recipe.balance_classes else None
+        # Batches of nearly one size: a small tail would have noisy gradients and batch statistics.
+        self.steps = max(1, round(len(self.train) / self.recipe.batch_size))
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.recipe.epochs or self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        if self.recipe.patience is None or not self.history:
+            return False
+        values = [report.validation.value for report in self.history]
+        return len(values) - (values.index(max(values)) + 1) >= self.recipe.patience
+
+    def epoch(self) -> EpochReport:
+        """Train one epoch, validate, and keep the weights where no epoch was better."""
+        started, number = time.perf_counter(), len(self.history) + 1
+        order = torch.randperm(len(self.train), generator=self.noise.derive("order", number).generator())
+        total = torch.zeros((), device=self.fabric.device)
+        cuda = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            self.network.train()
+            for step, index in enumerate(torch.tensor_split(order, self.steps)):
+                # Dropout and its like draw from the global generator: theirs is a named one for this step.
+                torch.manual_seed(
+                    self.noise.derive("step", number, step, self.fabric.global_rank).generator().initial_seed()
+                )
+                total += self._step(number, step, index.to(self.fabric.device))
+        loss = self._mean_loss(total, number)
+        self._agree()
+        validated = time.perf_counter()
+        score = self._validate()
+        if not self.history or score.value >= max(report.validation.value for report in self.history):
+            self.best, self.best_epoch = self._current(), number
+        ended = time.perf_counter()
+        report = EpochReport(
+            epoch=number, loss=loss, validation=score,
+            seconds=ended - started, validation_seconds=ended - validated,
+        )  # fmt: skip
+        self.history.append(report)
+        return report
+
+    def _step(self, number: int, step: int, index: Tensor) -> Tensor:
+        """Take one step on this process's share of a batch; give the sum of its rows' losses."""
+        rate = learning_rate(
+            self.recipe.learning_rate, (number - 1) * self.steps + step, self.recipe.epochs * self.steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        mine = self.train.take(index[self.fabric.global_rank :: self.fabric.world_size])
+        x = self._images(mine, number)
+        with frozen(self.module), self.fabric.autocast():
+            noise = self.noise.derive("perturb", number)
+            perturbed = self.recipe.perturb(self.module, x, mine.y, mine.ids, noise, self.spec.space).detach()
+        losses = self.recipe.loss(self.network, x, perturbed, mine.y)
+        if self.weights is not None:
+            losses = losses * self.weights[mine.y]
+        total = losses.sum()
+        # Fabric averages gradients over processes; shares of a batch can differ by a row.
+        self.fabric.backward(total * (self.fabric.world_size / len(index)))
+        self.stepper.step()
+        self.stepper.zero_grad()
+        self._average((number - 1) * self.steps + step)
+        return total.detach()
+
+    def _mean_loss(self, total: Tensor, number: int) -> float:
+        value = float(_reduced(self.fabric, total, "sum")) / len(self.train)
+        if not math.isfinite(value):
+            raise ModelError(
+                f"training {self.recipe.name()}", found=f"a loss of {value} in epoch {number}", expected="a finite one",
+                remedy="Lower learning_rate, and check the rows for values outside their range.",
+            )  # fmt: skip
+        return value
+
+    def _images(self, rows: Samples, number: int) -> Tensor:
+        x = shift_and_mirror(rows.x, rows.ids, self.noise.derive("augment", number)) if self.recipe.augment else rows.x
+        return x.contiguous(memory_format=self.layout)
+
+    def _floats(self) -> list[tuple[str, Tensor]]:
+        return [(name, tensor) for name, tensor in self.module.state_dict().items() if tensor.is_floating_point()]
+
+    def _average(self, step: int) -> None:
+        if not self.averaged:
+            return
+        # The start is forgotten soon: a long memory of random weights would be worse than none.
+        decay = min(self.recipe.average, (1.0 + step) / (10.0 + step))
+        current = [tensor for _, tensor in self._floats()]
+        torch._foreach_lerp_(list(self.averaged.values()), current, 1.0 - decay)
+
+    def _agree(self) -> None:
+        """Make batch statistics equal on all processes; their weights are equal already."""
+        if self.fabric.world_size > 1:
+            for tensor in (*(b for b in self.module.buffers() if b.is_floating_point()), *self.averaged.values()):
+                tensor.copy_(_reduced(self.fabric, tensor, "mean"))
+
+    def _current(self) -> dict[str, Tensor]:
+        """Copy what would be the model if training ended here."""
+        state = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        return state | {name: tensor.clone() for name, tensor in self.averaged.items()}
+
+    def _validate(self) -> Score:
+        """Score the model as it would be kept, on the same validation rows and noise in every epoch."""
+        own = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        self.module.load_state_dict(self._current())
+        flags = []
+        try:
+            with frozen(self.module), self.fabric.autocast():
+                for index in torch.split(torch.arange(len(self.validation), device=self.fabric.device), 256):
+                    rows = self.validation.take(index)
+                    x, noise = rows.x.contiguous(memory_format=self.layout), self.noise.derive("validation")
+                    flags.append(
+                        self.recipe.validation_flags(self.module, x, rows.y, rows.ids, noise, self.spec.space).cpu()
+                    )
+        finally:
+            self.module.load_state_dict(own)
+        metric = "balanced_accuracy" if self.recipe.balance_classes else "accuracy"
+        labels, right = self.validation.y.cpu().numpy(), torch.cat(flags).numpy()
+        return quality(metric, labels, right, rng=np.random.default_rng(0))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give all that a resumed training needs, as tensors by name and JSON numbers."""
+        tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
+        tensors |= {f"average/{name}": tensor for name, tensor in self.averaged.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer/{key}/{name}"] = value
+        history = [report.model_dump(mode="json") for report in self.history]
+        return tensors, {"history": history, "best_epoch": self.best_epoch}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go back to a state; memory layouts stay as a fresh training has them, since sums depend on them."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, rest = name.split("/", 1)
+            parts.setdefault(part, {})[rest] = tensor
+        self.module.load_state_dict(parts["module"])
+        for name, tensor in self.averaged.items():
+            tensor.copy_(parts["average"][name])
+        self.best = {name: tensor.to(self.fabric.device) for name, tensor in parts["best"].items()}
+        named = dict(self.module.named_parameters())
+        for name, value in parts.get("optimizer", {}).items():
+            key, owner = name.split("/", 1)
+            parameter = named[owner]
+            like = torch.empty_like(parameter) if value.shape == parameter.shape and value.dim() else value.clone()
+            self.optimizer.state[parameter][key] = like.copy_(value)
+        self.history = [EpochReport.model_validate(report) for report in numbers["history"]]
+        self.best_epoch = numbers["best_epoch"]
+
+    def trained(self, device: torch.device) -> Trained:
+        """Give the best weights in the layout that a loaded model has, so that both answer alike."""
+        module = self.spec.build(seed=0)
+        module.load_state_dict(self.best)
+        with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
+            digest = save_model(Path(folder), module, self.spec)
+        target = Target(module, self.spec, digest, device)
+        early = self.out_of_patience and len(self.history) < self.recipe.epochs
+        return Trained(target, module, tuple(self.history), self.best_epoch, early)
+
+
+def _reduced(fabric: Fabric, tensor: Tensor, how: str) -> Tensor:
+    """Reduce a tensor over processes; one process keeps its own."""
+    if fabric.world_size == 1:
+        return tensor
+    return cast("Tensor", fabric.all_reduce(tensor, reduce_op=how))
+
+
+def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Decay matrices and kernels, and neither biases nor normalisation (Loshchilov and Hutter 2019, section 4)."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
