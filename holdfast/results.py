@@ -242,6 +242,8 @@ class DataSnapshot(Value):
     roles: dict[Role, RoleSummary] = {}
     quarantined: str = ""
     """Digest of the quarantined row ids; empty when none."""
+    content: str = ""
+    """Digest of rows, roles and quarantine together: what findings and trainings say they read."""
 
 
 class ModelVersion(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 _ABSENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
-# The registry answers a lookup of a missing alias with this code, not with RESOURCE_DOES_NOT_EXIST.
-_NO_ALIAS = "INVALID_PARAMETER_VALUE"
 
 
 class DvcSource(DatasetSource):
@@ -112,6 +111,21 @@ def _client(url: str) -> MlflowClient:
 def client(stores: Stores) -> MlflowClient:
     """Connect to the tracking store that these stores name."""
     return _client(stores.tracking.get_secret_value())
+
+
+def prepare(stores: Stores, name: str) -> str:
+    """Make the experiment and the registered model of a name, once, and give the experiment's id.
+
+    Afterwards a registry that has never heard of the model is an error and not an absence.
+    """
+    where = experiment(stores, name)
+    with answering(stores):
+        try:
+            client(stores).create_registered_model(name)
+        except MlflowException as error:
+            if _code(error) != "RESOURCE_ALREADY_EXISTS":
+                raise
+    return where
 
 
 def _code(error: MlflowException) -> str:
@@ -191,42 +205,51 @@ def log_history(stores: Stores, run_id: str, history: list[dict[str, float]]) ->
             client(stores).log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
-def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Finding) -> None:
-    """Log a finding once for each key: its score on the run, tied to the model and the data, and its JSON as artefact."""
+def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Finding, side: str = "") -> None:
+    """Log a finding once for each key: its score, tied to the model and the data, and its JSON as artefact.
+
+    Args:
+        stores: where tracking is.
+        run_id: the run that asked.
+        version: the version that the finding is about.
+        finding: what was found.
+        side: prefix of names, where a run asks about a version that is not its own: ``champion``.
+    """
+    name = "/".join(part for part in (side, finding.path) if part)
+    role = finding.provenance.role
     with answering(stores):
-        tracker = client(stores)
-        tag = f"finding.{finding.path}.{finding.provenance.role}"
+        tracker, tag = client(stores), f"finding.{name}.{role}"
         if tracker.get_run(run_id).data.tags.get(tag) == finding.key:
             return
-        metrics = _metrics(finding)
-        model_id = version.source.rsplit("/", 1)[-1]
-        now = _now()
+        model_id, now = version.source.rsplit("/", 1)[-1], _now()
         tracker.log_batch(
             run_id,
             metrics=[
-                Metric(name, value, now, 0, model_id=model_id, run_id=run_id,
+                Metric(metric, value, now, 0, model_id=model_id, run_id=run_id,
                        dataset_name=version.name, dataset_digest=finding.provenance.data[:36])
-                for name, value in metrics.items()
+                for metric, value in _metrics(finding, side).items()
             ],
         )  # fmt: skip
-        tracker.log_text(
-            run_id, finding.model_dump_json(indent=1), f"findings/{finding.path}.{finding.provenance.role}.json"
-        )
+        tracker.log_text(run_id, finding.model_dump_json(indent=1), f"findings/{name}.{role}.json")
         # Last, so that a kill before it logs the finding again.
         tracker.log_batch(run_id, tags=[RunTag(tag, finding.key)])
 
 
-def _metrics(finding: Finding) -> dict[str, float]:
+def _metrics(finding: Finding, side: str) -> dict[str, float]:
     """Metrics of a finding: nothing at all for one that is unscored."""
-    prefix = f"{finding.dimension}/{finding.path}"
-    if finding.provenance.role != "test":
-        prefix = f"{finding.provenance.role}/{prefix}"
+    role = "" if finding.provenance.role == "test" else finding.provenance.role
+    prefix = "/".join(part for part in (side, role, finding.dimension, finding.path) if part)
     if finding.score is None:
         return {}
     score = finding.score
     named = {"": score.value, ".low": score.low, ".high": score.high, ".n": float(score.n)}
-    measured = {f".{m.name}".replace(" ", "_"): m.value for m in finding.measures if m.value is not None}
+    measured = {f".{_plain(m.name)}": m.value for m in finding.measures if m.value is not None}
     return {f"{prefix}{suffix}": value for suffix, value in {**named, **measured}.items()}
+
+
+def _plain(name: str) -> str:
+    """Write a name as MLflow takes it."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def log_text(stores: Stores, run_id: str, name: str, text: str) -> None:
@@ -257,11 +280,6 @@ def register(
             )  # fmt: skip
             tracker.log_model_artifacts(model_id, str(packed))
         tracker.finalize_logged_model(model_id, LoggedModelStatus.READY)
-        try:
-            tracker.create_registered_model(name)
-        except MlflowException as error:
-            if _code(error) != "RESOURCE_ALREADY_EXISTS":
-                raise
         tags = {"holdfast.key": key, "holdfast.digest": digest, "holdfast.status": "candidate"}
         made = tracker.create_model_version(name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id)
         return _version(made)
@@ -314,6 +332,43 @@ def list_versions(stores: Stores, name: str) -> list[tuple[ModelVersion, dict[st
         return sorted(listed, key=lambda row: row[0].version)
 
 
+def version_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
+    """Give the tags of a version."""
+    with answering(stores):
+        return dict(client(stores).get_model_version(version.name, str(version.version)).tags)
+
+
+def finding_tags(stores: Stores, training_run: str) -> dict[str, str]:
+    """Give the keys of all findings logged beside a training, by scenario path and role."""
+    with answering(stores):
+        tracker = client(stores)
+        run = tracker.get_run(training_run)
+        parent = run.data.tags.get("mlflow.parentRunId", "")
+        siblings = tracker.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+        tags = {name: key for sibling in siblings for name, key in sibling.data.tags.items()}
+        return {
+            name.removeprefix("finding."): key
+            for name, key in tags.items()
+            if name.startswith("finding.") and not name.startswith("finding.champion/")
+        }
+
+
+def read_report(stores: Stores, version: ModelVersion) -> str:
+    """Fetch the page of a version from the parent of the run that trained it.
+
+    Raises:
+        StoreError: tracking does not answer, or holds no page.
+    """
+    with answering(stores):
+        parent = client(stores).get_run(version.run_id).data.tags["mlflow.parentRunId"]
+        with tempfile.TemporaryDirectory() as scratch:
+            url = stores.tracking.get_secret_value()
+            path = mlflow.artifacts.download_artifacts(
+                run_id=parent, artifact_path="report.html", dst_path=scratch, tracking_uri=url
+            )
+            return Path(path).read_text()
+
+
 def tag_version(stores: Stores, version: ModelVersion, tags: dict[str, str]) -> None:
     """Set tags on a version."""
     with answering(stores):
@@ -351,7 +406,8 @@ class MlflowProjection:
             try:
                 return int(client(self.stores).get_model_version_by_alias(model, ALIAS).version)
             except MlflowException as error:
-                if _code(error) in {*_ABSENT, _NO_ALIAS}:
+                # A missing alias has the code of any wrong argument: only the text tells them apart.
+                if _code(error) == "INVALID_PARAMETER_VALUE" and f"alias {ALIAS} not found" in str(error):
                     return None
                 raise
 

@@ -1,0 +1,31 @@
+# Two commands for a newcomer: `make run` and `make test`. Everything lives in .venv and .holdfast.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+PARAMS ?=
+
+.PHONY: run test test-slow check clean
+
+run: $(STAMP)
+	$(BIN)/holdfast run $(if $(PARAMS),--params $(PARAMS))
+
+test: $(STAMP) check
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --override-ini addopts="-q --import-mode=importlib --strict-markers --strict-config"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# pip compiles bytecode, whatever PYTHONDONTWRITEBYTECODE says for later: without it every import takes seconds.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,postgres]"
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv .holdfast

@@ -1,0 +1,330 @@
+"""The front door: ``holdfast ...``, thin over the flows.
+
+Exit codes: 0 done; 1 refused (see the message); 2 wrong params or usage; 3 data; 4 integrity blocked; 5 model;
+6 scenario; 7 a store does not answer; 8 the champion alias disagrees with the ledger; 10 done, and the gate did not
+promote; 130 interrupted, and the next start goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.console import STDERR, narrated
+from flows.environment import one_at_a_time, open_stores, prefect_server, prepare
+from holdfast.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdfast.params import Params
+    from holdfast.stores import Stores
+
+NOT_PROMOTED = 10
+INTERRUPTED = 130
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
+app.add_typer(data_app, name="data", invoke_without_command=True)
+
+Overlay = Annotated[
+    list[Path] | None, typer.Option("--params", help="Overlay of params.yaml, such as profiles/fashion.yaml.")
+]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="One knob: --set training.settings.epochs=3.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Validated params and their stores."""
+
+    params: Params
+    stores: Stores
+
+
+@contextmanager
+def session(
+    overlays: list[Path] | None, assignments: list[str] | None, *, as_json: bool, server: bool = True, lock: bool = True
+) -> Iterator[Session]:
+    """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes."""
+    project = Path.cwd()
+    sys.path.insert(0, str(project))  # where the user's model module lives
+    try:
+        from holdfast.params import load  # noqa: PLC0415  torch takes a second, `--help` should not
+
+        params = load(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
+        stores = open_stores(params, project)
+        prepare(stores)
+        with narrated():
+            if not lock:
+                yield Session(params, stores)
+                return
+            with one_at_a_time(stores):
+                if not server:
+                    yield Session(params, stores)
+                    return
+                with prefect_server(stores):
+                    yield Session(params, stores)
+    except HoldfastError as error:
+        _refuse(error, as_json=as_json)
+    except KeyboardInterrupt:
+        STDERR.print("[yellow]interrupted[/]: what is finished is kept; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _refuse(error: HoldfastError, *, as_json: bool) -> None:
+    if as_json:
+        parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
+        _print({"error": {"kind": type(error).__name__, **parts}})
+    STDERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+    raise typer.Exit(error.exit_code) from error
+
+
+def _print(document: dict[str, Any]) -> None:
+    """Write the one JSON document of a command."""
+    typer.echo(json.dumps(document, indent=1, sort_keys=True))
+
+
+@app.command()
+def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Take data to a gated, scored, traceable champion; go on where a stopped run was."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.lifecycle import lifecycle  # noqa: PLC0415  Prefect reads its settings at import
+
+        report = lifecycle(now.params, now.stores)
+    if as_json:
+        _print(report.model_dump(mode="json"))
+    else:
+        STDERR.print()
+        for line in report.lines():
+            STDERR.print(line, markup=False)
+    if report.decision.action not in {"promote", "none"}:
+        raise typer.Exit(NOT_PROMOTED)
+
+
+@app.command()
+def train(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Validate the data and train a candidate; register it, and promote nothing."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.lifecycle import candidate  # noqa: PLC0415
+
+        version = candidate(now.params, now.stores)
+    _say(
+        version.model_dump(mode="json"),
+        f"{version.name} version {version.version}, digest {version.digest[:16]}",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def evaluate(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+    version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
+    pack: Annotated[str | None, typer.Option(help="Pack of scenarios; the one of `run` when left out.")] = None,
+) -> None:
+    """Put one version through a pack of scenarios on its test rows."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.lifecycle import scorecard  # noqa: PLC0415
+
+        report = scorecard(now.params, now.stores, version, pack or now.params.evaluation.uses.run)
+    lines = [
+        f"{f.path}: {f.score.value:.3f} [{f.score.low:.3f}, {f.score.high:.3f}] n={f.score.n}"
+        if f.score
+        else f"{f.path}: unscored: {f.unscored}"
+        for f in report.findings
+    ]
+    _say(report.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="Version to put through the gate.")],
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+) -> None:
+    """Put a registered version through the gate, and promote it only when every gate passes."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.lifecycle import promote_version  # noqa: PLC0415
+
+        decision = promote_version(now.params, now.stores, version)
+    lines = [decision.action, *(f"  {'ok  ' if r.passed else 'FAIL'} {r.about}: {r.text}" for r in decision.reasons)]
+    _say(decision.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+    if decision.action not in {"promote", "none"}:
+        raise typer.Exit(NOT_PROMOTED)
+
+
+@app.command()
+def audit(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+    at: Annotated[str | None, typer.Option(help="Which version served at this ISO time.")] = None,
+    version: Annotated[int | None, typer.Option(help="Where this version comes from.")] = None,
+    repair: Annotated[bool, typer.Option(help="Project the ledger's champion onto the alias again.")] = False,  # noqa: FBT002  typer
+    accept_outside: Annotated[
+        bool, typer.Option(help="With --repair: take the outside move as your decision.")
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="With --repair: your reason, for the record.")] = None,
+) -> None:
+    """Verify the ledger's chain, reconcile it with MLflow, and answer where versions come from."""
+    if repair and not why:
+        raise typer.BadParameter("--repair needs --why: your reason goes on record")
+    with session(overlays, assignments, as_json=as_json, server=False, lock=repair) as now:
+        from tasks.audit import answer  # noqa: PLC0415
+
+        document = answer(
+            now.params,
+            now.stores,
+            at=at,
+            version=version,
+            repair=why if repair else None,
+            accept_outside=accept_outside,
+        )
+    _say(document.model_dump(mode="json"), "\n".join(document.lines()), as_json=as_json)
+    if document.problems:
+        raise typer.Exit(document.exit_code)
+
+
+@app.command()
+def report(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+    version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
+) -> None:
+    """Say where a version's report page is; fetch it from MLflow when it is not here."""
+    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+        from tasks.publishing import locate  # noqa: PLC0415
+
+        path = locate(now.params, now.stores, version)
+    _say({"report": str(path)}, str(path), as_json=as_json)
+
+
+@app.command()
+def predict(
+    rows: Annotated[Path, typer.Argument(help="Parquet or CSV of rows; npz with x for images.")],
+    out: Annotated[Path, typer.Option(help="Where to write the predictions, as Parquet or CSV.")],
+    client: Annotated[str, typer.Option(help="Who asks, for the prediction log.")] = "cli",
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+) -> None:
+    """Let the champion predict rows: verified, validated, logged; it may abstain."""
+    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+        from tasks.prediction import predict_file  # noqa: PLC0415
+
+        summary = predict_file(now.params, now.stores, rows, out, client)
+    _say(summary.model_dump(mode="json"), f"{summary.rows} rows, {summary.abstained} abstained: {out}", as_json=as_json)
+
+
+@app.command()
+def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Check versions, stores, permissions and disk, and say how to mend each fault."""
+    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+        from tasks.doctor import examine  # noqa: PLC0415
+
+        checkup = examine(now.params, now.stores)
+    lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
+    _say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+    if not checkup.healthy:
+        raise typer.Exit(1)
+
+
+@data_app.callback()
+def data(
+    ctx: typer.Context, overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False
+) -> None:
+    """Materialise data/ and verify it against data.dvc."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.integrity import describe  # noqa: PLC0415
+
+        snapshot = describe(now.params, now.stores)
+    roles = ", ".join(f"{role} {summary.rows}" for role, summary in snapshot.roles.items())
+    _say(
+        snapshot.model_dump(mode="json"),
+        f"{snapshot.name}: {snapshot.rows} rows, md5 {snapshot.md5}, revision {snapshot.revision}\n{roles}",
+        as_json=as_json,
+    )
+
+
+@data_app.command("add")
+def data_add(path: Path, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Copy a file or folder into data/, version it with DVC, and say what to commit."""
+    with session(None, None, as_json=as_json, server=False) as now:
+        from tasks.storage import add  # noqa: PLC0415
+
+        done = add(now.stores.project, path)
+    _say({"commit": list(done)}, "commit these:\n  " + "\n  ".join(done), as_json=as_json)
+
+
+@data_app.command("quarantine")
+def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """List quarantined rows with their reasons."""
+    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+        from tasks.integrity import quarantined  # noqa: PLC0415
+
+        rows = quarantined(now.stores)
+    _say({"rows": rows}, "\n".join(f"{row['id']}: {row['reason']}" for row in rows) or "none", as_json=as_json)
+
+
+@data_app.command("release")
+def data_release(
+    ids: Annotated[list[int], typer.Argument(help="Row ids, as `holdfast data quarantine` lists them.")],
+    why: Annotated[str, typer.Option(help="Your reason, for the record.")],
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,  # noqa: FBT002  typer
+) -> None:
+    """Release quarantined rows, in your name."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.integrity import release  # noqa: PLC0415
+
+        count = release(now.params, now.stores, tuple(ids), why)
+    _say({"released": count}, f"{count} rows released", as_json=as_json)
+
+
+@data_app.command("pull")
+def data_pull(as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Fetch what data.dvc pins from the configured remote, and verify it."""
+    _remote("pull", as_json=as_json)
+
+
+@data_app.command("push")
+def data_push(as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+    """Send the pinned data to the configured remote."""
+    _remote("push", as_json=as_json)
+
+
+def _remote(verb: str, *, as_json: bool) -> None:
+    with session(None, None, as_json=as_json, server=False) as now:
+        from tasks import storage  # noqa: PLC0415
+
+        count = getattr(storage, verb)(now.stores.project)
+    _say({verb: count}, f"{verb}: {count} files", as_json=as_json)
+
+
+def _say(document: dict[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        _print(document)
+    else:
+        typer.echo(text)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Evaluation: every scenario of a pack against one version."""
+
+from __future__ import annotations
+
+from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from holdfast.params import Params
+from holdfast.results import DataSnapshot, ModelVersion, Role, StageReport
+from holdfast.stores import Stores
+from tasks.evaluation import record, run_scenario
+
+AT_ONCE = 2
+"""Scenarios at a time in one process."""
+
+
+@flow(name="evaluation", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+def evaluation(
+    params: Params,
+    stores: Stores,
+    snapshot: DataSnapshot,
+    version: ModelVersion,
+    pack: str,
+    role: Role,
+    run_id: str,
+    side: str = "",
+) -> StageReport:
+    """Report every finding of a pack about one version on the rows of one role."""
+    scenarios = params.scenarios(pack)
+    findings = run_scenario.map(
+        list(scenarios),
+        list(scenarios.values()),
+        params=unmapped(params),
+        stores=unmapped(stores),
+        snapshot=unmapped(snapshot),
+        version=unmapped(version),
+        role=role,
+    ).result()
+    record(tuple(findings), version, stores, run_id, side)
+    return StageReport(stage="evaluation", subject=version.digest, findings=tuple(findings))

@@ -1,0 +1,25 @@
+"""Integrity: data that is not what it should be is quarantined or blocked before it can train."""
+
+from __future__ import annotations
+
+from prefect import flow
+from tasks.integrity import examine, quarantine, refuse_blocked, take_snapshot
+
+from holdfast.params import Params
+from holdfast.results import DataSnapshot, StageReport
+from holdfast.stores import Stores
+
+
+@flow(name="integrity")
+def integrity(params: Params, stores: Stores) -> tuple[DataSnapshot, StageReport]:
+    """Verify the pinned data, examine it, set faulty rows aside, and give the snapshot that may train.
+
+    Raises:
+        DataError: the data is not the data that ``data.dvc`` pins.
+        IntegrityError: a check blocked it.
+    """
+    found = take_snapshot(params, stores)
+    report = examine(params, stores, found)
+    refuse_blocked(params, stores, report)
+    quarantine(params, stores, found, report)
+    return take_snapshot(params, stores), report

@@ -1,0 +1,169 @@
+"""The audit, answered from ledger and MLflow together: who serves, who served, and where a version comes from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import LedgerError, ParamsError, ProjectionError
+from holdfast.recovery.audit import AuditReport, reconcile, repair
+from holdfast.recovery.ledger import Ledger
+from holdfast.results import Value
+from holdfast.stores import WallClock
+from tasks import tracking
+from tasks.recovery import whoami
+
+if TYPE_CHECKING:
+    from holdfast.params import Params
+    from holdfast.stores import Stores
+
+
+class Origin(Value):
+    """Where one version comes from."""
+
+    version: int
+    digest: str
+    lineage: dict[str, Any]
+    """Data md5 and revision, roles, quarantined rows, params, recipe, seed, code: as registered."""
+    findings: dict[str, str]
+    """Scenario path and role to the key of the finding."""
+    decisions: tuple[dict[str, Any], ...]
+    """Every decision about it, with its reasons and evidence."""
+    run_id: str
+    ledger_head: str
+    """The chain's head that was written on the version when it was crowned."""
+
+
+class Audit(Value):
+    """What ``holdfast audit --json`` prints."""
+
+    chain_valid: bool
+    chain_length: int
+    chain_head: str
+    champion: int | None
+    champion_digest: str | None
+    alias_version: int | None
+    agrees: bool
+    problems: tuple[str, ...]
+    versions: tuple[dict[str, Any], ...]
+    served_at: dict[str, Any] | None = None
+    origin: Origin | None = None
+    orphans: tuple[int, ...] = ()
+    """Versions in the registry that the ledger has never heard of: registered by hand, or cut off by a kill."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command, when there are problems."""
+        if not self.chain_valid:
+            return LedgerError.exit_code
+        return ProjectionError.exit_code if not self.agrees else 1
+
+    def lines(self) -> list[str]:
+        """Say it in a few lines."""
+        chain = "whole" if self.chain_valid else "BROKEN"
+        lines = [f"chain {chain}, {self.chain_length} entries, head {self.chain_head[:16]}"]
+        lines.append(f"champion {self.champion}, alias {self.alias_version}, {'agree' if self.agrees else 'DISAGREE'}")
+        lines += [
+            f"  version {v['version']}: {v['status']} since {v['at']}, digest {v['digest'][:16]}" for v in self.versions
+        ]
+        lines += [f"  version {number}: in the registry, not in the ledger" for number in self.orphans]
+        if self.served_at is not None:
+            lines.append(
+                f"served then: version {self.served_at['version']}"
+                if self.served_at["version"]
+                else "nothing served then"
+            )
+        if self.origin is not None:
+            lines.append(self.origin.model_dump_json(indent=1))
+        return lines + [f"PROBLEM: {problem}" for problem in self.problems]
+
+
+def answer(
+    params: Params,
+    stores: Stores,
+    *,
+    at: str | None = None,
+    version: int | None = None,
+    repair: str | None = None,
+    accept_outside: bool = False,
+) -> Audit:
+    """Audit the ledger, repair where a reason is given, and answer the questions asked.
+
+    Raises:
+        StoreError: ledger or registry do not answer.
+        LedgerError: a repair was asked for and cannot be made.
+        ParamsError: ``at`` is no time.
+    """
+    ledger, projection = Ledger(stores.ledger.get_secret_value(), WallClock()), tracking.MlflowProjection(stores)
+    if repair is not None:
+        found = _repair(ledger, projection, params.name, repair, accept_outside=accept_outside)
+    else:
+        found = reconcile(ledger, projection, params.name, expected_head=None)
+    return _document(params, stores, ledger, found, at, version)
+
+
+def _repair(
+    ledger: Ledger, projection: tracking.MlflowProjection, name: str, why: str, *, accept_outside: bool
+) -> AuditReport:
+    return repair(ledger, projection, name, who=whoami(), why=why, accept_outside=accept_outside)
+
+
+def _document(
+    params: Params, stores: Stores, ledger: Ledger, found: AuditReport, at: str | None, version: int | None
+) -> Audit:
+    known = {record.version for record in found.versions}
+    registered = [v.version for v, _, _ in tracking.list_versions(stores, params.name)]
+    head = found.champion
+    return Audit(
+        chain_valid=found.chain_valid, chain_length=found.chain_length, chain_head=found.chain_head,
+        champion=head.version if head else None, champion_digest=head.digest if head else None,
+        alias_version=found.alias_version, agrees=found.agrees, problems=found.problems,
+        versions=tuple(record.model_dump(mode="json") for record in found.versions),
+        served_at=_served(ledger, params.name, at) if at else None,
+        origin=_origin(params, stores, ledger, version) if version is not None else None,
+        orphans=tuple(number for number in registered if number not in known),
+    )  # fmt: skip
+
+
+def _served(ledger: Ledger, name: str, at: str) -> dict[str, Any]:
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ParamsError(
+            "--at", found=at, expected="an ISO time such as 2026-01-31T12:00:00+00:00", remedy="Write it so."
+        ) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    head = ledger.served_at(name, moment)
+    return {
+        "at": moment.isoformat(),
+        "version": head.version if head else None,
+        "digest": head.digest if head else None,
+    }
+
+
+def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Origin:
+    """Collect what ledger and registry say of one version.
+
+    Raises:
+        LedgerError: the ledger has no record of it.
+    """
+    with ledger.reading() as view:
+        entries = list(view.entries(model=params.name, version=version))
+    registered = next((entry for entry in entries if entry.kind == "registered"), None)
+    found = tracking.get_version(stores, params.name, version)
+    if registered is None or found is None:
+        raise LedgerError(
+            f"{params.name} version {version}",
+            found="no record of its registration" if found else "no such version",
+            expected="a version that a run registered",
+            remedy="`holdfast audit` lists the versions.",
+        )
+    return Origin(
+        version=version,
+        digest=str(registered.body["digest"]),
+        lineage=registered.body["lineage"],
+        findings=tracking.finding_tags(stores, found.run_id),
+        decisions=tuple(entry.body for entry in entries if entry.kind == "decision"),
+        run_id=found.run_id,
+        ledger_head=tracking.version_tags(stores, found).get("holdfast.ledger_head", ""),
+    )

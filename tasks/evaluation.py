@@ -1,0 +1,99 @@
+"""Evaluation: one scenario against one version, kept by the question it answers, and logged once."""
+
+from __future__ import annotations
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.errors import ScenarioError
+from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
+from holdfast.params import Params
+from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, question
+from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
+from holdfast.stores import Stores
+from holdfast.training.workshop import Workshop
+from tasks import tracking
+from tasks.progress import tell
+from tasks.storage import load_data, revision
+
+
+def context(params: Params, stores: Stores) -> Context:
+    """Say what a finding's origin needs and a scenario cannot know."""
+    return Context(
+        seed=params.seed, code=factory_digest(params.model.factory), revision=revision(stores.project),
+        metric=params.metric, costs=params.costs,
+    )  # fmt: skip
+
+
+@task(task_run_name="{path} on {role}", cache_policy=NO_CACHE)
+def run_scenario(
+    path: str,
+    scenario: Scenario,
+    params: Params,
+    stores: Stores,
+    snapshot: DataSnapshot,
+    version: ModelVersion,
+    role: Role,
+) -> Finding:
+    """Put one version, or its recipe, through one scenario, unless this very question was answered before."""
+    torch.set_num_threads(1)  # one for each worker thread: two scenarios at once fill two cores
+    origin, device = context(params, stores), pick_device(params.device)
+    workshop = _workshop(params, stores, snapshot) if isinstance(scenario, OnRecipe) else None
+    subject = workshop.digest if workshop else version.digest
+    provenance = origin.origin(subject, snapshot.content, role, device.type)
+    key = question(path, scenario.settings, provenance)
+    if (known := stores.results.get(key, Finding)) is not None:
+        tell("evaluation", f"{path}  {_brief(known)}  reused")
+        return known
+    try:
+        if isinstance(scenario, OnModel):
+            target = load_model(tracking.fetch_model(stores, version), version.digest, device)
+            samples = load_data(stores, params, snapshot).samples(role, scenario.period)
+            finding = scenario.run(target, samples, origin, path)
+        elif isinstance(scenario, OnRecipe) and workshop is not None:
+            finding = scenario.run(workshop, origin, path)
+    except _BROKEN as error:
+        tell("evaluation", f"{path}  broke: {error}")
+        return _unscored(path, scenario, provenance, error)  # not kept: the next run asks again
+    stores.results.put(finding.key, finding)
+    tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
+    return finding
+
+
+# What a scenario of ours or of a third party can break with. Stores and data that do not answer are not among them.
+_BROKEN = (ScenarioError, RuntimeError, ValueError, TypeError, ArithmeticError, LookupError)
+
+
+def _unscored(path: str, scenario: Scenario, provenance: Provenance, error: Exception) -> Finding:
+    return Finding(
+        path=path, dimension=scenario.dimension, family=scenario.family, settings=scenario.settings,
+        provenance=provenance, unscored=f"the scenario broke: {type(error).__name__}: {str(error)[:300]}",
+    )  # fmt: skip
+
+
+def _workshop(params: Params, stores: Stores, snapshot: DataSnapshot) -> Workshop:
+    data = load_data(stores, params, snapshot)
+    spec = ModelSpec(
+        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
+        code=factory_digest(params.model.factory),
+    )  # fmt: skip
+    return Workshop(
+        recipe=params.recipe(), spec=spec, train=data.samples("train"), validation=data.samples("validation"),
+        test=data.samples("test"), device=pick_device(params.device),
+    )  # fmt: skip
+
+
+def _brief(finding: Finding) -> str:
+    if finding.score is None:
+        return f"unscored: {finding.unscored}"
+    score, mark = finding.score, {"upper_bound": "<=", "lower_bound": ">=", "measured": "  "}
+    note = "" if finding.valid else "  INVALID"
+    return f"{mark[score.kind]} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}"
+
+
+@task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
+def record(findings: tuple[Finding, ...], version: ModelVersion, stores: Stores, run_id: str, side: str = "") -> None:
+    """Log every finding once, keyed by its digest, however often the task is tried."""
+    for finding in findings:
+        tracking.log_finding(stores, run_id, version, finding, side)

@@ -1,0 +1,101 @@
+"""Integrity: the snapshot taken, examined, and its faulty rows set aside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.digests import work_key
+from holdfast.errors import IntegrityError
+from holdfast.integrity.base import run_checks, verdict
+from holdfast.integrity.quarantine import Quarantine
+from holdfast.params import Params
+from holdfast.results import DataSnapshot, StageReport
+from holdfast.stores import Stores
+from tasks.progress import tell
+from tasks.recovery import open_ledger, whoami
+from tasks.storage import load_data, materialise, snapshot
+
+
+@task(cache_policy=NO_CACHE)
+def take_snapshot(params: Params, stores: Stores) -> DataSnapshot:
+    """Verify the bytes that ``data.dvc`` pins, and name them with their roles and without quarantined rows."""
+    return describe(params, stores)
+
+
+def describe(params: Params, stores: Stores) -> DataSnapshot:
+    """Materialise the data where it is not there, verify it, and give its snapshot."""
+    materialise(stores.project)
+    return snapshot(stores, params)
+
+
+@task(cache_policy=NO_CACHE)
+def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
+    """Put the snapshot through every check of ``params.integrity``, once for the same data and checks."""
+    key = work_key("integrity", params.section_digest("data", "integrity"), found.file_md5, found.md5, seed=params.seed)
+    if (known := stores.results.get(key, StageReport)) is not None:
+        return known.model_copy(update={"reused": True})
+    material = load_data(stores, params, found, keep_quarantined=True).material(seed=params.seed)
+    checks = params.checks()
+    findings = []
+    for number, check in enumerate(checks, start=1):
+        (finding,) = run_checks([check], material)
+        tell("integrity", f"{finding.check}  {finding.verdict}  {finding.reason}", done=number, total=len(checks))
+        findings.append(finding)
+    report = StageReport(stage="integrity", subject=found.file_md5, integrity=tuple(findings))
+    stores.results.put(key, report)
+    return report
+
+
+@task(cache_policy=NO_CACHE)
+def refuse_blocked(params: Params, stores: Stores, report: StageReport) -> None:
+    """Stop here when a check blocked the data: it never trains.
+
+    Raises:
+        IntegrityError: a check blocked, or none was asked for.
+    """
+    if report.integrity and verdict(report.integrity) != "block":
+        return
+    blocked = [f"{finding.check}: {finding.reason}" for finding in report.integrity if finding.verdict == "block"]
+    open_ledger(stores).append(
+        "alert", who=whoami(), model=params.name, body={"about": "integrity blocked the data", "reasons": blocked},
+        key=f"blocked:{report.fingerprint()}",
+    )  # fmt: skip
+    raise IntegrityError(
+        f"data of {params.name}",
+        found="; ".join(blocked) or "no integrity check at all",
+        expected="data that passes, or whose faulty rows can be quarantined",
+        remedy="Mend the data and `holdfast data add` it, or change the policy under integrity in params.yaml.",
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: StageReport) -> None:
+    """Set faulty rows aside with their reasons; the same finding twice adds once."""
+    faulty = [finding for finding in report.integrity if finding.rows]
+    if not faulty:
+        return
+    frame, ids = load_data(stores, params, found, keep_quarantined=True).rows()
+    added = Quarantine(stores.quarantine).add(faulty, frame, ids, found.file_md5)
+    if added:
+        tell("integrity", f"{added} rows quarantined; `holdfast data quarantine` lists them")
+        open_ledger(stores).append(
+            "quarantine", who=whoami(), model=params.name, key=f"quarantine:{report.fingerprint()}",
+            body={"rows": added, "data": found.file_md5, "report": report.fingerprint()},
+        )  # fmt: skip
+
+
+def quarantined(stores: Stores) -> list[dict[str, Any]]:
+    """List quarantined rows that nobody released: id, reason, data."""
+    return [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
+
+
+def release(params: Params, stores: Stores, ids: tuple[int, ...], why: str) -> int:
+    """Release rows in the caller's name, on record in the store and in the ledger."""
+    count = Quarantine(stores.quarantine).release(ids, whoami(), why)
+    if count:
+        body = {"rows": list(ids), "why": why}
+        open_ledger(stores).append("release", who=whoami(), model=params.name, body=body)
+    return count

@@ -1,0 +1,152 @@
+"""Publishing: the report page of a version, kept beside the stores, in MLflow and with Prefect."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.digests import library_digest
+from holdfast.errors import StoreError
+from holdfast.params import Params
+from holdfast.reporting.content import Epoch, HistoryRow, Page
+from holdfast.reporting.markdown import markdown
+from holdfast.reporting.page import render
+from holdfast.results import DataSnapshot, Decision, StageReport, Value
+from holdfast.scenarios.base import settings_digest
+from holdfast.scorecard import Scorecard, headline, scorecard, tags
+from holdfast.stores import Stores, write_atomically
+from tasks import tracking
+from tasks.recovery import open_ledger
+from tasks.training import PARAM_SECTIONS, TrainedModel
+
+_DIMENSIONS = ("robustness", "defence", "recovery", "evolution")
+
+
+class LifecycleReport(Value):
+    """What ``holdfast run --json`` prints."""
+
+    decision: Decision
+    scorecard: Scorecard
+    report: str
+    """Path of the page."""
+    snapshot: DataSnapshot
+    run_id: str
+    ledger_head: str
+    chain_valid: bool
+
+    def lines(self) -> list[str]:
+        """Say it in a few lines."""
+        version = self.decision.candidate
+        who = f"{version.name} version {version.version} (digest {version.digest[:16]})" if version else "no version"
+        why = [
+            f"  {'ok  ' if reason.passed else 'FAIL'} {reason.about}: {reason.text}" for reason in self.decision.reasons
+        ]
+        scores = [f"  {entry.dimension:<11} {headline(entry)}" for entry in self.scorecard.dimensions]
+        chain = "verified" if self.chain_valid else "BROKEN"
+        return [
+            f"{self.decision.action}: {who}",
+            *why,
+            *scores,
+            f"ledger {chain}, head {self.ledger_head[:16]}",
+            f"report {self.report}",
+        ]
+
+
+@task(cache_policy=NO_CACHE)
+def publish(
+    params: Params,
+    stores: Stores,
+    snapshot: DataSnapshot,
+    data: StageReport,
+    trained: TrainedModel,
+    evaluated: StageReport,
+    decision: Decision,
+    run_id: str,
+) -> LifecycleReport:
+    """Write the page of a version, log it, tag the version with its headlines, and give the summary."""
+    pack = params.evaluation.uses.run
+    card = scorecard(evaluated.findings, pack, settings_digest(params.scenarios(pack)))
+    chain = open_ledger(stores).verify()
+    if decision.candidate is not None:
+        tracking.tag_version(stores, decision.candidate, {**tags(card), **_standing(decision)})
+    page = Page(
+        title=f"{params.name}: {decision.action}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
+        version=decision.candidate, findings=evaluated.findings, integrity=data.integrity, snapshot=snapshot,
+        lineage=_lineage(params, snapshot, trained, decision, run_id), training=_curve(trained), metric=params.metric,
+        history=_history(params, stores), ledger_head=chain.head,
+    )  # fmt: skip
+    path = _path(stores, params.name, decision.candidate.version if decision.candidate else 0)
+    html = render(page)
+    write_atomically(path, html)
+    tracking.log_text(stores, run_id, "report.html", html)
+    create_markdown_artifact(markdown(page), key=f"{params.name}-report".replace("_", "-"))
+    return LifecycleReport(
+        decision=decision, scorecard=card, report=str(path), snapshot=snapshot, run_id=run_id,
+        ledger_head=chain.head, chain_valid=chain.valid,
+    )  # fmt: skip
+
+
+def _standing(decision: Decision) -> dict[str, str]:
+    """Say on the version how the gate ended; a champion's status is written when it is crowned."""
+    standing = {"holdfast.decision": decision.action}
+    if decision.action not in {"promote", "none"}:
+        standing["holdfast.status"] = "kept out"
+    return standing
+
+
+def _path(stores: Stores, name: str, version: int) -> Path:
+    return stores.reports / f"{name}-{version}.html"
+
+
+def _curve(trained: TrainedModel) -> tuple[Epoch, ...]:
+    return tuple(Epoch(epoch=e.epoch, loss=e.loss, validation=e.validation.value) for e in trained.history)
+
+
+def _lineage(
+    params: Params, snapshot: DataSnapshot, trained: TrainedModel, decision: Decision, run_id: str
+) -> dict[str, str | int]:
+    parent = decision.champion
+    return {
+        "data md5": snapshot.md5, "file md5": snapshot.file_md5, "git revision": snapshot.revision,
+        "quarantined rows (digest)": snapshot.quarantined or "none", "library": library_digest(),
+        "params": params.section_digest(*PARAM_SECTIONS), "seed": params.seed, "recipe": params.training.recipe,
+        "training key": trained.key, "best epoch": trained.best_epoch,
+        "champion before": f"version {parent.version}" if parent else "none", "MLflow run": run_id,
+    }  # fmt: skip
+
+
+def _history(params: Params, stores: Stores) -> tuple[HistoryRow, ...]:
+    return tuple(
+        HistoryRow(
+            version=version.version, digest=version.digest, status=known.get("holdfast.status", "candidate"), at=made,
+            headlines={name: known[f"holdfast.{name}"] for name in _DIMENSIONS if f"holdfast.{name}" in known},
+            pack_digest=known.get("holdfast.pack_digest", ""),
+        )
+        for version, known, made in tracking.list_versions(stores, params.name)
+    )  # fmt: skip
+
+
+def locate(params: Params, stores: Stores, version: int | None) -> Path:
+    """Find the page of a version, the champion's when none is named; fetch it from MLflow when it is not here.
+
+    Raises:
+        StoreError: there is no such version, or no page of it.
+    """
+    number = version
+    if number is None:
+        head = open_ledger(stores).head(params.name)
+        number = head.version if head else None
+    found = tracking.get_version(stores, params.name, number) if number is not None else None
+    if number is None or found is None:
+        raise StoreError(
+            f"model {params.name}", found="no champion" if version is None else f"no version {version}",
+            expected="a registered version", remedy="Run `holdfast run` first, or name a version that is there.",
+        )  # fmt: skip
+    path = _path(stores, params.name, number)
+    if not path.exists():
+        write_atomically(path, tracking.read_report(stores, found))
+    return path

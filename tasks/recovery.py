@@ -1,0 +1,160 @@
+"""Recovery: the ledger opened, the champion resolved, decisions recorded, the alias moved by the saga."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.errors import ModelError, StoreError
+from holdfast.model import load_model
+from holdfast.params import Params
+from holdfast.recovery.audit import checked_champion
+from holdfast.recovery.gate import decide
+from holdfast.recovery.ledger import ChampionHead, Ledger
+from holdfast.recovery.promotion import promote, recover
+from holdfast.results import Decision, Finding, ModelVersion, Reason
+from holdfast.stores import Stores, WallClock
+from tasks import tracking
+from tasks.progress import tell
+
+if TYPE_CHECKING:
+    from holdfast.recovery.promotion import Promotion
+
+
+def open_ledger(stores: Stores) -> Ledger:
+    """Open the ledger, and make it at the very first start.
+
+    A fresh ledger beside a registry that has a champion is a disagreement, which every loader refuses.
+    """
+    return Ledger.create(stores.ledger.get_secret_value(), WallClock())
+
+
+def whoami() -> str:
+    """Name the person or service account that acts."""
+    return getpass.getuser()
+
+
+@task(cache_policy=NO_CACHE)
+def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
+    """Finish or undo what a killed run left in flight."""
+    tracking.prepare(stores, params.name)
+    settled = recover(
+        open_ledger(stores), tracking.MlflowProjection(stores), lambda v: _still_good(stores, v), who=whoami()
+    )
+    for promotion in settled:
+        tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
+    return settled
+
+
+def _still_good(stores: Stores, version: ModelVersion) -> bool:
+    """Tell whether a candidate's bytes verify; an outage raises, it is no answer."""
+    try:
+        load_model(tracking.fetch_model(stores, version), version.digest)
+    except ModelError:
+        return False
+    return True
+
+
+@task(cache_policy=NO_CACHE)
+def resolve_champion(params: Params, stores: Stores) -> ModelVersion | None:
+    """Resolve the champion from the ledger, its alias in agreement; None only when the ledger says that there is none."""
+    head = checked_champion(open_ledger(stores), tracking.MlflowProjection(stores), params.name)
+    return None if head is None else _located(stores, head)
+
+
+@task(cache_policy=NO_CACHE)
+def find_version(params: Params, stores: Stores, version: int | None) -> ModelVersion:
+    """Find a registered version by number, the champion when none is named.
+
+    Raises:
+        StoreError: there is no such version, or no champion.
+    """
+    if version is None:
+        champion = resolve_champion.fn(params, stores)
+        found = champion
+    else:
+        found = tracking.get_version(stores, params.name, version)
+        recorded = None
+        if found is not None:
+            with open_ledger(stores).reading() as view:
+                recorded = view.digest(params.name, version)
+        # The ledger's digest, not the registry's tag: a version it never heard of came by another way.
+        found = found.model_copy(update={"digest": recorded}) if found and recorded else None
+    if found is None:
+        raise StoreError(
+            f"model {params.name}", found="no champion" if version is None else f"no version {version} in ledger and registry",
+            expected="a registered version", remedy="`holdfast audit` lists the versions.",
+        )  # fmt: skip
+    return found
+
+
+def _located(stores: Stores, head: ChampionHead) -> ModelVersion:
+    found = tracking.get_version(stores, head.model, head.version)
+    if found is None:
+        raise ModelError(
+            f"{head.model} version {head.version}", found="no such version in the registry",
+            expected="the champion that the ledger names",
+            remedy="Restore the registry, or roll back with `holdfast promote`.",
+        )  # fmt: skip
+    return found.model_copy(update={"digest": head.digest})  # the ledger's digest, not the registry's tag
+
+
+@task(cache_policy=NO_CACHE)
+def judge(
+    params: Params,
+    stores: Stores,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    candidate_gate: tuple[Finding, ...],
+    champion_gate: tuple[Finding, ...],
+    scorecard: tuple[Finding, ...],
+    failures: tuple[Reason, ...] = (),
+) -> Decision:
+    """Decide by the gate, and record the decision once with its evidence."""
+    if champion is not None and champion.version == candidate.version:
+        return Decision(
+            action="none", candidate=candidate, champion=champion,
+            reasons=(Reason(about="champion", passed=True, text="the candidate is the champion already"),),
+        )  # fmt: skip
+    decision = decide(
+        params.recovery.gates,
+        candidate,
+        champion,
+        candidate_gate,
+        champion_gate,
+        params.metric,
+        scorecard,
+        params.costs,
+    )
+    if failures and decision.action == "promote":
+        decision = decision.model_copy(update={"action": "block", "reasons": (*failures, *decision.reasons)})
+    open_ledger(stores).append(
+        "decision", who=whoami(), model=params.name, version=candidate.version,
+        body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
+    )  # fmt: skip
+    return decision
+
+
+@task(cache_policy=NO_CACHE)
+def crown(params: Params, stores: Stores, decision: Decision) -> Promotion:
+    """Make the candidate champion by the saga: intent, alias, read back, done."""
+    ledger = open_ledger(stores)
+    head = ledger.head(params.name)
+    promotion = promote(
+        ledger, tracking.MlflowProjection(stores), decision, expected=None if head is None else head.promotion,
+        who=whoami(), why="passed the gate",
+    )  # fmt: skip
+    _show(stores, ledger, decision)
+    return promotion
+
+
+def _show(stores: Stores, ledger: Ledger, decision: Decision) -> None:
+    """Write the ledger's head where a rewriter of the ledger cannot reach it: on the version."""
+    if decision.candidate is not None:
+        tags = {"holdfast.status": "champion", "holdfast.ledger_head": ledger.verify().head}
+        tracking.tag_version(stores, decision.candidate, tags)
+    if decision.champion is not None:
+        tracking.tag_version(stores, decision.champion, {"holdfast.status": "former"})

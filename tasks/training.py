@@ -1,0 +1,117 @@
+"""Training: fit by the recipe, save without pickle, register once."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.digests import work_key
+from holdfast.model import ModelSpec, factory_digest, load_model, pick_device, save_model
+from holdfast.params import Params
+from holdfast.recovery.promotion import register as record_version
+from holdfast.results import DataSnapshot, ModelVersion, Value
+from holdfast.stores import Stores
+from holdfast.training.loop import EpochReport, fit
+from tasks import tracking
+from tasks.progress import tell
+from tasks.recovery import open_ledger
+from tasks.storage import load_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TrainedModel(Value):
+    """A finished training, by reference."""
+
+    digest: str
+    key: str
+    history: tuple[EpochReport, ...]
+    best_epoch: int
+    stopped_early: bool
+
+
+def training_key(params: Params, snapshot: DataSnapshot) -> str:
+    """Name a training: what it reads of the params, the data and its roles, the user's module, the seed."""
+    return work_key(
+        "training",
+        params.section_digest("name", "data", "model", "training", "device"),
+        snapshot.content,
+        factory_digest(params.model.factory),
+        seed=params.seed,
+    )
+
+
+@task(task_run_name="train {params.training.recipe}", cache_policy=NO_CACHE)
+def train(params: Params, stores: Stores, snapshot: DataSnapshot) -> TrainedModel:
+    """Fit the user's model by the recipe; a killed training goes on at its last epoch."""
+    key = training_key(params, snapshot)
+    if (known := stores.results.get(key, TrainedModel)) is not None and (stores.models / known.digest).exists():
+        return known
+    data = load_data(stores, params, snapshot)
+    spec = ModelSpec(
+        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
+        code=factory_digest(params.model.factory),
+    )  # fmt: skip
+    recipe = params.recipe()
+    trained = fit(
+        recipe, spec, data.samples("train"), data.samples("validation"), seed=params.seed,
+        device=pick_device(params.device), checkpoints=stores.checkpoints / key,
+        progress=lambda report: _tell(report, recipe.epochs),
+    )  # fmt: skip
+    digest = _keep(stores.models, trained.module, spec, key)
+    result = TrainedModel(
+        digest=digest, key=key, history=trained.history, best_epoch=trained.best_epoch,
+        stopped_early=trained.stopped_early,
+    )  # fmt: skip
+    stores.results.put(key, result)
+    shutil.rmtree(stores.checkpoints / key, ignore_errors=True)
+    return result
+
+
+def _tell(report: EpochReport, epochs: int) -> None:
+    text = f"epoch {report.epoch}/{epochs}  loss {report.loss:.4f}  validation {report.validation.value:.3f}"
+    tell("training", f"{text}  {report.seconds:.1f} s", done=report.epoch, total=epochs)
+
+
+def _keep(folder: Path, module: object, spec: ModelSpec, key: str) -> str:
+    """Save beside, then move into place under its digest: a reader sees a whole model or none."""
+    part = folder / f".part-{key[:16]}"
+    shutil.rmtree(part, ignore_errors=True)
+    digest = save_model(part, module, spec)  # type: ignore[arg-type]  a module, kept out of this file's imports
+    if (folder / digest).exists():
+        shutil.rmtree(part)
+    else:
+        part.rename(folder / digest)
+    return digest
+
+
+@task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
+def register(
+    params: Params, stores: Stores, snapshot: DataSnapshot, trained: TrainedModel, run_id: str
+) -> ModelVersion:
+    """Register the trained model once, verified, with its lineage in MLflow and in the ledger."""
+    folder = stores.models / trained.digest
+    target = load_model(folder, trained.digest)
+    tracking.log_params(stores, run_id, {"recipe": params.training.recipe, **params.recipe().model_dump(mode="json")})
+    tracking.log_snapshot(stores, run_id, snapshot, "training")
+    version = tracking.register(stores, params.name, folder, target.spec, run_id, trained.key, trained.digest)
+    lineage = {
+        "data": snapshot.model_dump(mode="json"), "key": trained.key, "params": params.section_digest(*PARAM_SECTIONS),
+        "seed": params.seed, "recipe": params.training.recipe, "code": target.spec.code,
+    }  # fmt: skip
+    record_version(open_ledger(stores), version, who="holdfast", lineage=lineage)
+    return version
+
+
+PARAM_SECTIONS = ("name", "seed", "metric", "data", "integrity", "model", "training", "evaluation", "recovery")
+
+
+@task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
+def log_training(stores: Stores, trained: TrainedModel, run_id: str) -> None:
+    """Log the training curve."""
+    history = [{"loss": e.loss, "validation": e.validation.value, "seconds": e.seconds} for e in trained.history]
+    tracking.log_history(stores, run_id, history)
