@@ -1,0 +1,55 @@
+"""What a report is made of: everything that the page and its Markdown say, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from holdfast.results import DataSnapshot, Decision, Finding, IntegrityFinding, ModelVersion, Value
+from holdfast.scorecard import Scorecard
+
+
+class Epoch(Value):
+    """One epoch of training: mean loss, and the value of the user's metric on ``validation`` where it was read."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    loss: float
+    validation: float | None = None
+
+
+class HistoryRow(Value):
+    """One version of the model, as ledger and tags tell it."""
+
+    version: int
+    digest: str
+    status: str
+    """In the words of the ledger: champion, kept out, rolled back ..."""
+    at: datetime
+    headlines: dict[str, str] = {}
+    """Dimension to headline, as `holdfast.scorecard.headline` writes it."""
+    pack_digest: str = ""
+    """Of the pack behind the headlines; rows of another pack are marked as not comparable."""
+
+
+class Page(Value):
+    """One report about one version, or about a run that ended without one."""
+
+    title: str
+    decision: Decision
+    scorecard: Scorecard
+    generated_at: datetime
+    version: ModelVersion | None = None
+    findings: tuple[Finding, ...] = ()
+    integrity: tuple[IntegrityFinding, ...] = ()
+    snapshot: DataSnapshot | None = None
+    lineage: dict[str, Any] = {}
+    """Where the version comes from: data md5, revision, library and params digest, parent, seeds, recipe, run id."""
+    training: tuple[Epoch, ...] = ()
+    metric: str = "accuracy"
+    """The user's metric, which ``validation`` of each epoch is a value of."""
+    history: tuple[HistoryRow, ...] = ()
+    ledger_head: str = ""
+    """Hash of the ledger's chain when the report was written; a copy outside the table that holds the chain."""
+    warnings: tuple[str, ...] = ()

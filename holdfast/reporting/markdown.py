@@ -1,0 +1,115 @@
+"""The report in Markdown: what a person needs on the orchestrator's page, with the same words as the HTML."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from holdfast.reporting import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from holdfast.reporting.content import Page
+    from holdfast.results import Finding, Reason
+    from holdfast.scorecard import DimensionScore
+
+MOST_PASSED = 6
+"""Passed rules that are listed; above it they are counted."""
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|!#~])")
+
+
+def markdown(page: Page) -> str:
+    """Render a report as concise Markdown: verdict, reasons, dimensions, gaps, findings, integrity, lineage.
+
+    All text that comes from outside is escaped: it cannot open markup, links, images or table cells.
+    """
+    parts = [
+        _verdict(page),
+        _table(("Dimension", "Score", "95 % interval", "n", "Weakest"), map(_dimension, page.scorecard.dimensions)),
+        _summary(page),
+        _findings(page.findings),
+        _integrity(page),
+        _lineage(page),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(words: str) -> str:
+    """Make text harmless in Markdown, also inside a table."""
+    return _SPECIAL.sub(r"\\\1", " ".join(words.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+
+
+def _verdict(page: Page) -> str:
+    glyph, verdict, meaning = text.VERDICTS[page.decision.action]
+    version = f", version {page.version.version}" if page.version else ""
+    failed = [reason for reason in page.decision.reasons if not reason.passed]
+    passed = [reason for reason in page.decision.reasons if reason.passed]
+    lines = [f"# {escape(page.title)}{version}", "", f"**{glyph} {verdict}.** {meaning}", ""]
+    lines += [_reason("✗", reason) for reason in failed]
+    if failed or len(passed) > MOST_PASSED:
+        lines += [f"- ✓ {len(passed)} rules passed"] if passed else []
+    else:
+        lines += [_reason("✓", reason) for reason in passed]
+    lines += [f"- ! {escape(warning)}" for warning in page.warnings]
+    return "\n".join(lines).rstrip()
+
+
+def _reason(glyph: str, reason: Reason) -> str:
+    return f"- {glyph} {escape(reason.about)}: {escape(reason.text)}"
+
+
+def _dimension(entry: DimensionScore) -> tuple[str, ...]:
+    if entry.score is None or entry.weakest is None:
+        return (entry.dimension, escape(text.state(entry)), "", "", "")
+    marks = " ✗ a validity check failed" if entry.invalid else ""
+    marks += f" ({len(entry.unscored)} unscored)" if entry.unscored else ""
+    score = entry.score
+    return (
+        entry.dimension, text.value(score) + marks, text.interval(score), f"{score.n:,}", escape(entry.weakest)
+    )  # fmt: skip
+
+
+def _summary(page: Page) -> str:
+    weakest = page.scorecard.weakest
+    lines = ["- No dimension is scored."]
+    if weakest is not None and weakest.score is not None:
+        lines = [f"- Weakest of the scored dimensions: {weakest.dimension}, {text.value(weakest.score)}."]
+    lines += [f"- Not scored: {entry.dimension} ({escape(text.state(entry))})." for entry in page.scorecard.not_scored]
+    return "\n".join(lines)
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "## Findings\n\nNo scenario was run."
+    heads = ("Scenario", "Score", "95 % interval", "n", "Validity")
+    return "## Findings\n\n" + _table(heads, map(_finding, text.ordered(findings)))
+
+
+def _finding(finding: Finding) -> tuple[str, ...]:
+    path, validity = escape(finding.path), escape(text.validity(finding))
+    if finding.score is None:
+        return (path, f"unscored: {escape(finding.unscored or '')}", "", "", validity)
+    return (path, text.value(finding.score), text.interval(finding.score), f"{finding.score.n:,}", validity)
+
+
+def _integrity(page: Page) -> str:
+    if not page.integrity:
+        return ""
+    rows = [
+        (escape(check.check), check.verdict, f"{check.examined:,}", f"{len(check.rows):,}", escape(check.reason))
+        for check in page.integrity
+    ]
+    return "## Data integrity\n\n" + _table(("Check", "Verdict", "Examined", "Quarantined", "Reason"), rows)
+
+
+def _lineage(page: Page) -> str:
+    facts = {"model digest": page.version.digest if page.version else "no version", **page.lineage}
+    facts |= {"pack": page.scorecard.pack, "pack digest": page.scorecard.pack_digest}
+    facts |= {"ledger head": page.ledger_head or "not recorded", "generated": page.generated_at.isoformat()}
+    return "## Lineage\n\n" + "\n".join(f"- {escape(name)}: {escape(text.plain(fact))}" for name, fact in facts.items())
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,103 @@
+"""The page: one self-contained HTML document, readable without a network, on paper, on a phone and in the dark."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from holdfast.reporting import text
+from holdfast.reporting.confusion import attacks_with_confusion, confusions
+from holdfast.reporting.curves import curves
+from holdfast.reporting.examples import galleries
+from holdfast.reporting.forest import forest
+from holdfast.reporting.training import training_curve
+from holdfast.scorecard import threat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jinja2 import Template
+
+    from holdfast.reporting.content import Page
+    from holdfast.results import Finding, IntegrityFinding
+
+CONFUSED = 3
+"""Attacks whose confusion matrices are drawn, the strongest first."""
+SHOWN = 3
+"""Attacks whose examples are shown, the strongest first."""
+
+
+def render(page: Page) -> str:
+    """Render a report as one HTML document: no script, no network, everything inline.
+
+    The same page gives the same bytes. All text is escaped.
+
+    Args:
+        page: what the report says; figures are drawn from its findings alone.
+    """
+    findings = text.ordered(page.findings)
+    failed, passed = text.verdict_reasons(page.decision)
+    glyph, verdict, meaning = text.VERDICTS[page.decision.action]
+    attacks = attacks_with_confusion(findings)
+    shown = galleries(findings)
+    return _template().render(
+        page=page,
+        card=page.scorecard,
+        findings=findings,
+        grouped=[(dimension, list(group)) for dimension, group in groupby(findings, key=lambda each: each.dimension)],
+        anchors=anchors(findings),
+        glyph=glyph,
+        verdict=verdict,
+        meaning=meaning,
+        failed=failed,
+        passed=passed,
+        forest=forest(findings),
+        curves=curves(findings),
+        confusions=[figure for finding in attacks[:CONFUSED] for figure in confusions(finding)],
+        confused_left=[finding.path for finding in attacks[CONFUSED:]],
+        galleries=shown[:SHOWN],
+        galleries_left=[each.path for each in shown[SHOWN:]],
+        training=training_curve(page.training, page.metric),
+        integrity=[(check, _quarantined(check)) for check in page.integrity],
+        unscored=[finding for finding in findings if finding.unscored is not None],
+        checked=[finding for finding in findings if finding.checks],
+        comparable=page.scorecard.pack_digest,
+    )
+
+
+def anchors(findings: Sequence[Finding]) -> dict[str, str]:
+    """Name the place of each finding on the page; paths may hold anything, so they are numbered."""
+    return {finding.path: f"finding-{place}" for place, finding in enumerate(findings)}
+
+
+def _quarantined(check: IntegrityFinding) -> list[tuple[str, int]]:
+    """Count the quarantined rows by reason, most frequent first."""
+    counts = Counter(check.reasons.get(str(row), check.reason) for row in check.rows)
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _ball(finding: Finding) -> str:
+    stated = threat(finding)
+    return "" if stated is None else f"{stated[0]} {stated[1]:g}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("holdfast.reporting", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    helpers: dict[str, Any] = {
+        "percent": text.percent, "interval": text.interval, "score": text.value, "state": text.state,
+        "validity": text.validity, "quantity": text.quantity, "plain": text.plain, "number": text.number, "ball": _ball,
+    }  # fmt: skip
+    environment.filters.update(helpers)
+    environment.globals.update(kinds=text.KINDS, questions=text.QUESTIONS)
+    return environment.get_template("page.html.jinja")
