@@ -92,7 +92,7 @@ def _print(document: dict[str, Any]) -> None:
 
 
 @app.command()
-def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Take data to a gated, scored, traceable champion; go on where a stopped run was."""
     with session(overlays, assignments, as_json=as_json) as now:
         from flows.lifecycle import lifecycle  # noqa: PLC0415  Prefect reads its settings at import
@@ -109,7 +109,7 @@ def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJs
 
 
 @app.command()
-def train(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def train(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Validate the data and train a candidate; register it, and promote nothing."""
     with session(overlays, assignments, as_json=as_json) as now:
         from flows.lifecycle import candidate  # noqa: PLC0415
@@ -126,7 +126,7 @@ def train(overlays: Overlay = None, assignments: Assignments = None, as_json: As
 def evaluate(
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
     version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack of scenarios; the one of `run` when left out.")] = None,
 ) -> None:
@@ -149,7 +149,7 @@ def promote(
     version: Annotated[int, typer.Argument(help="Version to put through the gate.")],
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
 ) -> None:
     """Put a registered version through the gate, and promote it only when every gate passes."""
     with session(overlays, assignments, as_json=as_json) as now:
@@ -166,10 +166,10 @@ def promote(
 def audit(
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
     at: Annotated[str | None, typer.Option(help="Which version served at this ISO time.")] = None,
     version: Annotated[int | None, typer.Option(help="Where this version comes from.")] = None,
-    repair: Annotated[bool, typer.Option(help="Project the ledger's champion onto the alias again.")] = False,  # noqa: FBT002  typer
+    repair: Annotated[bool, typer.Option(help="Project the ledger's champion onto the alias again.")] = False,
     accept_outside: Annotated[
         bool, typer.Option(help="With --repair: take the outside move as your decision.")
     ] = False,
@@ -198,7 +198,7 @@ def audit(
 def report(
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
     version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
 ) -> None:
     """Say where a version's report page is; fetch it from MLflow when it is not here."""
@@ -216,7 +216,7 @@ def predict(
     client: Annotated[str, typer.Option(help="Who asks, for the prediction log.")] = "cli",
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
 ) -> None:
     """Let the champion predict rows: verified, validated, logged; it may abstain."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
@@ -227,7 +227,7 @@ def predict(
 
 
 @app.command()
-def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Check versions, stores, permissions and disk, and say how to mend each fault."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.doctor import examine  # noqa: PLC0415
@@ -259,7 +259,7 @@ def data(
 
 
 @data_app.command("add")
-def data_add(path: Path, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def data_add(path: Path, as_json: AsJson = False) -> None:
     """Copy a file or folder into data/, version it with DVC, and say what to commit."""
     with session(None, None, as_json=as_json, server=False) as now:
         from tasks.storage import add  # noqa: PLC0415
@@ -269,7 +269,7 @@ def data_add(path: Path, as_json: AsJson = False) -> None:  # noqa: FBT002  type
 
 
 @data_app.command("quarantine")
-def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """List quarantined rows with their reasons."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.integrity import quarantined  # noqa: PLC0415
@@ -284,7 +284,7 @@ def data_release(
     why: Annotated[str, typer.Option(help="Your reason, for the record.")],
     overlays: Overlay = None,
     assignments: Assignments = None,
-    as_json: AsJson = False,  # noqa: FBT002  typer
+    as_json: AsJson = False,
 ) -> None:
     """Release quarantined rows, in your name."""
     with session(overlays, assignments, as_json=as_json, server=False) as now:
@@ -295,13 +295,13 @@ def data_release(
 
 
 @data_app.command("pull")
-def data_pull(as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def data_pull(as_json: AsJson = False) -> None:
     """Fetch what data.dvc pins from the configured remote, and verify it."""
     _remote("pull", as_json=as_json)
 
 
 @data_app.command("push")
-def data_push(as_json: AsJson = False) -> None:  # noqa: FBT002  typer
+def data_push(as_json: AsJson = False) -> None:
     """Send the pinned data to the configured remote."""
     _remote("push", as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""The one place where the environment is read: stores, the Prefect API and switches, before anything heavy is imported."""
+"""The one place where the environment is read: stores, the Prefect API, switches."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from tasks.integrity import examine, quarantine, refuse_blocked, take_snapshot
 
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores
+from tasks.integrity import examine, quarantine, refuse_blocked, take_snapshot
 
 
 @flow(name="integrity")

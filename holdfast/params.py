@@ -1,4 +1,4 @@
-"""``params.yaml``, validated whole: every mistake at once, with its place and the nearest valid name, before any work."""
+"""``params.yaml``, validated whole: every mistake at once, with its place and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DataParams(Value):
     """File or folder below ``data/``: Parquet or CSV for tables; npz, or a folder of class folders, for images."""
     task: Literal["classification"] = "classification"
     label: str = "label"
-    """Label column of a table; of an npz, the suffix-less name of its label arrays is ``y``."""
+    """Label column of a table; images have their labels beside them."""
     time: str | None = None
     train_until: float | None = None
     """Rows later than this are never trained on: some are test rows of the later period, the rest are streams."""
@@ -58,7 +58,7 @@ class DataParams(Value):
     roles: dict[Role, Annotated[float, Field(gt=0, lt=1)]] = {
         "train": 0.60, "validation": 0.06, "calibration": 0.06, "gate": 0.14, "test": 0.12, "trusted": 0.02,
     }  # fmt: skip
-    """Shares of the roles. Where the source brings its own test set, that is the role ``test`` and has no share here."""
+    """Shares of the roles. A source's own test set is the role ``test``, which then has no share here."""
     later_test: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the rows after ``train_until`` that are test rows; the others are role ``drill``."""
     duplicates: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -266,7 +266,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one tree over another: mappings merge, all else replaces; ``replace: true`` in a mapping replaces it whole."""
+    """Lay one tree over another: mappings merge, unless one says ``replace: true``; all else replaces."""
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and value.get("replace") is True:
@@ -341,13 +341,16 @@ def _check_registered(tree: dict[str, Any], params: Params | None) -> list[str]:
     return problems + (_check_names(params) if params else [])
 
 
-def _try(package: str, name: str, settings: Any, base: type[Any], place: str, name_place: str = "") -> list[str]:  # noqa: ANN401  raw YAML
+_KIND = {"Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe"}
+
+
+def _try(package: str, name: str, settings: object, base: type[Any], place: str, name_place: str = "") -> list[str]:
+    """Find what a name stands for and validate its settings; give what is wrong."""
     try:
         kind = find(package, name, base)
     except LookupError as error:
-        return [
-            f"{name_place or place}: {str(error).replace('no such name', f'no such {base.__name__.lower()}')}; {_nearest(name, available(package))}"
-        ]
+        text = str(error).replace("no such name", f"no such {_KIND[base.__name__]}")
+        return [f"{name_place or place}: {text}; {_nearest(name, available(package))}"]
     try:
         kind.model_validate(settings or {})
     except ValidationError as error:
@@ -361,7 +364,7 @@ def _check_names(params: Params) -> list[str]:
     packs, problems = params.evaluation.packs, []
     for pack, content in packs.items():
         problems += [
-            f"evaluation.packs.{pack}.scenarios: {path} has no settings under evaluation.scenarios; {_nearest(path, known)}"
+            f"evaluation.packs.{pack}.scenarios: {path} is not under evaluation.scenarios; {_nearest(path, known)}"
             for path in content.scenarios
             if path not in known
         ]
@@ -381,6 +384,9 @@ def _check_names(params: Params) -> list[str]:
         ]
     if params.metric == "expected_cost" and params.costs is None:
         problems.append("costs: expected_cost needs a cost matrix")
+    if params.costs is not None and len(params.costs) > 2 and "probes/quality" in gates.non_inferiority:  # noqa: PLR2004
+        # Flags tell a wrong class from a right one, not one wrong class from another.
+        problems.append("recovery.gates.non_inferiority.probes/quality: expected_cost is compared for two classes only")
     return problems
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.integrity.quarantine import Quarantine
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
 from holdfast.errors import IntegrityError
 from holdfast.integrity.base import run_checks, verdict
-from holdfast.integrity.quarantine import Quarantine
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,14 +13,11 @@ from holdfast.params import Params
 from holdfast.recovery.audit import checked_champion
 from holdfast.recovery.gate import decide
 from holdfast.recovery.ledger import ChampionHead, Ledger
-from holdfast.recovery.promotion import promote, recover
+from holdfast.recovery.promotion import Promotion, promote, recover
 from holdfast.results import Decision, Finding, ModelVersion, Reason
 from holdfast.stores import Stores, WallClock
 from tasks import tracking
 from tasks.progress import tell
-
-if TYPE_CHECKING:
-    from holdfast.recovery.promotion import Promotion
 
 
 def open_ledger(stores: Stores) -> Ledger:
@@ -60,7 +56,7 @@ def _still_good(stores: Stores, version: ModelVersion) -> bool:
 
 @task(cache_policy=NO_CACHE)
 def resolve_champion(params: Params, stores: Stores) -> ModelVersion | None:
-    """Resolve the champion from the ledger, its alias in agreement; None only when the ledger says that there is none."""
+    """Resolve the champion from the ledger, its alias in agreement; None only when the ledger says there is none."""
     head = checked_champion(open_ledger(stores), tracking.MlflowProjection(stores), params.name)
     return None if head is None else _located(stores, head)
 
@@ -84,8 +80,9 @@ def find_version(params: Params, stores: Stores, version: int | None) -> ModelVe
         # The ledger's digest, not the registry's tag: a version it never heard of came by another way.
         found = found.model_copy(update={"digest": recorded}) if found and recorded else None
     if found is None:
+        absent = "no champion" if version is None else f"no version {version} in ledger and registry"
         raise StoreError(
-            f"model {params.name}", found="no champion" if version is None else f"no version {version} in ledger and registry",
+            f"model {params.name}", found=absent,
             expected="a registered version", remedy="`holdfast audit` lists the versions.",
         )  # fmt: skip
     return found

@@ -49,8 +49,6 @@ class Gates(Value):
     """Scenario path to margin; compared with the champion on the same points of role ``gate``."""
     power: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
     """Least power, for an equal candidate, at which the comparison counts."""
-    pack: str = "gate"
-    """Pack of scenarios that is run for candidate and champion."""
 
     def floor_rules(self) -> tuple[Floor, ...]:
         """Give the floors as rules, by scenario."""
