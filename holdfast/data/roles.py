@@ -1,0 +1,87 @@
+"""Roles of rows: a pure function of a row's content and period, so that new rows never move old ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from holdfast.results import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Array = np.ndarray[Any, np.dtype[Any]]
+ROLES: tuple[Role, ...] = get_args(Role)
+NONE = ""
+"""No role: such a row is in the snapshot and is never used."""
+ORDER: tuple[Role, ...] = ("train", "validation", "calibration", "gate", "test", "trusted")
+"""Order in which shares are laid along [0, 1)."""
+
+
+def assign(
+    digests: Array,
+    clusters: Array,
+    shares: Mapping[Role, float],
+    *,
+    later: Array | None = None,
+    later_test: float = 0.5,
+    tested: Array | None = None,
+) -> Array:
+    """Give each row a role, one for a whole duplicate cluster.
+
+    A cluster stands at the point of [0, 1) that the least digest in it names. In the training period the shares
+    cut that line; in the later one ``later_test`` does. Rows that the source set aside for testing are test rows.
+    A cluster that reaches from the training period into the later one, or into the source's own test rows, would
+    leak: its later rows follow where the first half is test, and have no role where it is not; what a test row
+    of the source repeats has no role. Adding rows therefore moves no row of an exact cluster to another role.
+
+    Args:
+        digests: content digests (n,) int64, uniform.
+        clusters: cluster of each row (n,) int64.
+        shares: share of each role in the training period, at most 1 in all; the rest has no role.
+        later: bool (n,), rows after the training period.
+        later_test: share of later rows that are test rows; the others are drill rows.
+        tested: bool (n,), the source's own test rows.
+
+    Returns:
+        Roles (n,) str; empty where a row has none.
+    """
+    n = len(digests)
+    later = np.zeros(n, dtype=bool) if later is None else later
+    tested = np.zeros(n, dtype=bool) if tested is None else tested
+    _, cluster = np.unique(clusters, return_inverse=True)
+    at = _places(digests, cluster)
+    ends = np.cumsum([shares.get(role, 0.0) for role in ORDER])
+    ends[-1] = 1.0 if abs(ends[-1] - 1.0) < 1e-9 else ends[-1]  # noqa: PLR2004  rounding of a sum of shares
+    roles = np.array([*ORDER, NONE], dtype="<U11")[np.searchsorted(ends, at, side="right")]
+    early = roles.copy()
+    roles[later] = np.where(at < later_test, "test", "drill")[later]
+    spans = later & _touches(cluster, ~later)
+    roles[spans] = np.where(early == "test", "test", NONE)[spans]
+    roles[_touches(cluster, tested) & (roles != "test")] = NONE
+    roles[tested] = "test"
+    return roles
+
+
+def _places(digests: Array, cluster: Array) -> Array:
+    """Give the place of each row's cluster on [0, 1)."""
+    unsigned = digests.astype(np.int64).view(np.uint64)
+    least = np.full(cluster.max(initial=-1) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(least, cluster, unsigned)
+    mixed = _mix(least)[cluster]  # the least of several is not uniform: mixed anew, it is
+    return np.asarray((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _mix(x: Array) -> Array:
+    """Finalise 64-bit words as SplitMix64 does (Steele, Lea and Flood 2014, OOPSLA)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _touches(cluster: Array, rows: Array) -> Array:
+    """Tell which rows (n,) lie in a cluster that holds one of these rows."""
+    held = np.zeros(cluster.max(initial=-1) + 1, dtype=bool)
+    held[cluster[rows]] = True
+    return held[cluster]

@@ -1,0 +1,291 @@
+"""A data set in memory: read, named row by row, parted into roles, described by its training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from holdfast.data import Samples
+from holdfast.data.clusters import differing_clusters, exact_clusters, near_clusters
+from holdfast.data.columns import read_labels, read_times
+from holdfast.data.images import read_images, statistics
+from holdfast.data.roles import NONE, ROLES, assign
+from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
+from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
+from holdfast.digests import digest_json
+from holdfast.errors import DataError
+from holdfast.integrity.base import Material
+from holdfast.networks import TableEncoder
+from holdfast.results import Role, RoleSummary
+from holdfast.space import Box, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from holdfast.params import DataParams
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Period = Literal["training", "later"]
+NEVER_EXCLUDED: frozenset[Role] = frozenset({"test", "drill"})
+"""Roles that keep quarantined rows: the scorecard and the streams take the world as it is."""
+_MOST_DIFFERING = 2
+_CHUNK = 1024  # images summed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One snapshot of a data set, every row at the same position in every array."""
+
+    params: DataParams
+    frame: pd.DataFrame | None
+    """The table as it was read; None for images."""
+    pixels: Array | None
+    """Images (n, c, h, w), uint8 or float32 in [0, 1]; None for tables."""
+    ids: Array
+    """Row ids (n,) int64, unique; from each row's whole content and its number among equal rows."""
+    digests: Array
+    """Content digests (n,) int64 over the features alone: equal exactly when rows are duplicates."""
+    roles: Array
+    """Roles (n,) str, empty for none; a pure function of content and period."""
+    labels: Array
+    """Class indices (n,) int64."""
+    classes: tuple[str, ...]
+    time: Array | None
+    """Times (n,) float64."""
+    later: Array
+    """Rows (n,) bool after ``train_until``."""
+    period: tuple[str, str] | None
+    """First and last time, as text."""
+    excluded: Array
+    """Quarantined rows (n,) bool."""
+    space: Table | Box
+    """Fitted on the training rows that are not quarantined."""
+    digest: str
+    """Names rows, roles, quarantine and the data section of params together."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def samples(self, role: Role, period: Period = "training", space: Table | Box | None = None) -> Samples:
+        """Give the rows of one role, in the order of the source.
+
+        Args:
+            role: quarantined rows are left out of every role but ``test`` and ``drill``.
+            period: of the test rows, those of the training period or those after it; other roles have one period.
+            space: a model's own space, where it was trained on another snapshot: categories get *its* codes.
+
+        Raises:
+            DataError: the rows do not fit that space.
+        """
+        rows = np.flatnonzero(self.holds(role) & (self.later == (period == "later") if role == "test" else True))
+        return Samples(
+            x=self._inputs(rows, space or self.space),
+            y=torch.from_numpy(self.labels[rows]),
+            ids=torch.from_numpy(self.ids[rows]),
+            role=role,
+            snapshot=self.digest,
+            time=None if self.time is None else torch.from_numpy(self.time[rows]),
+        )
+
+    def holds(self, role: Role) -> Array:
+        """Tell which rows (n,) bool a role may use."""
+        held: Array = self.roles == role
+        return held if role in NEVER_EXCLUDED else held & ~self.excluded
+
+    def role_summaries(self) -> dict[Role, RoleSummary]:
+        """Count the rows of each role that has any, and name them."""
+        return {role: _summary(self.ids[self.holds(role)]) for role in ROLES if self.holds(role).any()}
+
+    def quarantined(self) -> str:
+        """Name the quarantined rows of this snapshot; empty when there are none."""
+        return _summary(self.ids[self.excluded]).digest if self.excluded.any() else ""
+
+    def material(self, *, seed: int, provenance: Mapping[str, str]) -> Material:
+        """Give what the integrity checks look at: every row, quarantined or not.
+
+        Args:
+            seed: of the checks that draw.
+            provenance: ``file_md5`` as found, ``expected_md5`` as pinned.
+        """
+        label: str | None = self.params.label
+        if self.frame is None:
+            frame = statistics(self.pixels) if self.pixels is not None else pd.DataFrame()
+            label = "label"
+            frame[label] = np.array(self.classes, dtype=object)[self.labels]
+        else:
+            frame = self.frame
+        return Material(
+            frame=frame, label=label, time=self.params.time if self.frame is not None else None, ids=self.ids,
+            features=self._features(), labels=self.labels, roles=self.roles,
+            kind="table" if self.frame is not None else "images", provenance=dict(provenance), seed=seed,
+        )  # fmt: skip
+
+    def _inputs(self, rows: Array, space: Table | Box) -> Tensor:
+        if self.pixels is not None:
+            return _unit(self.pixels[rows])
+        if self.frame is None or not isinstance(space, Table):
+            raise _misfit(self.params.path, space)
+        return encode(self.frame.iloc[rows], space, self.params.missing_values, place=self.params.path)
+
+    def _features(self) -> Array:
+        x = self._inputs(np.arange(len(self)), self.space)
+        if isinstance(self.space, Table):
+            with torch.no_grad():
+                x = TableEncoder(self.space)(x)
+        features: Array = x.flatten(1).numpy()
+        return features
+
+
+def load(data_root: Path, params: DataParams, excluded_ids: AbstractSet[int] = frozenset()) -> Loaded:
+    """Read a data set, part it into roles and describe it by its training rows; no seed has a say in it.
+
+    Args:
+        data_root: the folder ``data/``.
+        params: what the data set is.
+        excluded_ids: ids of quarantined rows.
+
+    Raises:
+        DataError: the data cannot be read, or is not what params say.
+    """
+    path = data_root / params.path
+    if params.kind == "table":
+        return _load_table(read_table(path), params, excluded_ids)
+    return _load_images(path, params, excluded_ids)
+
+
+def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractSet[int]) -> Loaded:
+    check_columns(frame, params)
+    names = feature_names(frame, params)
+    if not names:
+        raise DataError(
+            params.path, found="no columns but label, time and excluded ones", expected="features",
+            remedy="Shorten data.exclude.",
+        )  # fmt: skip
+    labels, classes = read_labels(frame[params.label], params.classes, f"{params.path}, column {params.label}")
+    time, period, later = None, None, np.zeros(len(frame), dtype=bool)
+    if params.time is not None:
+        time, period = read_times(frame[params.time], f"{params.path}, column {params.time}")
+        later = time > params.train_until if params.train_until is not None else later
+    seen = frame[list(names)]
+    digests = words(digest_rows(frame_bytes(seen, params.path), "content"))
+    ids = row_ids(digest_rows(frame_bytes(frame, params.path), "row"))
+    clusters = exact_clusters(digests)
+    if params.duplicates < 1:
+        clusters = differing_clusters(seen, _differing(params, len(names)))
+    roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
+    excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
+    fitted = (roles == "train") & ~excluded
+    _check_roles(params, roles, labels, fitted)
+    space = fit_table(frame[fitted], names, params)
+    encode(frame, space, params.missing_values, place=params.path)  # every row is read before any is used
+    return _finish(
+        params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
+        time=time, later=later, period=period, excluded=excluded, space=space,
+    )  # fmt: skip
+
+
+def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) -> Loaded:
+    if not path.exists():
+        raise DataError(
+            params.path, found="nothing", expected="images below data/", remedy="Correct data.path in params.yaml."
+        )
+    images = read_images(path, "y" if params.label == "label" else params.label)
+    if images.tested.any() and "test" in params.roles:
+        left = {
+            role: round(share / (1 - params.roles["test"]), 3) for role, share in params.roles.items() if role != "test"
+        }
+        raise DataError(
+            params.path, found=f"a test set of {images.tested.sum()} rows in the source, and a share of role test",
+            expected="one of the two", remedy=f"Leave test out of data.roles: {left}, for example.",
+        )  # fmt: skip
+    column = pd.Series(images.y)
+    labels, classes = read_labels(column, params.classes or images.classes, f"{params.path}, labels")
+    content = digest_rows(images.pixels, "content")
+    digests = words(content)
+    named = np.concatenate([content, frame_bytes(column.to_frame("label"), params.path)], axis=1)
+    ids = row_ids(digest_rows(named, "row"))
+    clusters = exact_clusters(digests)
+    if params.duplicates < 1:
+        clusters = near_clusters(_unit(images.pixels).flatten(1).numpy(), params.duplicates)
+    roles = assign(digests, clusters, params.roles, tested=images.tested)
+    excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
+    fitted = (roles == "train") & ~excluded
+    _check_roles(params, roles, labels, fitted)
+    mean, std = _channels(images.pixels[fitted])
+    shape = (int(images.pixels.shape[1]), int(images.pixels.shape[2]), int(images.pixels.shape[3]))
+    return _finish(
+        params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
+        time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
+        space=Box(shape=shape, mean=mean, std=std),
+    )  # fmt: skip
+
+
+def _finish(params: DataParams, **parts: Any) -> Loaded:  # noqa: ANN401  the fields of Loaded
+    ids, roles, excluded = parts["ids"], parts["roles"], parts["excluded"]
+    named = {role: _summary(ids[roles == role]).digest for role in (*ROLES, NONE)}
+    digest = digest_json([named, _summary(ids[excluded]).digest, params.fingerprint()])
+    return Loaded(params=params, digest=digest, **parts)
+
+
+def _summary(ids: Array) -> RoleSummary:
+    return RoleSummary(rows=len(ids), digest=digest_json(np.sort(ids).tolist()))
+
+
+def _check_roles(params: DataParams, roles: Array, labels: Array, fitted: Array) -> None:
+    """Refuse a split in which a role came out empty, or the training rows hold one class only.
+
+    Raises:
+        DataError: it did, or they do.
+    """
+    empty: list[str] = [role for role in params.roles if not (roles == role).any()]
+    if not fitted.any() or len(np.unique(labels[fitted])) < 2:  # noqa: PLR2004  a choice needs two
+        empty.append("train (with two classes)")
+    if empty:
+        raise DataError(
+            params.path, found=f"{len(roles)} rows, of which none has the role {', '.join(empty)}",
+            expected="rows of every role in data.roles",
+            remedy="Add rows, or give larger shares; rows that are duplicates of each other share a role.",
+        )  # fmt: skip
+
+
+def _differing(params: DataParams, features: int) -> int:
+    """Give the number of columns in which near duplicates may differ."""
+    differing = int((1 - params.duplicates) * features + 1e-9)
+    if differing > _MOST_DIFFERING:
+        least = 1 - _MOST_DIFFERING / features
+        raise DataError(
+            "data.duplicates", found=f"{params.duplicates}: rows that differ in {differing} of {features} columns",
+            expected=f"at least {least:.3f}: {_MOST_DIFFERING} columns", remedy="Raise it.",
+        )  # fmt: skip
+    return differing
+
+
+def _unit(pixels: Array) -> Tensor:
+    """Give images as float32 in [0, 1]."""
+    x = torch.from_numpy(np.ascontiguousarray(pixels))
+    return x.to(torch.float32) / 255.0 if pixels.dtype == np.uint8 else x
+
+
+def _channels(pixels: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in [0, 1] units; 1 for a channel that is constant."""
+    totals = np.zeros((2, pixels.shape[1]))
+    for start in range(0, len(pixels), _CHUNK):
+        part = _unit(pixels[start : start + _CHUNK]).numpy().astype(np.float64)
+        totals += (part.sum((0, 2, 3)), np.square(part).sum((0, 2, 3)))
+    mean, square = totals / (len(pixels) * pixels.shape[2] * pixels.shape[3])
+    std = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return tuple(mean.tolist()), tuple(np.where(std > 1e-6, std, 1.0).tolist())  # noqa: PLR2004  rounding of 0
+
+
+def _misfit(path: str, space: Table | Box) -> DataError:
+    return DataError(
+        path, found="a table", expected=f"inputs of a {space.kind} space", remedy="This model is for other data."
+    )

@@ -1,0 +1,303 @@
+"""Tables: read from Parquet or CSV, described by their training rows, turned into tensors and back."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from holdfast.errors import DataError
+from holdfast.space import Feature, Table, parse_relation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from holdfast.params import DataParams, FeatureParams
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Codes = tuple[str | int | float, ...]
+MOST_CATEGORIES = 1000
+"""A column of text with more values than this is a name or a number of things, not a category."""
+_SHOWN = 5
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet or CSV file whole; rows are numbered from 0 in the order of the file.
+
+    Raises:
+        DataError: the file is missing, truncated, of another kind, empty, or names a column twice.
+    """
+    kind = path.suffix.lower()
+    try:
+        if kind in {".parquet", ".pq"}:
+            frame = pd.read_parquet(path, engine="pyarrow").reset_index(drop=True)
+        elif kind in {".csv", ".tsv"}:
+            frame = _read_text(path, "," if kind == ".csv" else "\t")
+        else:
+            found = "a folder" if path.is_dir() else f"a {kind or 'nameless'} file"
+            raise _refused(path.name, found, "a table in .parquet, .csv or .tsv")
+    except FileNotFoundError as error:
+        raise _refused(path.name, "no such file", "a table below data/") from error
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's errors are among these
+        raise _refused(
+            path.name, f"a file that cannot be read ({_first_line(error)})", f"a whole {kind} file"
+        ) from error
+    if len(frame) == 0 or len(frame.columns) == 0:
+        raise _refused(path.name, f"{len(frame)} rows of {len(frame.columns)} columns", "rows")
+    frame.columns = [str(name) for name in frame.columns]
+    if twice := sorted(frame.columns[frame.columns.duplicated()]):
+        raise _refused(path.name, f"columns named twice: {', '.join(twice)}", "a name for each column")
+    return frame
+
+
+def check_columns(frame: pd.DataFrame, params: DataParams) -> None:
+    """Check every column that params name, all at once.
+
+    Raises:
+        DataError: params name columns that the table lacks.
+    """
+    named = [("data.label", params.label), *([("data.time", params.time)] if params.time else [])]
+    named += [("data.exclude", name) for name in params.exclude]
+    named += [("data.features", name) for name in params.features]
+    named += [("data.missing_values", name) for name in params.missing_values]
+    lacking = [f"{place} names {name!r}{_nearest(name, frame.columns)}" for place, name in named if name not in frame]
+    if lacking:
+        raise DataError(
+            params.path, found="; ".join(lacking), expected=f"columns of the table: {', '.join(frame.columns)}",
+            remedy="Correct the names in params.yaml, or the file.",
+        )  # fmt: skip
+
+
+def feature_names(frame: pd.DataFrame, params: DataParams) -> tuple[str, ...]:
+    """Name the columns that a model may see, in the order of the file.
+
+    The label, excluded columns, and the time unless ``features`` names it, are not among them: a model that reads
+    the calendar learns nothing about the years to come.
+    """
+    hidden = {params.label, *params.exclude, *({params.time} - set(params.features))}
+    return tuple(name for name in frame.columns if name not in hidden)
+
+
+def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> Table:
+    """Describe the features by their training rows.
+
+    Numbers get median, interquartile range and standard deviation over the values that are not missing; columns of
+    text and booleans are categories, unless params say otherwise. Ranges and steps come from params only.
+
+    Args:
+        frame: the training rows, and no others.
+        names: the features, in order.
+        params: what the user says of them.
+
+    Raises:
+        DataError: a column is neither number nor category, or a relation cannot be read; all are listed.
+    """
+    features, problems = [], []
+    for name in names:
+        try:
+            codes = params.missing_values.get(name, ())
+            features.append(_fit_feature(name, frame[name], params.features.get(name), codes))
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    numbers = [feature.name for feature in features if feature.kind == "number"]
+    relations = []
+    for text in params.relations if not problems else ():
+        try:
+            relations.append(parse_relation(text, numbers))
+        except ValueError as error:
+            problems.append(f"data.relations {text!r}: {error}")
+    if problems:
+        raise DataError(
+            params.path, found="; ".join(problems), expected="numbers and categories", remedy="Correct data in params."
+        )
+    return Table(features=tuple(features), relations=tuple(relations))
+
+
+def encode(
+    frame: pd.DataFrame,
+    space: Table,
+    missing_values: Mapping[str, Codes],
+    *,
+    place: str = "rows",
+    extra: Literal["ignore", "refuse"] = "ignore",
+) -> Tensor:
+    """Turn rows into a tensor (n, features) float32 in raw units: categories by code, missing values as NaN.
+
+    Args:
+        frame: rows with a column for each feature, in any order.
+        space: the features, fitted on training rows; a category not seen there gets the code after the last.
+        missing_values: codes that mean *unknown*, by column.
+        place: what the rows are, for the message.
+        extra: what to do about columns that are no features; the label of a file, for example.
+
+    Raises:
+        DataError: columns are missing, of another type, infinite, or refused; all are listed.
+    """
+    problems = [f"no column {name!r}" for name in space.names if name not in frame]
+    if extra == "refuse":
+        problems += [f"a column {name!r} that is no feature" for name in frame.columns if name not in space.names]
+    columns = []
+    for feature in space.features:
+        if feature.name not in frame:
+            continue
+        column = frame[feature.name]
+        if isinstance(column, pd.DataFrame):
+            problems.append(f"{feature.name!r} twice")
+            continue
+        codes = missing_values.get(feature.name, ())
+        try:
+            columns.append(_codes(column, feature, codes) if feature.kind == "category" else _numbers(column, codes))
+        except ValueError as error:
+            problems.append(f"{feature.name}: {error}")
+    if problems:
+        raise DataError(
+            place, found="; ".join(problems), expected=f"the columns {', '.join(space.names)}",
+            remedy="Give rows with the columns and units that the model was trained on.",
+        )  # fmt: skip
+    stacked = np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
+    return torch.from_numpy(stacked.astype(np.float32))
+
+
+def decode(row: Tensor, space: Table) -> dict[str, str | float | None]:
+    """Turn one row (features,) back into values by name: numbers, names of categories, None where missing."""
+    out: dict[str, str | float | None] = {}
+    for feature, value in zip(space.features, row.tolist(), strict=True):
+        if np.isnan(value):
+            out[feature.name] = None
+        elif feature.kind == "number":
+            out[feature.name] = value
+        else:
+            code = round(value)
+            out[feature.name] = feature.categories[code] if 0 <= code < len(feature.categories) else "(other)"
+    return out
+
+
+def names_of(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Name each value as a category is named, missing ones as NA: 1, 1.0 and "1" are one category, True is another."""
+    uniques = pd.Series(column.unique())
+    return column.map({value: _name(value) for value in uniques[uniques.notna()]}).astype(object)
+
+
+def _name(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, codes: Codes) -> Feature:
+    kind = (said.kind if said else None) or _infer_kind(column, codes)
+    limits = {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable} if said else {}
+    if kind == "category":
+        values = set(_without(names_of(column), codes).dropna())
+        if len(values) > MOST_CATEGORIES:
+            msg = f"{len(values)} different values; set data.exclude: [{name}] if it names things"
+            raise ValueError(msg)
+        return Feature(name=name, kind="category", categories=tuple(sorted(values, key=natural_order)), **limits)
+    number = _numbers(column, codes)
+    known = number[~np.isnan(number)]
+    if len(known) == 0:
+        return Feature(name=name, kind="number", **limits)
+    low, median, high = np.quantile(known, (0.25, 0.5, 0.75))
+    return Feature(
+        name=name, kind="number", median=float(median), iqr=float(high - low), std=float(known.std()) or 1.0, **limits
+    )
+
+
+def _infer_kind(column: pd.Series[Any], codes: Codes) -> Literal["number", "category"]:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        msg = "a moment; name it as data.time, or exclude it"
+        raise ValueError(msg)
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "category"
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return "number"
+    if any(isinstance(code, str) for code in codes):
+        try:
+            _numbers(column, codes)
+        except ValueError:
+            return "category"
+        return "number"
+    return "category"
+
+
+def _codes(column: pd.Series[Any], feature: Feature, codes: Codes) -> Array:
+    """Encode a category (n,) float64: its code, the code after the last where unknown, NaN where missing."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        msg = "a moment where a category is expected"
+        raise ValueError(msg)
+    names = _without(names_of(column), codes)
+    table = {name: float(code) for code, name in enumerate(feature.categories)}
+    found = names.map(table).to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(names.isna().to_numpy(), np.nan, np.where(np.isnan(found), float(len(table)), found))
+
+
+def _numbers(column: pd.Series[Any], codes: Codes) -> Array:
+    """Read a number (n,) float64, NaN where missing; text is read only where a code for *unknown* is text."""
+    if not (pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)):
+        if pd.api.types.is_datetime64_any_dtype(column.dtype):
+            msg = "a moment where a number is expected"
+            raise ValueError(msg)
+        held = column.dropna()
+        textual = held.map(lambda value: isinstance(value, str)).astype(bool)
+        if textual.any() and not any(isinstance(code, str) for code in codes):
+            msg = f"text where a number is expected ({_examples(held[textual])})"
+            raise ValueError(msg)
+        column = _without_text(column, codes)
+        number = pd.to_numeric(column, errors="coerce")
+        if len(strange := column[column.notna() & number.isna()]):
+            msg = f"text where a number is expected ({_examples(strange)})"
+            raise ValueError(msg)
+        column = number
+    value = column.to_numpy(dtype=np.float64, na_value=np.nan).copy()
+    numeric = [float(code) for code in codes if not isinstance(code, str)]
+    value[np.isin(value, numeric)] = np.nan
+    if np.isinf(value).any() or (np.abs(value[~np.isnan(value)]) > np.finfo(np.float32).max).any():
+        msg = "infinite values, or beyond float32"
+        raise ValueError(msg)
+    return value
+
+
+def _without(names: pd.Series[Any], codes: Codes) -> pd.Series[Any]:
+    """Drop the names that mean *unknown*."""
+    return names.mask(names.isin([_name(code) for code in codes])) if codes else names
+
+
+def _without_text(column: pd.Series[Any], codes: Codes) -> pd.Series[Any]:
+    return column.mask(column.isin([code for code in codes if isinstance(code, str)]))
+
+
+def natural_order(name: str) -> tuple[int, float, str]:
+    """Order 2 before 10, and numbers before names."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _examples(values: pd.Series[Any]) -> str:
+    return ", ".join(repr(value)[:30] for value in values.unique()[:_SHOWN])
+
+
+def _nearest(name: str, names: Sequence[str] | pd.Index[Any]) -> str:
+    close = difflib.get_close_matches(name, [str(each) for each in names], n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _read_text(path: Path, separator: str) -> pd.DataFrame:
+    return pd.read_csv(path, sep=separator, low_memory=False, encoding="utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
+
+
+def _refused(place: str, found: str, expected: str) -> DataError:
+    return DataError(place, found=found, expected=expected, remedy="Mend the file, or name another in data.path.")
