@@ -66,8 +66,8 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _lengths(x: Tensor) -> Tensor:
-    """L2 length of each row, shaped to broadcast."""
-    return _column(x.flatten(1).norm(dim=1), x)
+    """L2 length of each row, shaped to broadcast; summed in float64, so that the rows beside it change no bit."""
+    return _column(x.flatten(1).double().norm(dim=1).to(x.dtype), x)
 
 
 def _unscale(move: Tensor, scale: Tensor) -> Tensor:

@@ -1,0 +1,262 @@
+"""What every attack is: the base measures, the subclass proposes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
+
+import torch
+from pydantic import Field
+
+from holdfast.errors import ScenarioError
+from holdfast.perturbation import Threat
+from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score
+from holdfast.scenarios.attacks._batch import Batch
+from holdfast.scenarios.attacks._exhibits import confusion, pairs
+from holdfast.scenarios.attacks._swaps import candidates, changed, greedy_swaps
+from holdfast.scenarios.base import Context, OnModel, Outcome
+from holdfast.scenarios.validity import Case, run_checks
+from holdfast.space import Box, Table
+from holdfast.statistics import share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from holdfast.data import Samples
+    from holdfast.model import Target
+    from holdfast.seeding import Noise
+
+_SHARD = 1 << 26
+"""Elements of input attacked at a time: bounds memory, and by the laws changes no result."""
+
+
+_CURVE_SHARE = 5
+"""A curve looks at one point in five at most."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What one attack did to some points: all fields one row for each point (n, ...)."""
+
+    adversarial: Tensor
+    predicted: Tensor
+    robust: Tensor
+    """Right under attack; of points that were right when clean."""
+    flat: Tensor
+    wild: Tensor
+    rose: Tensor
+    steps: Tensor
+    free: Tensor
+
+
+class Attack(OnModel):
+    """Robust accuracy under one attack: the share of all points right when clean and right under attack.
+
+    Points wrong when clean are not attacked and count as not robust. Proposals are projected into the threat and
+    the space and verified there; what the model then predicts decides. The score is an upper bound.
+    """
+
+    dimension: ClassVar[Dimension] = "defence"
+    family: ClassVar[str] = "evasion"
+    white_box: ClassVar[bool] = True
+    """Whether it follows gradients."""
+    curve_points: ClassVar[int] = 0
+    """Points of the curve over epsilon; 0 where that would cost too much."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: Annotated[float, Field(ge=0.0)] = 0.05
+    """Radius in the space's units: pixel values for images, training interquartile ranges for tables."""
+    categories: Annotated[int, Field(ge=0)] = 0
+    """Tables: how many mutable categorical features may change beside the numbers."""
+
+    @property
+    @abstractmethod
+    def most_forwards(self) -> int:
+        """Forwards of one point at most; the validity record is cut to a share of it."""
+
+    @abstractmethod
+    def perturb(self, batch: Batch, noise: Noise) -> Tensor:
+        """Propose one row for each point (n, *shape); draw only from ``noise``, by example id.
+
+        What ``batch.gradient`` and ``batch.query`` see is booked; points that they broke have left.
+        """
+
+    def longer(self) -> Self | None:
+        """Give the same attack with more steps, for the convergence check; None where steps mean nothing."""
+        return None
+
+    def lighter(self) -> Self:
+        """Give the cheapest form of this attack that must still succeed where no radius binds it."""
+        return self
+
+    @final
+    def point_cost(self, target: Target) -> int:
+        """Forwards of one point at most, swaps of categories and the final look included."""
+        space = target.space
+        swaps = len(candidates(space)) * self.categories + 1 if isinstance(space, Table) and self.categories else 0
+        return self.most_forwards + swaps + 1
+
+    def inapplicable(self, target: Target, samples: Samples) -> str | None:
+        """Say why this attack means nothing here: no feature that an attacker can move."""
+        if (reason := super().inapplicable(target, samples)) or isinstance(target.space, Box):
+            return reason
+        if _moves_numbers(target) or (self.categories and target.space.columns("category", mutable=True)):
+            return None
+        return "no feature of the table is mutable: params name none that this attack can move"
+
+    @final
+    def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:  # noqa: ARG002
+        """Attack every point that is right when clean, and say what held."""
+        started = target.forwards
+        with torch.no_grad():
+            logits = target.logits(samples.x)
+        clean = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+        right = clean == samples.y
+        strike = self.strike(target, samples, right, noise)
+        spent = target.forwards - started
+        case = Case(
+            target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
+            wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, forwards=spent,
+        )  # fmt: skip
+        checks = run_checks(self, case, noise.derive("validity"))
+        checked = target.forwards - started - spent
+        curves = self._curves(target, samples, right, strike.robust, noise)
+        flags = strike.robust.cpu().numpy()
+        predicted = torch.where(right, strike.predicted, clean)
+        return Outcome(
+            score=share(flags, kind="upper_bound"),
+            measures=_measures(right, strike.robust),
+            curves=curves,
+            slices=_by_class(target.classes, samples.y, strike.robust),
+            checks=checks,
+            per_example=PerExample.pack(samples.ids.cpu().numpy(), flags, samples.y.cpu().numpy()),
+            details={
+                "access": "white_box" if self.white_box else "black_box",
+                "single_step": self.white_box and self.longer() is None,
+                "classes": list(target.classes),
+                "confusion": confusion(samples.y, clean, predicted, len(target.classes)),
+                "examples": pairs(target, samples, strike.adversarial, predicted, right & ~strike.robust),
+                "attacked": int(right.sum()),
+                "forwards": {
+                    "attack": spent, "checks": checked, "curve": target.forwards - started - spent - checked,
+                },
+                "most_forwards_per_point": self.most_forwards,
+            },
+        )  # fmt: skip
+
+    def strike(self, target: Target, samples: Samples, attacked: Tensor, noise: Noise) -> Strike:
+        """Attack the points of one mask (n,) and verify what was proposed.
+
+        Raises:
+            ScenarioError: a proposal is not finite, has another shape, or cannot be brought into the threat.
+        """
+        x, n = samples.x, len(samples)
+        adversarial, predicted = x.clone(), torch.full_like(samples.y, -1)
+        flags = {name: torch.zeros(n, dtype=torch.bool, device=x.device) for name in ("flat", "wild", "rose", "free")}
+        steps = torch.zeros_like(samples.y)
+        size = max(_SHARD // max(x[0].numel(), 1), 1) if n else 1
+        live = torch.nonzero(attacked).flatten()
+        for start in range(0, len(live), size):
+            rows = live[start : start + size]
+            batch = self._attack(target, samples.take(rows), noise)
+            adversarial[rows] = batch.adversarial
+            predicted[rows] = target.predict(batch.adversarial)
+            steps[rows] = batch.steps
+            flags["free"][rows] = batch.free()
+            for name in ("flat", "wild", "rose"):
+                flags[name][rows] = getattr(batch, name)
+        robust = attacked & (predicted == samples.y)
+        return Strike(adversarial=adversarial, predicted=predicted, robust=robust, steps=steps, **flags)
+
+    def _attack(self, target: Target, samples: Samples, noise: Noise) -> Batch:
+        """Swap categories, then propose; the batch comes back with verified rows in ``adversarial``."""
+        threat = Threat(norm=self.norm, epsilon=self.epsilon)
+        origin, broken = samples.x, torch.zeros_like(samples.y, dtype=torch.bool)
+        if isinstance(target.space, Table) and self.categories:
+            origin, broken = greedy_swaps(target, target.space, samples.x, samples.y, self.categories)
+        everything = Batch(target, threat, samples.x, samples.y, samples.ids, origin=origin, categories=self.categories)
+        everything.broken |= broken
+        live = torch.nonzero(~broken).flatten()
+        if len(live) and (_moves_numbers(target) or not self.white_box):
+            part = Batch(
+                target, threat, samples.x[live], samples.y[live], samples.ids[live],
+                origin=origin[live], categories=self.categories,
+            )  # fmt: skip
+            everything.adversarial[live] = self._verified(part, self.perturb(part, noise))
+            for name in ("flat", "wild", "rose", "steps"):
+                getattr(everything, name)[live] = getattr(part, name)
+        return everything
+
+    def _verified(self, batch: Batch, proposed: Tensor) -> Tensor:
+        """Bring proposals into the threat and the space, and prove that they are there."""
+        missing = batch.x.isnan()
+        if proposed.shape != batch.x.shape or bool((~proposed.isfinite() & ~missing).any()):
+            raise ScenarioError(
+                self.name(),
+                found=f"a proposal of shape {tuple(proposed.shape)} with values that are not finite"
+                if proposed.shape == batch.x.shape
+                else f"a proposal of shape {tuple(proposed.shape)}",
+                expected=f"finite rows of shape {tuple(batch.x.shape)}",
+                remedy="Mend the attack: it must propose inputs.",
+            )
+        proposed = batch.bring_in(proposed.detach())
+        outside = ~batch.threat.holds(proposed, batch.x, batch.space)
+        if isinstance(batch.space, Table):
+            outside |= changed(proposed, batch.x, batch.space).sum(1) > self.categories
+        if bool(outside.any()):
+            raise ScenarioError(
+                self.name(),
+                found=f"{int(outside.sum())} rows outside the threat after projection",
+                expected=f"every row within {self.norm} {self.epsilon:g} of its origin, and possible",
+                remedy="Mend the space's projection: it must be feasible whatever is proposed.",
+            )
+        return proposed
+
+    def _curves(
+        self, target: Target, samples: Samples, right: Tensor, robust: Tensor, noise: Noise
+    ) -> tuple[Curve, ...]:
+        """Measure at 0, a quarter and a half of epsilon on some points; what a smaller ball breaks stays broken."""
+        some = min(self.curve_points, len(samples) // _CURVE_SHARE)
+        if some == 0 or self.epsilon == 0:
+            return ()
+        few = samples.take(torch.arange(some, device=samples.x.device))
+        held, points = right[:some], [(0.0, right[:some])]
+        for part in (0.25, 0.5):
+            weaker = self.model_copy(update={"epsilon": part * self.epsilon})
+            held = weaker.strike(target, few, held, noise.derive("curve", part)).robust
+            points.append((part * self.epsilon, held))
+        points.append((self.epsilon, held & robust[:some]))
+        scores = tuple(CurvePoint(at=at, score=_score(flags)) for at, flags in points)
+        return (Curve(name="robust accuracy", axis=f"epsilon ({self.norm})", points=scores),)
+
+
+def _moves_numbers(target: Target) -> bool:
+    return bool((target.space.scale(target.device) > 0).any())
+
+
+def _score(flags: Tensor) -> Score:
+    return share(flags.cpu().numpy(), kind="upper_bound")
+
+
+def _measures(right: Tensor, robust: Tensor) -> tuple[Measure, ...]:
+    clean = share(right.cpu().numpy())
+    found = [
+        Measure(
+            name="clean_accuracy", value=clean.value, unit="share", better="higher",
+            low=clean.low, high=clean.high, n=clean.n, method=clean.method,
+        )
+    ]  # fmt: skip
+    if bool(right.any()):
+        broken = share((~robust)[right].cpu().numpy())
+        found.append(
+            Measure(
+                name="attack_success_rate", value=broken.value, unit="share", better="lower",
+                low=broken.low, high=broken.high, n=broken.n, method=broken.method,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _by_class(classes: tuple[str, ...], y: Tensor, robust: Tensor) -> dict[str, Score]:
+    return {f"class={name}": _score(robust[y == code]) for code, name in enumerate(classes) if bool((y == code).any())}
