@@ -1,0 +1,87 @@
+"""Tiny models and rows that every scenario can be held against."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from holdfast.data import Samples
+from holdfast.model import ModelSpec, Target
+from holdfast.scenarios.base import Context
+from holdfast.seeding import Noise
+from holdfast.space import Box, Feature, Table
+
+ROWS = 40
+
+
+def number(name, **settings):
+    return Feature(**{"name": name, "kind": "number", "median": 10.0, "iqr": 4.0, "std": 3.0, **settings})
+
+
+TABLE = Table(
+    features=(
+        number("amount", mutable=True, low=0.0, high=1000.0),
+        number("months", mutable=True, step=1.0),
+        number("age"),
+        Feature(name="state", kind="category", categories=("CA", "NY", "TX"), mutable=True),
+        Feature(name="franchise", kind="category", categories=("no",)),
+        number("constant", median=1.0, iqr=0.0, std=0.0),
+    )
+)
+BOX = Box(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
+
+
+def make_target(kind):
+    box = kind == "box"
+    spec = ModelSpec(
+        factory=f"holdfast.networks:{'cnn' if box else 'mlp'}",
+        settings={"width": 4, "hidden": 8} if box else {"width": 8},
+        space=BOX if box else TABLE,
+        classes=("a", "b", "c") if box else ("paid", "lost"),
+    )
+    target = Target(spec.build(seed=3), spec, "digest")
+    if not box:  # fresh weights give one class to nearly all rows
+        target.module[-1][-1].bias.copy_(_centre(target, rows(kind)))
+    return target
+
+
+def _centre(target, x):
+    logits = target.logits(x)
+    return target.module[-1][-1].bias - logits.median(dim=0).values
+
+
+def rows(kind):
+    ids, noise = torch.arange(ROWS) * 977 - 5000, Noise(5, ("rows",))
+    if kind == "box":
+        return noise.uniform(ids, BOX.shape)
+    x = 10.0 + 5.0 * noise.normal(ids, (6,))
+    x[:, 1] = x[:, 1].round()
+    x[:, 3] = noise.derive("state").integers(ids, 4).float()
+    x[:, 4] = 0.0
+    x[:, 5] = 1.0
+    x[::7, 2] = torch.nan
+    return x
+
+
+def make_samples(kind, target, role="test"):
+    x = rows(kind)
+    y = target.predict(x)
+    y[::5] = (y[::5] + 1) % len(target.classes)  # some are wrong from the start
+    time = 2000.0 + (torch.arange(ROWS) % 4).double()
+    return Samples(x=x, y=y, ids=torch.arange(ROWS) * 977 - 5000, role=role, snapshot="snap", time=time)
+
+
+@pytest.fixture
+def context():
+    return Context(seed=7)
+
+
+@pytest.fixture
+def build():
+    """Make (target, samples) of one kind of space."""
+
+    def make(kind, role="test"):
+        target = make_target(kind)
+        return target, make_samples(kind, target, role)
+
+    return make
