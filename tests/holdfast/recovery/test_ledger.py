@@ -309,17 +309,17 @@ def test_creators_may_race_and_a_ledger_is_never_made_anew(url, clock, fork):
 
 
 def test_a_long_chain_is_read_in_little_memory(url, clock):
-    """Verifying 10 MB of ledger takes less than 4 MB."""
+    """Verifying 5 MB of ledger takes less than 3 MB."""
     ledger = Ledger.create(url, clock)
     with ledger.writing() as transaction:
-        for i in range(2500):
+        for i in range(1200):
             write(transaction, body={"i": i, "text": "x" * 4000})
     ledger.verify()
     tracemalloc.start()
-    assert ledger.verify().length == 2500
+    assert ledger.verify().length == 1200
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4e6
+    assert peak < 3e6
 
 
 def test_a_ledger_that_is_not_there_is_not_an_empty_one(tmp_path, clock):
