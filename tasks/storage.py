@@ -1,0 +1,335 @@
+"""Data snapshots: materialised, verified whenever read, versioned; never committed, and never pinned anew unasked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from holdfast.data.source import load
+from holdfast.digests import digest_json
+from holdfast.errors import DataError
+from holdfast.results import DataSnapshot
+from holdfast.stores import write_atomically
+from tasks.versioning import (
+    DATA,
+    EMBEDDED,
+    PIN,
+    check_out,
+    data_files,
+    file_system,
+    folder_md5,
+    git_revision,
+    hash_path,
+    keep_in_cache,
+    listing,
+    opened,
+    output,
+    pinned_md5,
+    read_at,
+    remove,
+    tree_files,
+    words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from dvc.repo import Repo
+
+    from holdfast.data.source import Loaded
+    from holdfast.params import Params
+    from holdfast.stores import Stores
+
+__all__ = [
+    "add",
+    "checkout",
+    "file_system",
+    "load_data",
+    "materialise",
+    "provenance",
+    "pull",
+    "push",
+    "read_revision",
+    "revision",
+    "snapshot",
+    "verify",
+]
+_KEPT = 2
+_loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+_lock = Lock()
+
+
+def materialise(project: Path) -> str:
+    """Make ``data/`` what ``data.dvc`` pins: from the embedded files, else from DVC's cache, else from its remote.
+
+    Nothing that cannot be had again is overwritten or deleted, and ``data.dvc`` is never written.
+
+    Returns:
+        The md5 of ``data/``.
+
+    Raises:
+        DataError: ``data/`` holds something else, or the data is in none of these places.
+    """
+    with opened(project) as repo:
+        pinned = pinned_md5(repo)
+        present = data_files(repo)
+        if present is not None and folder_md5(present) == pinned:
+            return pinned
+        embedded = listing(repo, project / EMBEDDED) or {}
+        lacking = {path: md5 for path, md5 in embedded.items() if path not in (present or {})}
+        if folder_md5((present or {}) | lacking) == pinned:
+            for path in lacking:
+                _copy(project, project.joinpath(EMBEDDED, *path), project.joinpath(DATA, *path))
+            keep_in_cache(repo)
+        else:
+            check_out(repo, present or {}, embedded)
+    return verify(project)
+
+
+def verify(project: Path) -> str:
+    """Hash every byte of ``data/`` as DVC does, believing no cached hash, and give the md5 that ``data.dvc`` pins.
+
+    Raises:
+        DataError: the bytes are others, or there are none.
+    """
+    with opened(project) as repo:
+        pinned, present = pinned_md5(repo), data_files(repo)
+        found = None if present is None else folder_md5(present)
+        if found != pinned:
+            raise DataError(
+                f"{DATA}/",
+                found=f"md5 {found}" if found else "no such folder",
+                expected=f"md5 {pinned}, as {PIN} pins",
+                remedy=f"`holdfast data` restores what is missing; `dvc checkout` drops changes made in {DATA}/;"
+                " `holdfast data add PATH` pins a file of yours.",
+            )  # fmt: skip
+    return pinned
+
+
+def revision(project: Path) -> str:
+    """Give the git revision that the working copy's data belongs to.
+
+    Returns:
+        The commit; with ``-dirty`` behind it where ``data.dvc`` is not as committed there; ``none`` outside git.
+    """
+    with opened(project) as repo:
+        return git_revision(repo)
+
+
+def snapshot(params: Params, stores: Stores, excluded_ids: AbstractSet[int] = frozenset()) -> DataSnapshot:
+    """Verify the pinned data, read it, part it into roles, and give the reference that travels.
+
+    Args:
+        params: ``name`` and ``data`` are read.
+        stores: the list of quarantined ids is kept there under its digest, so that ``load_data`` finds it again.
+        excluded_ids: ids of quarantined rows; those that this data does not hold are not counted.
+
+    Raises:
+        DataError: the data is not what is pinned, or not what params say.
+    """
+    md5 = verify(stores.project)
+    data = load(stores.project / DATA, params.data, excluded_ids)
+    _remember(stores, data)
+    if quarantined := data.quarantined():
+        ids = sorted(int(row) for row in data.ids[data.excluded])
+        write_atomically(_excluded_path(stores, quarantined), json.dumps(ids))
+    with opened(stores.project) as repo:
+        file_md5 = hash_path(repo, stores.project / DATA / params.data.path)
+    return DataSnapshot(
+        name=params.name, path=f"{DATA}/{params.data.path}", md5=md5, file_md5=file_md5,
+        revision=revision(stores.project), rows=len(data), period=data.period, roles=data.role_summaries(),
+        quarantined=quarantined, content=data.digest,
+    )  # fmt: skip
+
+
+def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
+    """Give the rows that a snapshot refers to; bytes are verified whenever they are read, and read once a process.
+
+    Raises:
+        DataError: the data, its roles or the quarantine are not what the snapshot says.
+    """
+    key = (str(stores.project), snapshot.content)
+    with _lock:
+        if key in _loaded:
+            _loaded.move_to_end(key)
+            return _loaded[key]
+    if (md5 := verify(stores.project)) != snapshot.md5:
+        raise _changed(f"{DATA}/ with md5 {md5}", snapshot.md5)
+    data = load(stores.project / DATA, params.data, _excluded(stores, snapshot.quarantined))
+    if data.digest != snapshot.content:
+        raise _changed(f"rows and roles {data.digest[:16]}", snapshot.content[:16])
+    _remember(stores, data)
+    return data
+
+
+def provenance(snapshot: DataSnapshot) -> Mapping[str, str]:
+    """Say where a snapshot's bytes come from, for the integrity checks: verified, so found is as expected."""
+    return {
+        "md5": snapshot.md5,
+        "expected_md5": snapshot.md5,
+        "file_md5": snapshot.file_md5,
+        "revision": snapshot.revision,
+    }
+
+
+def add(project: Path, path: Path) -> tuple[str, ...]:
+    """Copy a file or folder into ``data/`` and version it with DVC; git is left to the user.
+
+    Args:
+        project: the working copy.
+        path: what to add; what lies in ``data/`` already is versioned as it is.
+
+    Returns:
+        The commands that commit it.
+
+    Raises:
+        DataError: there is nothing there, another file has its name, or ``data/`` holds other changes.
+    """
+    source, data = path.resolve(), project.resolve() / DATA
+    inside = source.is_relative_to(data)
+    if not source.exists() or source == data:
+        found = "nothing" if source != data else f"{DATA}/ itself"
+        raise DataError(str(path), found=found, expected="a file or folder", remedy="Name one.")
+    if not data.exists():
+        materialise(project)
+    name = source.relative_to(data).parts[0] if inside else source.name
+    target = data / name
+    with opened(project, quiet=True) as repo:
+        _refuse_other_changes(repo, name)
+        fresh = not inside and not target.exists()
+        if not inside and not fresh and hash_path(repo, target) != hash_path(repo, source):
+            raise DataError(
+                f"{DATA}/{name}", found="another file or folder of that name", expected="the same bytes, or none",
+                remedy="Rename yours, or delete that one first.",
+            )  # fmt: skip
+        if fresh:
+            _copy(project, source, target)
+        try:
+            repo.add(str(data))
+        except BaseException:
+            if fresh:
+                remove(target)
+            raise
+    verify(project)
+    return (f"git add {PIN}", f'git commit -m "Pin data with {name}"')
+
+
+def push(project: Path) -> int:
+    """Send the pinned data to the configured remote; give the number of files sent.
+
+    Raises:
+        DataError: ``data/`` is not what is pinned, or there is no remote, or it does not answer.
+    """
+    verify(project)
+    with opened(project, quiet=True) as repo:
+        keep_in_cache(repo)
+        return int(repo.push(targets=[str(project.resolve() / PIN)]))
+
+
+def pull(project: Path) -> int:
+    """Fetch what ``data.dvc`` pins from the configured remote into ``data/``; give the number of files fetched.
+
+    Raises:
+        DataError: neither remote nor cache has the data, or ``data/`` holds something that would be lost.
+    """
+    with opened(project, quiet=True) as repo:
+        count = int(repo.fetch(targets=[str(project.resolve() / PIN)]))
+    checkout(project)
+    return count
+
+
+def checkout(project: Path) -> str:
+    """Make ``data/`` what ``data.dvc`` pins, from the cache or the remote; give the md5.
+
+    Raises:
+        DataError: neither has it, or ``data/`` holds something that would be lost.
+    """
+    with opened(project, quiet=True) as repo:
+        present = data_files(repo) or {}
+        if folder_md5(present) != pinned_md5(repo):
+            check_out(repo, present, listing(repo, project / EMBEDDED) or {})
+    return verify(project)
+
+
+def read_revision(project: Path, revision: str, path: str, out: Path) -> Path:
+    """Copy a file or folder of ``data/`` as it was at a past git revision to ``out``; the working copy is untouched.
+
+    It comes from DVC's cache or remote, or from the files embedded at that revision where they alone were the data.
+
+    Raises:
+        DataError: there is no such revision or path, or the data is in none of these places.
+    """
+    read_at(file_system(revision, project), revision, path, out)
+    return out
+
+
+def _refuse_other_changes(repo: Repo, name: str) -> None:
+    """Refuse to pin along what nobody named.
+
+    Raises:
+        DataError: ``data/`` differs from the pinned folder in other places than this one.
+    """
+    pinned, tree = pinned_md5(repo), output(repo).get_dir_cache()
+    rest = {path: md5 for path, md5 in (data_files(repo) or {}).items() if path[0] != name}
+    if tree is None:
+        same, changed = folder_md5(rest) == pinned or folder_md5(data_files(repo) or {}) == pinned, ["not known which"]
+    else:
+        before = {path: md5 for path, md5 in tree_files(tree).items() if path[0] != name}
+        same, changed = rest == before, sorted({"/".join(path) for path, _ in rest.items() ^ before.items()})
+    if not same:
+        raise DataError(
+            f"{DATA}/", found=f"other changes beside {name}: {', '.join(changed[:5])}", expected="none",
+            remedy="Undo them with `holdfast data pull` or `dvc checkout`, or add each by its name first.",
+        )  # fmt: skip
+
+
+def _copy(project: Path, source: Path, target: Path) -> None:
+    """Copy beside, then move into place: a reader sees all of it or nothing."""
+    scratch = project / ".dvc" / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        part = Path(folder) / "part"
+        if source.is_dir():
+            shutil.copytree(source, part)
+        else:
+            shutil.copyfile(source, part)
+        part.rename(target)
+
+
+def _remember(stores: Stores, data: Loaded) -> None:
+    with _lock:
+        _loaded[str(stores.project), data.digest] = data
+        while len(_loaded) > _KEPT:
+            _loaded.popitem(last=False)
+
+
+def _excluded_path(stores: Stores, digest: str) -> Path:
+    return stores.quarantine / f"excluded-{digest}.json"
+
+
+def _excluded(stores: Stores, digest: str) -> frozenset[int]:
+    """Read the quarantined ids of a snapshot, kept under their digest."""
+    if not digest:
+        return frozenset()
+    path = _excluded_path(stores, digest)
+    try:
+        ids = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise _changed(words(error), digest) from error
+    if digest_json(ids) != digest:
+        raise _changed(f"{path.name} with other ids", digest)
+    return frozenset(ids)
+
+
+def _changed(found: str, expected: str) -> DataError:
+    return DataError(
+        "the snapshot of this run", found=found, expected=f"{expected}, as when the run began",
+        remedy="The data changed underneath: run again.",
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""DVC, and only here: what ``data.dvc`` pins, what lies in ``data/``, and how one becomes the other."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.fs import LocalFileSystem
+from dvc.repo import Repo
+from dvc.scm import SCM, NoSCM, SCMError
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.tree import Tree
+
+from holdfast.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA, PIN, EMBEDDED = "data", "data.dvc", "embedded"
+NO_REVISION = "none"
+DIRTY = "-dirty"
+"""Follows a revision whose own ``data.dvc`` is another than the one in use."""
+Files = dict[tuple[str, ...], str]
+"""md5 by path below a folder."""
+
+
+@contextmanager
+def opened(project: Path, *, quiet: bool = False) -> Iterator[Repo]:
+    """Open the project's DVC repository, with git or without; DVC's own words go to stderr where ``quiet``."""
+    core: dict[str, Any] = {"site_cache_dir": str(project.resolve() / ".dvc" / "tmp")}
+    with translated(project):
+        if not (project / PIN).is_file() or not (project / ".dvc").is_dir():
+            raise DataError(
+                str(project), found="no data.dvc and .dvc/ here", expected="a Holdfast project",
+                remedy="Run from the top folder of the project.",
+            )  # fmt: skip
+        try:
+            SCM(str(project)).close()
+        except SCMError:
+            core["no_scm"] = True
+        repo = Repo(str(project), config={"core": core})
+        try:
+            if {"hardlink", "symlink"} & set(repo.config["cache"].get("type") or ()):
+                raise DataError(
+                    ".dvc/config", found=f"cache.type {repo.config['cache']['type']}", expected="reflink,copy",
+                    remedy="Unset cache.type: with links, a write into data/ changes the cache.",
+                )  # fmt: skip
+            if quiet:
+                with redirect_stdout(sys.stderr):
+                    yield repo
+            else:
+                yield repo
+        finally:
+            repo.close()
+
+
+@contextmanager
+def translated(project: Path) -> Iterator[None]:
+    """Turn the errors of DVC and of the disk into ours."""
+    try:
+        yield
+    except (DvcException, OSError) as error:
+        raise DataError(
+            f"DVC in {project}", found=words(error), expected="DVC to do as asked",
+            remedy="Mend what it names (`dvc doctor`, `dvc remote list`); nothing was pinned or committed.",
+        ) from error  # fmt: skip
+
+
+def file_system(revision: str, project: Path = Path()) -> DVCFileSystem:
+    """Open the data of a past git revision, or of the working copy where the revision is ``none``, read-only.
+
+    Raises:
+        DataError: there is no such revision, or the data was never committed.
+    """
+    if revision.endswith(DIRTY):
+        raise DataError(
+            revision, found="data that was pinned and not committed", expected="a git revision",
+            remedy="Find the md5 in the ledger: DVC's cache or remote holds it.",
+        )  # fmt: skip
+    with translated(project):
+        if revision == NO_REVISION:
+            return DVCFileSystem(str(project))
+        return DVCFileSystem(str(project), rev=revision)
+
+
+def git_revision(repo: Repo) -> str:
+    """Give the commit that the pinned data belongs to, see `tasks.storage.revision`."""
+    if isinstance(repo.scm, NoSCM):
+        return NO_REVISION
+    project, root = Path(repo.root_dir).resolve(), Path(repo.scm.root_dir).resolve()
+    try:
+        commit = str(repo.scm.get_rev())
+        with repo.scm.get_fs(commit).open((project / PIN).relative_to(root).as_posix(), "rb") as stream:
+            committed = yaml.safe_load(stream)["outs"][0]["md5"]
+    except SCMError:
+        return NO_REVISION
+    except FileNotFoundError:  # a copy inside somebody else's repository belongs to none of its commits
+        return f"{commit}{DIRTY}" if root == project else NO_REVISION
+    return commit if committed == pinned_md5(repo) else f"{commit}{DIRTY}"
+
+
+def read_at(system: DVCFileSystem, revision: str, path: str, out: Path) -> None:
+    """Copy a file or folder of ``data/`` out of an opened revision, see `tasks.storage.read_revision`."""
+    place = f"{DATA}/{path}"
+    try:
+        with redirect_stdout(sys.stderr):
+            system.get(place, str(out), recursive=system.isdir(place))
+    except (DvcException, OSError) as error:
+        remove(out)
+        if not _restore_embedded(system, path, out):
+            raise DataError(
+                f"{place} at {revision}", found=words(error), expected="data in DVC's cache or remote",
+                remedy="Configure the remote that holds it (`dvc remote add`), and see that the path is right.",
+            ) from error  # fmt: skip
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _restore_embedded(system: DVCFileSystem, path: str, out: Path) -> bool:
+    """Copy a file embedded at that revision, where the embedded files are what its ``data.dvc`` pins."""
+    if not system.isfile(f"{EMBEDDED}/{path}") or not system.isfile(PIN):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        for name in system.ls(EMBEDDED, detail=False):
+            Path(folder, Path(name).name).write_bytes(system.read_bytes(name))
+        pinned = yaml.safe_load(system.read_bytes(PIN))["outs"][0]["md5"]
+        if folder_md5(tree_files(_build(Path(folder), None))) != pinned:
+            return False
+        shutil.copy(Path(folder, path), out)
+    return True
+
+
+def pinned_md5(repo: Repo) -> str:
+    """Read the md5 that data.dvc pins."""
+    try:
+        out = yaml.safe_load((Path(repo.root_dir) / PIN).read_text())["outs"][0]
+        md5, sound = str(out["md5"]), out["path"] == DATA
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        raise _bad_pin(words(error)) from error
+    if not sound or not md5.endswith(".dir"):
+        raise _bad_pin(f"{md5} of {out['path']}")
+    return md5
+
+
+def _bad_pin(found: str) -> DataError:
+    return DataError(
+        PIN,
+        found=found,
+        expected=f"the md5 of the folder {DATA}/",
+        remedy="Restore the file: `git checkout -- data.dvc`.",
+    )
+
+
+def _build(path: Path, repo: Repo | None) -> Any:  # noqa: ANN401  DVC has no types
+    """Hash a file or folder by its bytes, as DVC does; the object database is a name only, and keeps no state."""
+    odb = HashFileDB(LocalFileSystem(), str(path.parent / ".none"))
+    ignore = None if repo is None else repo.dvcignore
+    return build(odb, str(path.resolve()), odb.fs, "md5", ignore=ignore, dry_run=True)[2]
+
+
+def hash_path(repo: Repo, path: Path) -> str:
+    """Give the md5 of a file, or of a folder with ``.dir`` behind it."""
+    return str(_build(path, repo).hash_info.value)
+
+
+def tree_files(tree: Tree) -> Files:
+    """List the files of a DVC folder."""
+    return {tuple(key): str(info.value) for key, _, info in tree}
+
+
+def listing(repo: Repo, folder: Path) -> Files | None:
+    """List the files of a folder as they are; None where there is none."""
+    return tree_files(_build(folder, repo)) if folder.is_dir() else None
+
+
+def data_files(repo: Repo) -> Files | None:
+    """List the files of ``data/`` as they are; None where there is none."""
+    return listing(repo, Path(repo.root_dir) / DATA)
+
+
+def folder_md5(files: Files) -> str:
+    """Name a set of files as DVC names a folder."""
+    tree = Tree.from_list([{"md5": md5, "relpath": "/".join(path)} for path, md5 in files.items()], hash_name="md5")
+    tree.digest()
+    return str(tree.hash_info.value)
+
+
+def _pin(repo: Repo) -> str:
+    return str(Path(repo.root_dir) / PIN)
+
+
+def output(repo: Repo) -> Any:  # noqa: ANN401  DVC has no types
+    """Give DVC's own view of ``data/``."""
+    return repo.stage.load_one(_pin(repo)).outs[0]
+
+
+def keep_in_cache(repo: Repo) -> None:
+    """Put the verified folder into DVC's cache, so that push and checkout find it; data.dvc is not written."""
+    ours = output(repo)
+    if ours.changed_cache():
+        ours.commit(relink=False)
+
+
+def check_out(repo: Repo, present: Files, embedded: Files) -> None:
+    """Let DVC restore the folder, if all that lies there now can be had again.
+
+    Raises:
+        DataError: it cannot, or neither cache nor remote has the data.
+    """
+    tree = output(repo).get_dir_cache()
+    known = set() if tree is None else set(tree_files(tree).items())
+    unknown = ["/".join(path) for path, md5 in present.items() if not {(path, md5)} & (known | set(embedded.items()))]
+    if unknown:
+        raise DataError(
+            f"{DATA}/", found=f"files that {PIN} does not pin: {', '.join(sorted(unknown)[:5])}",
+            expected=f"the files of md5 {pinned_md5(repo)}",
+            remedy="Pin a file of yours with `holdfast data add`, or move it away; nothing was overwritten.",
+        )  # fmt: skip
+    try:
+        with redirect_stdout(sys.stderr):
+            if tree is None or output(repo).changed_cache():
+                repo.fetch(targets=[_pin(repo)])
+            repo.checkout(targets=[_pin(repo)], force=True)
+    except DvcException as error:
+        raise DataError(
+            f"{DATA}/", found=f"no copy of md5 {pinned_md5(repo)} ({words(error)})",
+            expected=f"it in {EMBEDDED}/, in DVC's cache or in its remote",
+            remedy="Configure the remote that holds it (`dvc remote add --default NAME URL`) and `holdfast data pull`.",
+        ) from error  # fmt: skip
+
+
+def words(error: Exception) -> str:
+    """Give the first line of an error."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
