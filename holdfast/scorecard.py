@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -23,6 +23,19 @@ ASIDE: frozenset[str] = frozenset({"probes/quality"})
 """Scenarios that are reported and are no headline: quality is what the dimensions protect."""
 NO_DRILL = "no drill yet"
 _TAG_REASON = 400
+
+
+class ThreatModel(NamedTuple):
+    """How far an attacker may move an input, as an attack's settings state it."""
+
+    norm: str
+    epsilon: float
+    categories: int = 0
+    """Categorical features that may change beside the numbers."""
+
+    def __str__(self) -> str:
+        swaps = f" and {self.categories} categorical" if self.categories else ""
+        return f"{self.norm} {self.epsilon:g}{swaps}"
 
 
 class Unscored(Value):
@@ -164,7 +177,7 @@ def headline(entry: DimensionScore) -> str:
     if entry.invalid:
         words.append(f"INVALID: {', '.join(entry.invalid)}"[:_TAG_REASON])
     if entry.unscored:
-        words.append(f"{len(entry.unscored)} scenarios unscored")
+        words.append(f"unscored={len(entry.unscored)}")
     return " ".join(words)
 
 
@@ -188,13 +201,11 @@ def is_certificate(finding: Finding) -> bool:
     return lower or finding.path.startswith("certificates/")
 
 
-def threat(finding: Finding) -> tuple[str, float] | None:
-    """Read norm and epsilon off an attack's settings; None where it states none."""
-    stated = finding.settings.get("threat")
-    settings = stated if isinstance(stated, dict) else finding.settings
-    norm, epsilon = settings.get("norm"), settings.get("epsilon")
+def threat(finding: Finding) -> ThreatModel | None:
+    """Read the threat model off an attack's settings; None where they state none."""
+    norm, epsilon = finding.settings.get("norm"), finding.settings.get("epsilon")
     if isinstance(norm, str) and isinstance(epsilon, int | float):
-        return norm, float(epsilon)
+        return ThreatModel(norm, float(epsilon), int(finding.settings.get("categories", 0)))
     return None
 
 
@@ -295,7 +306,7 @@ def _survive(group: Sequence[Finding]) -> Member:
     """Score the points that survive every attack of the group: still an upper bound."""
     ordered = sorted(group, key=_value)
     stated = threat(ordered[0])
-    ball = "no stated threat model" if stated is None else f"{stated[0]} {stated[1]:g}"
+    ball = "no stated threat model" if stated is None else str(stated)
     flags = [finding.per_example.unpack_flags() for finding in ordered if finding.per_example is not None]
     if len(flags) < len(ordered) or stated is None:
         return _single(ordered[0], f"{ordered[0].path}, {ball}")

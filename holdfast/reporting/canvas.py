@@ -87,14 +87,16 @@ def draw(name: str, caption: str, description: str, height: float, paint: Callab
         paint(axes)
         stream = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(drawing).print_figure(stream, format="svg", metadata=nothing)
+        canvas: Any = FigureCanvasSVG(drawing)  # its methods have no types
+        canvas.print_svg(stream, metadata=nothing)  # print_figure would draw everything twice
     return Figure(name=name, caption=caption, description=description, svg=_inline(stream.getvalue(), description))
 
 
 def _settings(name: str) -> dict[str, Any]:
     ink, muted, grid = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
     return {
-        "svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False, "font.size": 10.0,
+        "svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False, "axes.formatter.useoffset": False,
+        "font.size": 10.0,
         "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
         "axes.edgecolor": muted, "axes.labelcolor": ink, "text.color": ink, "xtick.color": muted, "ytick.color": muted,
         "xtick.labelcolor": ink, "ytick.labelcolor": ink, "grid.color": grid, "grid.linewidth": 0.8, "axes.grid": True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.reporting.canvas import COLOURS, STYLES, Figure, absent, draw
 from holdfast.reporting.text import percent
-from holdfast.scorecard import is_certificate, threat
+from holdfast.scorecard import is_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +64,7 @@ def _group(finding: Finding, curve: Curve) -> tuple[str, str, str]:
 
 
 def _norm(finding: Finding) -> str:
-    stated = threat(finding)
-    return stated[0] if stated else str(finding.settings.get("norm", ""))
+    return str(finding.settings.get("norm", ""))
 
 
 def _label(finding: Finding, curve: Curve) -> str:
@@ -73,7 +72,7 @@ def _label(finding: Finding, curve: Curve) -> str:
 
 
 def _figure(kind: str, axis: str, norm: str, lines: list[Line], part: int) -> Figure:
-    scale = f"{axis} ({norm})" if norm else axis
+    scale = _scale(axis, norm)
     caption = f"{GROUPS[kind]} against {scale}. {_origin(lines)}; bands are 95 % intervals."
     return _lines(f"curve-{kind}-{_slug(axis)}-{_slug(norm)}-{part}", caption, scale, lines)
 
@@ -85,7 +84,13 @@ def _upper(groups: dict[tuple[str, str, str], list[Line]], norm: str, room: int)
 
 
 def _points(findings: Sequence[Finding]) -> dict[str, str]:
-    return {finding.path: finding.per_example.points for finding in findings if finding.per_example is not None}
+    """Name the points that each finding's curves were read on: known only where it read the curve on all its points."""
+    return {
+        finding.path: finding.per_example.points
+        for finding in findings
+        if finding.per_example is not None
+        and all(point.score.n == finding.per_example.n for curve in finding.curves for point in curve.points)
+    }
 
 
 def _bracket(axis: str, norm: str, lines: list[Line], above: list[Line], points: dict[str, str], part: int) -> Figure:
@@ -100,16 +105,20 @@ def _bracket(axis: str, norm: str, lines: list[Line], above: list[Line], points:
         words = f"The truth lies between the certificate and the attacks ({named}), read on the same points"
     else:
         words = f"The attacks ({named}) did not read the same set of points: the bracket holds only up to sampling"
-    scale = f"{axis} ({norm})" if norm else axis
+    scale = _scale(axis, norm)
     caption = f"{GROUPS['bracket']} against {scale}. {words}. {_origin(lines)}; bands are 95 % intervals."
     return _lines(f"curve-bracket-{_slug(axis)}-{_slug(norm)}-{part}", caption, scale, [*lines, *above])
 
 
 def _lines(name: str, caption: str, scale: str, lines: list[Line]) -> Figure:
     def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  heavy, and only a report draws
+
         for line, (colour, marker, dash) in zip(lines, STYLES, strict=False):
             _line(axes, line, COLOURS[colour], marker, dash)
         axes.set(ylim=(-0.03, 1.03), xlabel=scale)
+        if all(point.at == int(point.at) for line in lines for point in line.curve.points):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         axes.figure.legend(loc="outside lower center", ncols=_columns(lines), handlelength=3.2)
 
@@ -129,6 +138,10 @@ def _line(axes: Axes, line: Line, colour: str, marker: str, dash: str) -> None:
     axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
     value = [point.score.value for point in points]
     axes.plot(at, value, color=colour, marker=marker, linestyle=dash, label=line.label)
+
+
+def _scale(axis: str, norm: str) -> str:
+    return f"{axis} ({norm})" if norm and norm not in axis else axis
 
 
 def _origin(lines: list[Line]) -> str:

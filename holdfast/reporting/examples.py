@@ -37,6 +37,7 @@ class Example(Value):
 
     label: str
     clean: str
+    """Prediction before attack; empty where it was not stored."""
     attacked: str
     fooled: bool
     before: str = ""
@@ -73,9 +74,9 @@ def gallery(finding: Finding) -> Gallery:
 def _example(entry: Any) -> Example | None:  # noqa: ANN401  a detail is any JSON
     if not isinstance(entry, dict):
         return None
-    keys = ("label", "clean_prediction", "attacked_prediction")
-    label, clean, attacked = (plain(entry.get(key, "?")) for key in keys)
-    facts = {"label": label, "clean": clean, "attacked": attacked, "fooled": clean == label != attacked}
+    label, clean = plain(entry.get("label", "?")), plain(entry.get("clean", ""))
+    attacked = plain(entry.get("predicted") or "no finite output")
+    facts: dict[str, Any] = {"label": label, "clean": clean, "attacked": attacked, "fooled": label != attacked}
     before, after = entry.get("before"), entry.get("after")
     if isinstance(before, dict) and isinstance(after, dict):
         return Example(**facts, cells=_cells(before, after))

@@ -82,7 +82,7 @@ def _quarantined(check: IntegrityFinding) -> list[tuple[str, int]]:
 
 def _ball(finding: Finding) -> str:
     stated = threat(finding)
-    return "" if stated is None else f"{stated[0]} {stated[1]:g}"
+    return "" if stated is None else str(stated)
 
 
 @cache

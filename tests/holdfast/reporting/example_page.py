@@ -74,14 +74,15 @@ def attack(path, broken, *, norm="linf", epsilon=0.05, value=None, **parts):
         path, "defence", "evasion", flags.mean(), kind="upper_bound",
         settings={"norm": norm, "epsilon": epsilon, "steps": 100, "points": N},
         per_example=PerExample.pack(np.arange(N), flags, np.arange(N) % 10),
-        **{"checks": (PASSED, NOT_HERE), "curves": (Curve(name="robust accuracy", axis="epsilon", points=points),), **parts},
+        **{"checks": (PASSED, NOT_HERE), "curves": (Curve(name="robust accuracy", axis=f"epsilon ({norm})", points=points),), **parts},
     )  # fmt: skip
 
 
 def confusion(right, seed):
     rng = np.random.default_rng(seed)
     return [
-        [int(c) for c in rng.multinomial(100, np.where(np.arange(10) == k, right, (1 - right) / 9))] for k in range(10)
+        [int(c) for c in rng.multinomial(100, np.where(np.arange(10) == k, right, (1 - right) / 9))] + [0]
+        for k in range(10)
     ]
 
 
@@ -97,8 +98,7 @@ def pictures():
                 "before": before.tolist(),
                 "after": after.tolist(),
                 "label": CLASSES[k],
-                "clean_prediction": CLASSES[k],
-                "attacked_prediction": CLASSES[(k + 3) % 10 if k else 0],
+                "predicted": CLASSES[(k + 3) % 10],
             }
         )
     return out
@@ -111,15 +111,13 @@ def rows():
             "before": before,
             "after": {**before, "amount": 51250.5, "term": 96},
             "label": "repaid",
-            "clean_prediction": "repaid",
-            "attacked_prediction": "default",
+            "predicted": "default",
         },
         {
             "before": before,
             "after": {**before, "state": "NV"},
             "label": "repaid",
-            "clean_prediction": "repaid",
-            "attacked_prediction": "repaid",
+            "predicted": "repaid",
         },
     ]
 
@@ -136,7 +134,7 @@ def severities(path, start, slope):
 def findings():
     """Every shape that a finding takes: scored, unscored, invalid, bounded from either side, with and without details."""
     radii = tuple(CurvePoint(at=r, score=score(0.8 - 0.5 * r, 200, "lower_bound")) for r in (0, 0.25, 0.5, 0.75, 1.0))
-    details = {"confusion_clean": confusion(0.86, 1), "confusion_attacked": confusion(0.62, 2), "classes": CLASSES}
+    details = {"confusion": {"clean": confusion(0.86, 1), "under_attack": confusion(0.62, 2)}, "classes": CLASSES}
     return (
         finding("probes/quality", "robustness", "quality", 0.861, slices={"class shirt": score(0.61, 100), "class bag": score(0.97, 100)}),
         severities("gaussian_noise", 0.86, 0.03), severities("motion_blur", 0.84, 0.06), severities("brightness", 0.86, 0.02),
@@ -146,7 +144,7 @@ def findings():
         finding("anomalies/missing_values", "robustness", "anomalies", None, unscored="not defined on a box space"),
         attack("attacks/fgsm", range(210)), attack("attacks/pgd", range(248)),
         attack("attacks/apgd_ce", range(256), details={**details, "examples": pictures()}, checks=(PASSED, NOT_HERE, MASKED)),
-        attack("attacks/apgd_t", range(4, 262), details={"examples": rows(), "confusion_clean": [[1, 2], [3]]}),
+        attack("attacks/apgd_t", range(4, 262), details={"examples": rows(), "confusion": {"clean": [[1, 2], [3]]}}),
         attack("attacks/square", range(220, 300)), attack("attacks/pgd-l2", range(330), norm="l2", epsilon=1.0),
         finding("certificates/randomized_smoothing", "defence", "evasion", 0.41, kind="lower_bound", n=200, settings={"norm": "l2", "sigma": 0.25, "epsilon": 0.5, "draws": 1000}, curves=(Curve(name="certified accuracy", axis="radius", points=radii),)),
         finding("poisoning/label_flip", "defence", "poisoning", 0.91, n=5), finding("poisoning/badnets", "defence", "poisoning", 0.07),
