@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from holdfast.scenarios.base import Context
     from holdfast.seeding import Noise
 
-_ROWS = 1 << 23  # numbers in one draw of noisy copies: bounds memory
+_NUMBERS = 1 << 23  # in one draw of noisy copies: bounds memory
+_AT_ONCE = 4  # micro-batches between two looks at whether a bound can still be reached
 
 
 class Certificate(NamedTuple):
@@ -100,22 +101,31 @@ class RandomizedSmoothing(OnModel):
     @torch.no_grad()
     def _certify(self, target: Target, x: Tensor, label: int, noise: Noise) -> Certificate:
         """Certify one point (*shape); the answer depends on nothing but the point and its id."""
-        votes = torch.zeros(len(target.classes), dtype=torch.int64, device=target.device)
-        for answers in self._answers(target, x, self.selections, noise.derive("select")):
-            votes += torch.bincount(answers[answers >= 0], minlength=len(votes))
-        if int(votes.sum()) == 0 or int(votes.argmax()) != label:
+        if self._vote(target, x, noise.derive("select")) != label:
             return Certificate(-1.0, vote_right=False)
         hits, left, needed = 0, self.draws, fewest_hits(self.draws, self.alpha)
-        for answers in self._answers(target, x, self.draws, noise.derive("estimate")):
+        for answers in self._answers(target, x, self.draws, noise.derive("estimate"), _AT_ONCE):
             hits, left = hits + int((answers == label).sum()), left - len(answers)
             if hits + left < needed:
                 return Certificate(-1.0, vote_right=True)
         return Certificate(certified_radius(hits, self.draws, self.sigma, self.alpha), vote_right=True)
 
-    def _answers(self, target: Target, x: Tensor, count: int, noise: Noise) -> Iterator[Tensor]:
+    def _vote(self, target: Target, x: Tensor, noise: Noise) -> int:
+        """Choose the class that most noisy copies get, the lowest of equals; -1 where none got any."""
+        votes = torch.zeros(len(target.classes), dtype=torch.int64, device=target.device)
+        left = self.selections
+        for answers in self._answers(target, x, self.selections, noise, 1):
+            votes += torch.bincount(answers[answers >= 0], minlength=len(votes))
+            left -= len(answers)
+            ranked = votes.sort(descending=True).values
+            if int(ranked[0] - ranked[1:2].sum()) > left:
+                break  # the others cannot catch up
+        return int(votes.argmax()) if bool(votes.any()) else -1
+
+    def _answers(self, target: Target, x: Tensor, count: int, noise: Noise, at_once: int) -> Iterator[Tensor]:
         """Predict noisy copies of one point, a few micro-batches at a time."""
         generator, scale = noise.generator(), target.space.scale(x.device)
-        size = target.space.micro_batch * max(1, min(4, _ROWS // (x.numel() * target.space.micro_batch)))
+        size = target.space.micro_batch * max(1, min(at_once, _NUMBERS // (x.numel() * target.space.micro_batch)))
         for start in range(0, count, size):
             rows = min(size, count - start)
             # Drawn on the CPU whatever the device, so that devices agree.

@@ -56,18 +56,11 @@ class Calibration(OnModel):
                 value=value, low=max(value - half, 0.0), high=min(value + half, 1.0), n=len(samples), method="bootstrap"
             ),
             measures=(
-                self._measure("calibration_error", clean, noise.derive("clean")),
-                self._measure("calibration_error_under_shift", moved, noise.derive("shifted")),
+                _measure("calibration_error", error, half, len(samples)),
+                _measure("calibration_error_under_shift", *self._error(moved, noise.derive("shifted")), len(samples)),
             ),
             details={"shift": f"{shift.name()} at severity 3"},
         )
-
-    def _measure(self, name: str, answers: Answers, noise: Noise) -> Measure:
-        error, half = self._error(answers, noise)
-        return Measure(
-            name=name, value=error, unit="probability", better="lower", method="bootstrap",
-            low=max(error - half, 0.0), high=min(error + half, 1.0), n=len(answers.labels),
-        )  # fmt: skip
 
     def _error(self, answers: Answers, noise: Noise) -> tuple[float, float]:
         """Expected calibration error, and half its 95 % interval."""
@@ -78,3 +71,10 @@ class Calibration(OnModel):
             for index in rng.integers(0, n, (self.draws, n))
         ]
         return expected_calibration_error(confidences, right, self.bins), _NORMAL * float(np.std(resampled))
+
+
+def _measure(name: str, error: float, half: float, n: int) -> Measure:
+    return Measure(
+        name=name, value=error, unit="probability", better="lower", method="bootstrap",
+        low=max(error - half, 0.0), high=min(error + half, 1.0), n=n,
+    )  # fmt: skip
