@@ -103,7 +103,7 @@ def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJs
     else:
         STDERR.print()
         for line in report.lines():
-            STDERR.print(line, markup=False)
+            STDERR.print(line, markup=False, soft_wrap=True)
     if report.decision.action not in {"promote", "none"}:
         raise typer.Exit(NOT_PROMOTED)
 
@@ -275,7 +275,14 @@ def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, a
         from tasks.integrity import quarantined  # noqa: PLC0415
 
         rows = quarantined(now.stores)
-    _say({"rows": rows}, "\n".join(f"{row['id']}: {row['reason']}" for row in rows) or "none", as_json=as_json)
+    _say(
+        {"rows": rows},
+        "\n".join(
+            f"{row['row']}: {row['check']}: {row['reason']}{'  (released)' if row['released'] else ''}" for row in rows
+        )
+        or "none",
+        as_json=as_json,
+    )
 
 
 @data_app.command("release")

@@ -28,7 +28,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         stage, text = getattr(record, "stage", "holdfast"), getattr(record, "text", record.getMessage())
-        self.progress.console.print(f"[bold cyan]{stage:<11}[/] {escape(text)}")
+        self.progress.console.print(f"[bold cyan]{stage:<11}[/] {escape(text)}", soft_wrap=True)
         total, done = getattr(record, "total", None), getattr(record, "done", None)
         if total is not None:
             bar = self.bars.setdefault(stage, self.progress.add_task(stage, total=total))

@@ -35,7 +35,9 @@ _PATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # Prefect's record keeps every log line; the terminal shows ours, and one message when something is refused.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 _SERVER_START_SECONDS = 120
@@ -131,9 +133,19 @@ def prefect_server(stores: Stores) -> Iterator[str]:
     try:
         yield url
     finally:
+        _flush()
         del os.environ["PREFECT_API_URL"]
         _end(server)
         _pid_file(stores).unlink(missing_ok=True)
+
+
+def _flush() -> None:
+    """Send what Prefect still holds for the server, before it ends."""
+    from prefect.events.worker import EventsWorker  # noqa: PLC0415  only where flows ran
+    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
 
 
 def _pid_file(stores: Stores) -> Path:

@@ -6,7 +6,7 @@ from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from holdfast.params import Params
-from holdfast.results import DataSnapshot, ModelVersion, Role, StageReport
+from holdfast.results import DataSnapshot, Finding, ModelVersion, Role, StageReport
 from holdfast.stores import Stores
 from tasks.evaluation import record, run_scenario
 
@@ -14,7 +14,10 @@ AT_ONCE = 2
 """Scenarios at a time in one process."""
 
 
-@flow(name="evaluation", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+_RUNNER: ThreadPoolTaskRunner[Finding] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+
+
+@flow(name="evaluation", task_runner=_RUNNER)
 def evaluation(
     params: Params,
     stores: Stores,

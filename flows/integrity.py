@@ -7,7 +7,7 @@ from prefect import flow
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores
-from tasks.integrity import examine, quarantine, refuse_blocked, take_snapshot
+from tasks.integrity import examine, found_data, quarantine, refuse_blocked, usable_data
 
 
 @flow(name="integrity")
@@ -18,8 +18,8 @@ def integrity(params: Params, stores: Stores) -> tuple[DataSnapshot, StageReport
         DataError: the data is not the data that ``data.dvc`` pins.
         IntegrityError: a check blocked it.
     """
-    found = take_snapshot(params, stores)
+    found = found_data(params, stores)
     report = examine(params, stores, found)
     refuse_blocked(params, stores, report)
     quarantine(params, stores, found, report)
-    return take_snapshot(params, stores), report
+    return usable_data(params, stores), report

@@ -14,8 +14,9 @@ from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
+from tasks.storage import load_data
 from tasks.progress import tell
-from tasks.storage import load_data, revision
+from tasks.storage import revision
 
 
 def context(params: Params, stores: Stores) -> Context:
@@ -49,7 +50,8 @@ def run_scenario(
     try:
         if isinstance(scenario, OnModel):
             target = load_model(tracking.fetch_model(stores, version), version.digest, device)
-            samples = load_data(stores, params, snapshot).samples(role, scenario.period)
+            # In the model's own space: a champion of another snapshot has its own codes for categories.
+            samples = load_data(stores, params, snapshot).samples(role, scenario.period, target.space)
             finding = scenario.run(target, samples, origin, path)
         elif isinstance(scenario, OnRecipe) and workshop is not None:
             finding = scenario.run(workshop, origin, path)

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.integrity.quarantine import Quarantine
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
 from holdfast.errors import IntegrityError
-from holdfast.integrity.base import run_checks, verdict
+from holdfast.integrity.base import Material, run_checks, verdict
+from holdfast.integrity.quarantine import Quarantine
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
-from holdfast.stores import Stores
+from holdfast.stores import Stores, WallClock
+from tasks.storage import load_data, materialise, provenance, snapshot
 from tasks.progress import tell
 from tasks.recovery import open_ledger, whoami
-from tasks.storage import load_data, materialise, snapshot
 
 
 @task(cache_policy=NO_CACHE)
-def take_snapshot(params: Params, stores: Stores) -> DataSnapshot:
-    """Verify the bytes that ``data.dvc`` pins, and name them with their roles and without quarantined rows."""
+def found_data(params: Params, stores: Stores) -> DataSnapshot:
+    """Materialise what ``data.dvc`` pins, verify it, and name all of it, quarantined rows included."""
+    materialise(stores.project)
+    return snapshot(params, stores)
+
+
+@task(cache_policy=NO_CACHE)
+def usable_data(params: Params, stores: Stores) -> DataSnapshot:
+    """Name what may train: the verified data without the rows in quarantine."""
     return describe(params, stores)
 
 
 def describe(params: Params, stores: Stores) -> DataSnapshot:
-    """Materialise the data where it is not there, verify it, and give its snapshot."""
+    """Give the snapshot of the pinned data without the rows in quarantine."""
     materialise(stores.project)
-    return snapshot(stores, params)
+    return snapshot(params, stores, Quarantine(stores.quarantine).excluded())
 
 
 @task(cache_policy=NO_CACHE)
@@ -36,8 +43,9 @@ def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
     """Put the snapshot through every check of ``params.integrity``, once for the same data and checks."""
     key = work_key("integrity", params.section_digest("data", "integrity"), found.file_md5, found.md5, seed=params.seed)
     if (known := stores.results.get(key, StageReport)) is not None:
-        return known.model_copy(update={"reused": True})
-    material = load_data(stores, params, found, keep_quarantined=True).material(seed=params.seed)
+        tell("integrity", f"{len(known.integrity)} checks reused: same data, same checks")
+        return known
+    material = _material(params, stores, found)
     checks = params.checks()
     findings = []
     for number, check in enumerate(checks, start=1):
@@ -77,24 +85,32 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
     faulty = [finding for finding in report.integrity if finding.rows]
     if not faulty:
         return
-    frame, ids = load_data(stores, params, found, keep_quarantined=True).rows()
-    added = Quarantine(stores.quarantine).add(faulty, frame, ids, found.file_md5)
+    added = Quarantine(stores.quarantine).add(faulty, _material(params, stores, found), found.file_md5)
     if added:
         tell("integrity", f"{added} rows quarantined; `holdfast data quarantine` lists them")
-        open_ledger(stores).append(
-            "quarantine", who=whoami(), model=params.name, key=f"quarantine:{report.fingerprint()}",
-            body={"rows": added, "data": found.file_md5, "report": report.fingerprint()},
-        )  # fmt: skip
+    open_ledger(stores).append(
+        "quarantine", who=whoami(), model=params.name, key=f"quarantine:{report.fingerprint()}",
+        body={"rows": sum(len(f.rows) for f in faulty), "data": found.file_md5, "report": report.fingerprint()},
+    )  # fmt: skip
+
+
+def _material(params: Params, stores: Stores, found: DataSnapshot) -> Material:
+    return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(found))
 
 
 def quarantined(stores: Stores) -> list[dict[str, Any]]:
-    """List quarantined rows that nobody released: id, reason, data."""
-    return [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
+    """List every row that was ever set aside, with its reason, and who released it where somebody did."""
+    return [held.model_dump(mode="json") for held in Quarantine(stores.quarantine).list()]
 
 
 def release(params: Params, stores: Stores, ids: tuple[int, ...], why: str) -> int:
-    """Release rows in the caller's name, on record in the store and in the ledger."""
-    count = Quarantine(stores.quarantine).release(ids, whoami(), why)
+    """Release rows in the caller's name, on record in the store and in the ledger.
+
+    Raises:
+        DataError: a row was never set aside, or no reason is given.
+    """
+    clock = WallClock()
+    count = Quarantine(stores.quarantine).release(ids, whoami(), why, clock.now())
     if count:
         body = {"rows": list(ids), "why": why}
         open_ledger(stores).append("release", who=whoami(), model=params.name, body=body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -22,6 +22,9 @@ from holdfast.stores import Stores, write_atomically
 from tasks import tracking
 from tasks.recovery import open_ledger
 from tasks.training import PARAM_SECTIONS, TrainedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DIMENSIONS = ("robustness", "defence", "recovery", "evolution")
 
@@ -92,7 +95,7 @@ def publish(
 
 def _standing(decision: Decision) -> dict[str, str]:
     """Say on the version how the gate ended; a champion's status is written when it is crowned."""
-    standing = {"holdfast.decision": decision.action}
+    standing: dict[str, str] = {"holdfast.decision": decision.action}
     if decision.action not in {"promote", "none"}:
         standing["holdfast.status"] = "kept out"
     return standing

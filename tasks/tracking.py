@@ -71,7 +71,7 @@ class DvcSource(DatasetSource):
         return cls(**source_dict)
 
 
-register_dataset_source(DvcSource)
+register_dataset_source(DvcSource)  # type: ignore[arg-type]  # MLflow annotates an instance and takes the class
 
 
 def shown(url: str) -> str:
@@ -110,7 +110,11 @@ def _client(url: str) -> MlflowClient:
 
 def client(stores: Stores) -> MlflowClient:
     """Connect to the tracking store that these stores name."""
-    return _client(stores.tracking.get_secret_value())
+    url = stores.tracking.get_secret_value()
+    # MLflow's own registry looks logged models up through its process-wide URI, whatever the client was given.
+    mlflow.set_tracking_uri(url)
+    mlflow.set_registry_uri(url)
+    return _client(url)
 
 
 def prepare(stores: Stores, name: str) -> str:
@@ -186,7 +190,8 @@ def log_snapshot(stores: Stores, run_id: str, snapshot: DataSnapshot, context: s
     )  # fmt: skip
     tags = [InputTag("mlflow.data.context", context), InputTag("dvc.md5", snapshot.md5)]
     with answering(stores):
-        if not client(stores).get_run(run_id).inputs.dataset_inputs:
+        known = client(stores).get_run(run_id).inputs
+        if known is None or not known.dataset_inputs:
             client(stores).log_inputs(run_id, [DatasetInput(data, tags)])
 
 

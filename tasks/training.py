@@ -16,12 +16,14 @@ from holdfast.results import DataSnapshot, ModelVersion, Value
 from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
 from tasks import tracking
+from tasks.storage import load_data
 from tasks.progress import tell
 from tasks.recovery import open_ledger
-from tasks.storage import load_data
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
 
 class TrainedModel(Value):
@@ -77,11 +79,11 @@ def _tell(report: EpochReport, epochs: int) -> None:
     tell("training", f"{text}  {report.seconds:.1f} s", done=report.epoch, total=epochs)
 
 
-def _keep(folder: Path, module: object, spec: ModelSpec, key: str) -> str:
+def _keep(folder: Path, module: nn.Module, spec: ModelSpec, key: str) -> str:
     """Save beside, then move into place under its digest: a reader sees a whole model or none."""
     part = folder / f".part-{key[:16]}"
     shutil.rmtree(part, ignore_errors=True)
-    digest = save_model(part, module, spec)  # type: ignore[arg-type]  a module, kept out of this file's imports
+    digest = save_model(part, module, spec)
     if (folder / digest).exists():
         shutil.rmtree(part)
     else:
