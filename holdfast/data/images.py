@@ -68,6 +68,18 @@ def read_images(path: Path, label: str = "y") -> Images:
     return Images(x, y, tested, tuple(map(str, names)) if names.dtype.kind == "U" and names.ndim == 1 else ())
 
 
+def read_inputs(path: Path) -> Array:
+    """Read images without labels: ``x`` of an npz archive (n, h, w) or (n, h, w, c), as it was stored.
+
+    Raises:
+        DataError: it cannot be read, or holds no ``x``.
+    """
+    arrays = _read_arrays(path, "y")
+    if "x" not in arrays:
+        raise _refused(path, f"arrays {', '.join(sorted(arrays)) or 'none'}", "an array x")
+    return arrays["x"]
+
+
 def statistics(x: Array) -> pd.DataFrame:
     """Describe each image (n, c, h, w): mean, standard deviation, extremes, sharpness, share of saturated pixels.
 

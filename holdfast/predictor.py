@@ -1,0 +1,204 @@
+"""The predictor, the only way rows meet the champion: verify, validate, predict or abstain, log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from holdfast.data.images import canonical_images
+from holdfast.data.rows import digest_rows, frame_bytes
+from holdfast.data.table import encode
+from holdfast.errors import DataError
+from holdfast.model import load_model
+from holdfast.prediction_log import Answer
+from holdfast.space import Box, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Literal
+
+    from torch import Tensor
+
+    from holdfast.data.table import Codes
+    from holdfast.model import Target
+    from holdfast.prediction_log import PredictionLog
+    from holdfast.results import ModelVersion
+
+Array = np.ndarray[Any, np.dtype[Any]]
+UNSURE, NOT_FINITE, OUTSIDE = "confidence below the threshold", "no finite output", "outside the range of"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers in the order of the rows, each of them logged."""
+
+    version: ModelVersion
+    answers: tuple[Answer, ...]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @property
+    def classes(self) -> tuple[str | None, ...]:
+        """Class names; None where the model abstained."""
+        return tuple(answer.output for answer in self.answers)
+
+    @property
+    def confidence(self) -> Array:
+        """Probability of the likeliest class (n,) float64; NaN where there is no finite output."""
+        return np.array([answer.confidence for answer in self.answers], dtype=np.float64)
+
+    @property
+    def abstained(self) -> Array:
+        """Rows (n,) bool without an answer."""
+        return np.array([answer.abstained for answer in self.answers], dtype=bool)
+
+    def frame(self) -> pd.DataFrame:
+        """Lay the answers out as a table: prediction, confidence, abstained, reason."""
+        return pd.DataFrame(
+            {
+                "prediction": pd.Series(self.classes, dtype=object),
+                "confidence": self.confidence,
+                "abstained": self.abstained,
+                "reason": pd.Series([answer.reason for answer in self.answers], dtype=object),
+            }
+        )
+
+
+class Predictor:
+    """A verified model behind its schema, its output policy and its log.
+
+    What a row gets depends on that row alone: not on the rows beside it, not on the order, not on chance.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        version: ModelVersion,
+        log: PredictionLog,
+        *,
+        abstain_below: float = 0.0,
+        missing_values: Mapping[str, Codes] | None = None,
+        extra: Literal["ignore", "refuse"] = "ignore",
+    ) -> None:
+        self.version, self._target, self._log = version, target, log
+        self._abstain_below, self._missing_values, self._extra = abstain_below, missing_values or {}, extra
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        version: ModelVersion,
+        log: PredictionLog,
+        *,
+        abstain_below: float = 0.0,
+        missing_values: Mapping[str, Codes] | None = None,
+        extra: Literal["ignore", "refuse"] = "ignore",
+        device: torch.device | str = "cpu",
+    ) -> Predictor:
+        """Verify a version's bytes against the ledger's digest and put it behind its schema.
+
+        Args:
+            folder: the version's artefact.
+            version: the champion as the ledger names it; its digest is what the bytes must have.
+            log: where every answer goes before it is given.
+            abstain_below: confidence in [0, 1] below which there is no answer.
+            missing_values: codes that mean *unknown*, by column, as in training.
+            extra: what to do with columns that are no features.
+            device: where to compute.
+
+        Raises:
+            ModelError: the bytes are missing, changed or malformed.
+        """
+        target = load_model(folder, version.digest, device)
+        return cls(
+            target, version, log, abstain_below=abstain_below, missing_values=missing_values, extra=extra
+        )  # fmt: skip
+
+    def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
+        """Answer for each row, or abstain; nothing is answered that is not logged.
+
+        Args:
+            rows: a table with the model's columns, or images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1].
+            client: who asks.
+
+        Raises:
+            DataError: the rows do not fit the model's schema; the message lists every fault, and nothing was computed.
+            StoreError: the log cannot be written.
+        """
+        if not client:
+            raise DataError("client", found="no name", expected="who asks", remedy="Name the client for the log.")
+        x, inputs, refusals = self._read(rows)
+        answers = self._decide(x, inputs, refusals)
+        self._log.append(self.version, answers, client)
+        return Predictions(self.version, answers)
+
+    def _read(self, rows: pd.DataFrame | Array) -> tuple[Tensor, list[str], list[str]]:
+        """Validate rows; give inputs (n, *shape), the digest of each row, and why a row must not be answered."""
+        space = self._target.space
+        if isinstance(space, Table):
+            if not isinstance(rows, pd.DataFrame):
+                raise _wrong(type(rows).__name__, f"a table with the columns {', '.join(space.names)}")
+            rows = rows.reset_index(drop=True)
+            x = encode(rows, space, self._missing_values, extra=self._extra)
+            content = frame_bytes(rows[list(space.names)], "rows")
+            return x, _hex(digest_rows(content, "input")), _outside(x, space)
+        if not isinstance(rows, np.ndarray):
+            raise _wrong(type(rows).__name__, f"an array of images {space.shape}")
+        if len(rows) == 0:
+            return torch.zeros((0, *space.shape)), [], []
+        pixels = canonical_images(rows, "images")
+        if pixels.shape[1:] != space.shape:
+            raise _wrong(f"images of (channels, height, width) {pixels.shape[1:]}", f"{space.shape}")
+        x = torch.from_numpy(pixels).to(torch.float32)
+        x = x / 255.0 if pixels.dtype == np.uint8 else x
+        return x, _hex(digest_rows(pixels, "input")), _outside(x, space)
+
+    def _decide(self, x: Tensor, inputs: list[str], refusals: list[str]) -> tuple[Answer, ...]:
+        with torch.no_grad():
+            logits = self._target.logits(x.to(self._target.device)).cpu().to(torch.float64)
+        finite = logits.isfinite().all(1).tolist()
+        confidence, index = torch.softmax(logits, dim=1).max(1)
+        answers = []
+        for i, digest in enumerate(inputs):
+            sure = float(confidence[i]) if finite[i] else None
+            reason = refusals[i]
+            if sure is None:
+                reason = NOT_FINITE
+            elif not reason and sure < self._abstain_below:
+                reason = UNSURE
+            output = None if reason else self._target.classes[int(index[i])]
+            answers.append(Answer(input=digest, output=output, confidence=sure, reason=reason))
+        return tuple(answers)
+
+
+def _outside(x: Tensor, space: Table | Box) -> list[str]:
+    """Say which declared range each row leaves; empty where none."""
+    reasons = [""] * len(x)
+    if isinstance(space, Box):
+        return reasons
+    for column, feature in enumerate(space.features):
+        if feature.kind != "number":
+            continue
+        low = -np.inf if feature.low is None else feature.low
+        high = np.inf if feature.high is None else feature.high
+        value = x[:, column].double()
+        slack = 1e-6 * value.abs()  # float32 holds seven digits
+        for row in torch.nonzero((value < low - slack) | (value > high + slack)).flatten().tolist():
+            reasons[row] = reasons[row] or f"{OUTSIDE} {feature.name}"
+    return reasons
+
+
+def _hex(digests: Array) -> list[str]:
+    return [row.tobytes().hex() for row in digests]
+
+
+def _wrong(found: str, expected: str) -> DataError:
+    return DataError(
+        "rows", found=found, expected=expected, remedy="Give rows of the kind that the model was trained on."
+    )
