@@ -58,7 +58,7 @@ def _still_good(stores: Stores, version: ModelVersion) -> bool:
 def resolve_champion(params: Params, stores: Stores) -> ModelVersion | None:
     """Resolve the champion from the ledger, its alias in agreement; None only when the ledger says there is none."""
     head = checked_champion(open_ledger(stores), tracking.MlflowProjection(stores), params.name)
-    return None if head is None else _located(stores, head)
+    return None if head is None else located(stores, head)
 
 
 @task(cache_policy=NO_CACHE)
@@ -88,7 +88,12 @@ def find_version(params: Params, stores: Stores, version: int | None) -> ModelVe
     return found
 
 
-def _located(stores: Stores, head: ChampionHead) -> ModelVersion:
+def located(stores: Stores, head: ChampionHead) -> ModelVersion:
+    """Find where the registry keeps the champion that the ledger names.
+
+    Raises:
+        ModelError: the registry has no such version.
+    """
     found = tracking.get_version(stores, head.model, head.version)
     if found is None:
         raise ModelError(

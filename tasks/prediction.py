@@ -1,0 +1,107 @@
+"""Prediction: the champion opened as every caller must open it, and a file of rows answered by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holdfast.data.table import read_table
+from holdfast.errors import DataError, ModelError
+from holdfast.model import pick_device
+from holdfast.prediction_log import PredictionLog
+from holdfast.predictor import Predictor
+from holdfast.recovery.audit import checked_champion
+from holdfast.recovery.ledger import Ledger
+from holdfast.results import ModelVersion, Value
+from holdfast.stores import WallClock
+from tasks import tracking
+from tasks.recovery import located
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from holdfast.params import Params
+    from holdfast.stores import Stores
+
+
+class PredictionSummary(Value):
+    """What ``holdfast predict --json`` prints."""
+
+    version: ModelVersion
+    rows: int
+    abstained: int
+    out: str
+
+
+def open_champion(params: Params, stores: Stores) -> Predictor:
+    """Open the champion: named by the ledger, shown by the alias, its bytes verified, its answers logged.
+
+    Raises:
+        ModelError: there is no champion, or its bytes are not those that were promoted.
+        ProjectionError: the alias names another version than the ledger.
+        StoreError: ledger or registry do not answer.
+    """
+    ledger = Ledger(stores.ledger.get_secret_value(), WallClock())
+    head = checked_champion(ledger, tracking.MlflowProjection(stores), params.name)
+    if head is None:
+        raise ModelError(
+            f"model {params.name}", found="no champion", expected="one that passed its gate",
+            remedy="`holdfast run` makes one.",
+        )  # fmt: skip
+    version = located(stores, head)
+    return Predictor.open(
+        tracking.fetch_model(stores, version), version, PredictionLog(stores.predictions, WallClock()),
+        abstain_below=params.prediction.abstain_below, device=pick_device(params.device),
+    )  # fmt: skip
+
+
+def predict_file(params: Params, stores: Stores, rows: Path, out: Path, client: str) -> PredictionSummary:
+    """Answer every row of a file, and write the answers beside their row numbers.
+
+    Raises:
+        DataError: the rows cannot be read or do not fit the champion's schema; nothing was answered.
+    """
+    _check_out(out)
+    predictor = open_champion(params, stores)
+    answers = predictor.predict(_read(rows, params.data.kind), client)
+    _write(answers.frame(), out)
+    return PredictionSummary(
+        version=predictor.version, rows=len(answers), abstained=int(answers.abstained.sum()), out=str(out)
+    )
+
+
+def _read(path: Path, kind: str) -> Any:  # noqa: ANN401  a table or an array
+    if kind == "table":
+        return read_table(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive["x"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            str(path), found=str(error)[:200], expected="an npz file with an array x of images",
+            remedy="Save it with numpy.savez(path, x=images).",
+        ) from error  # fmt: skip
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix.lower() not in {".parquet", ".csv"} or not out.absolute().parent.is_dir():
+        raise DataError(
+            str(out), found=f"suffix {out.suffix or 'none'}, folder {out.absolute().parent}",
+            expected="a .parquet or .csv file in a folder that exists", remedy="Name one with --out.",
+        )  # fmt: skip
+
+
+def _write(table: pd.DataFrame, out: Path) -> None:
+    try:
+        if out.suffix.lower() == ".csv":
+            table.to_csv(out, index_label="row")
+        else:
+            table.to_parquet(out)
+    except OSError as error:
+        raise DataError(
+            str(out), found=str(error), expected="a file that can be written",
+            remedy="Name another with --out; the answers are in the prediction log.",
+        ) from error  # fmt: skip
