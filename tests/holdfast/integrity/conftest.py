@@ -1,6 +1,7 @@
 """Materials to plant faults in."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,3 +31,11 @@ def build() -> Build:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fashion() -> tuple[Any, Any]:
+    """Give the embedded training images, pixels (5000, 784) in [0, 1], and their labels."""
+    with np.load(Path(__file__).parents[3] / "embedded" / "fashion_mnist_5k.npz") as archive:
+        pixels = archive["x_train"].reshape(5000, -1).astype(np.float32) / 255
+        return pixels, archive["y_train"].astype(np.int64)

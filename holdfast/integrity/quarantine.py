@@ -1,0 +1,236 @@
+"""The quarantine store: rows set aside, why, and who let which of them go."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pandas as pd
+from pydantic import ValidationError
+
+from holdfast.digests import digest_json
+from holdfast.errors import DataError, StoreError
+from holdfast.results import Value
+from holdfast.stores import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from holdfast.integrity.base import Material
+    from holdfast.results import IntegrityFinding
+
+
+class Release(Value):
+    """One person's word that rows may be used, whatever the checks named say of them."""
+
+    rows: tuple[int, ...]
+    checks: tuple[tuple[str, ...], ...]
+    """For each row, the checks that held it when it was released; another check may hold it again."""
+    who: str
+    why: str
+    at: datetime
+
+
+class Held(Value):
+    """One row in quarantine, by one check."""
+
+    row: int
+    check: str
+    reason: str
+    snapshot: str
+    """md5 of the snapshot that it was found in."""
+    released: Release | None = None
+
+
+class _Batch(Value):
+    """The rows that one check set aside in one snapshot; beside it lies a Parquet file with their values."""
+
+    snapshot: str
+    check: str
+    rows: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+AnyValue = TypeVar("AnyValue", _Batch, Release)
+
+
+class Quarantine:
+    """Rows set aside, as JSON and Parquet in one folder.
+
+    Every file is named by its content and written at once, so adding or releasing twice changes nothing, and a kill
+    leaves all of a batch or none. Rows are known by content: a release holds in later snapshots too, against the checks
+    that held the row then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, findings: Iterable[IntegrityFinding], material: Material, snapshot: str) -> int:
+        """Set aside the rows of every finding that says quarantine.
+
+        Args:
+            findings: what the checks said of this material; blocking ones set nothing aside, since nothing is used.
+            material: holds the rows' values.
+            snapshot: md5 of the data.
+
+        Returns:
+            How many (row, check) pairs are held now and were not before.
+
+        Raises:
+            DataError: a finding names rows that the material does not hold.
+            StoreError: the folder is full, read-only or corrupt.
+        """
+        before = {(held.row, held.check, held.snapshot) for held in self.list(snapshot)}
+        position = {int(row): i for i, row in enumerate(material.ids)}
+        for finding in findings:
+            if finding.verdict != "quarantine":
+                continue
+            if strangers := [row for row in finding.rows if row not in position]:
+                raise DataError(
+                    f"finding of {finding.check}",
+                    found=f"rows that are not in the snapshot, such as {strangers[0]}",
+                    expected="rows of the material that was examined",
+                    remedy="Add findings with the material they were made on.",
+                )
+            values = material.frame.iloc[[position[row] for row in finding.rows]]
+            self._write(finding, values, snapshot)
+        return len({(held.row, held.check, held.snapshot) for held in self.list(snapshot)} - before)
+
+    def list(self, snapshot: str | None = None) -> tuple[Held, ...]:
+        """List what was set aside, released or not, in one snapshot or in all.
+
+        Raises:
+            StoreError: a file is not what was written.
+        """
+        released = {
+            (row, check): release
+            for release in sorted(self._read("releases", Release), key=lambda one: one.at)
+            for row, checks in zip(release.rows, release.checks, strict=True)
+            for check in checks
+        }
+        held = {
+            (batch.snapshot, batch.check, row): Held(
+                row=row, check=batch.check, reason=reason, snapshot=batch.snapshot,
+                released=released.get((row, batch.check)),
+            )
+            for batch in self._read("batches", _Batch)
+            if snapshot is None or batch.snapshot == snapshot
+            for row, reason in zip(batch.rows, batch.reasons, strict=True)
+        }  # fmt: skip
+        return tuple(held[key] for key in sorted(held))
+
+    def excluded(self, snapshot: str | None = None) -> set[int]:
+        """Give the ids of rows that must not be used: those held by any check, and not released from it."""
+        return {held.row for held in self.list(snapshot) if held.released is None}
+
+    def release(self, rows: Sequence[int], who: str, why: str, at: datetime) -> int:
+        """Let rows go, on a named person's word.
+
+        Returns:
+            How many rows were excluded and are not any more.
+
+        Raises:
+            DataError: nobody or nothing is named, or a row was never in quarantine.
+            StoreError: the folder is full, read-only or corrupt.
+        """
+        if not (who.strip() and why.strip()):
+            raise DataError(
+                "release from quarantine", found="no name or no reason", expected="who releases the rows, and why",
+                remedy="Name both.",
+            )  # fmt: skip
+        checks: dict[int, set[str]] = {}
+        for held in self.list():
+            checks.setdefault(held.row, set()).add(held.check)
+        if strangers := sorted(set(rows) - set(checks)):
+            raise DataError(
+                "release from quarantine",
+                found=f"row {strangers[0]}, which was never set aside",
+                expected="rows that `holdfast data quarantine` lists",
+                remedy="Check the ids; nothing was released.",
+            )
+        free = sorted(set(rows) & self.excluded())
+        if free:
+            holding = tuple(tuple(sorted(checks[row])) for row in free)
+            self._put("releases", Release(rows=tuple(free), checks=holding, who=who, why=why, at=at))
+        return len(free)
+
+    def rows(self, snapshot: str | None = None) -> pd.DataFrame:
+        """Give the values of rows set aside, with columns ``_row``, ``_check`` and ``_reason`` in front."""
+        tables = []
+        for batch in self._read("batches", _Batch):
+            if snapshot is None or batch.snapshot == snapshot:
+                path = self.folder / "batches" / f"{batch.fingerprint()}.parquet"
+                try:
+                    table = pd.read_parquet(path)
+                except (OSError, ValueError) as error:
+                    raise _corrupt(path) from error
+                for place, (name, values) in enumerate(
+                    {"_row": batch.rows, "_check": batch.check, "_reason": batch.reasons}.items()
+                ):
+                    table.insert(place, name, list(values) if isinstance(values, tuple) else values)
+                tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["_row", "_check", "_reason"])
+
+    def _write(self, finding: IntegrityFinding, values: pd.DataFrame, snapshot: str) -> None:
+        reasons = tuple(finding.reasons.get(str(row), finding.reason) for row in finding.rows)
+        batch = _Batch(snapshot=snapshot, check=finding.check, rows=finding.rows, reasons=reasons)
+        mixed = {name: str for name in values.columns if values[name].dtype == object}
+        _write_parquet(self.folder / "batches" / f"{batch.fingerprint()}.parquet", values.astype(mixed))
+        self._put("batches", batch)  # last: a batch exists once its JSON does
+
+    def _put(self, kind: str, value: Value) -> None:
+        body = value.model_dump(mode="json")
+        path = self.folder / kind / f"{digest_json(body)}.json"
+        if not path.exists():
+            write_atomically(path, json.dumps(body))
+
+    def _read(self, kind: str, model: type[AnyValue]) -> Iterator[AnyValue]:
+        for path in sorted((self.folder / kind).glob("*.json")):
+            try:
+                value = model.model_validate_json(path.read_bytes())
+            except (OSError, ValidationError) as error:
+                raise _corrupt(path) from error
+            if value.fingerprint() != path.stem:
+                raise _corrupt(path)
+            yield value
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table so that a kill leaves all of it or none.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                table.to_parquet(stream, index=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            str(path),
+            found=error.strerror or type(error).__name__,
+            expected="a folder with room that this user may write",
+            remedy="Free space or mend the permissions; nothing was set aside, and nothing may train.",
+        ) from error
+
+
+def _corrupt(path: Path) -> StoreError:
+    return StoreError(
+        str(path),
+        found="a file that is not what was written",
+        expected="an unchanged record, named by its content",
+        remedy="Restore the file, or run the integrity stage again after deleting it; find out who changed it.",
+    )
