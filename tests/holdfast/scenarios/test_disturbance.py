@@ -12,6 +12,7 @@ from holdfast.data import Samples
 from holdfast.errors import ScenarioError
 from holdfast.model import ModelSpec, Target
 from holdfast.scenarios.disturbance import Disturbance
+from holdfast.seeding import Noise
 from holdfast.space import Box
 
 BOX = Box(shape=(1, 1, 2), low=-100.0, high=100.0, mean=(0.0,), std=(1.0,))
@@ -33,6 +34,13 @@ class Narrow(Sink):
 
     def disturb(self, x, ids, severity, noise, space):
         return x[..., :1]
+
+
+class Jitter(Sink):
+    """Draw anew."""
+
+    def disturb(self, x, ids, severity, noise, space):
+        return noise.uniform(ids, tuple(x.shape[1:]))
 
 
 def positive(bar=0.0):
@@ -73,6 +81,14 @@ def test_no_share_is_retained_of_nothing(context):
     finding = Sink().run(positive(), heights(-1.0, -2.0), context, path="tests/sink")
     assert finding.measures == ()
     assert finding.score.value == 0.0
+
+
+def test_each_severity_draws_anew():
+    """Five severities are five draws, each the same whenever it is asked for."""
+    samples, noise = heights(1.0, 2.0), Noise(1)
+    drawn = [Jitter().apply(samples, severity, noise, BOX) for severity in (1, 2, 1)]
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 @pytest.mark.parametrize("broken", [Sink(value=float("nan")), Sink(value=float("inf")), Narrow()])

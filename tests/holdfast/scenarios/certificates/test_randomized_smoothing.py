@@ -108,6 +108,14 @@ def test_a_coin_is_never_certified(context):
     assert finding.score.value == 0.0
 
 
+def test_the_class_is_chosen_and_bounded_by_different_draws(context):
+    """On the plane a fresh majority of nine agrees with the first one half of the time, the same one always would."""
+    scenario = RandomizedSmoothing(selections=9, draws=9, alpha=0.51, radius=0.0)
+    finding = scenario.run(target_of(linear([1.0] * 4)), at_distance(0.0, 120), context)
+    abstained = next(m.value for m in finding.measures if m.name == "abstentions_among_votes_right")
+    assert 0.25 < abstained < 0.75
+
+
 def test_stopping_early_changes_nothing(context, monkeypatch):
     """Points abandoned when no bound can be reached are those that would not reach it, and passes are saved."""
     samples = at_distance(-0.02, 20)  # near a coin, many votes wrong or undecided
@@ -127,7 +135,7 @@ def test_a_table_is_certified_in_what_an_attacker_can_change(context):
             Feature(name="movable", kind="number", iqr=100.0, mutable=True),
         )
     )
-    x = torch.tensor([[5.0, -50.0], [7.0, 3000.0]])
+    x = torch.tensor([[0.05, -50.0], [0.07, 3000.0]])
     samples = Samples(x, torch.tensor([1, 1]), torch.arange(2), "test", "snap")
     finding = RandomizedSmoothing(draws=300).run(target_of(linear([1.0, 0.0]), table), samples, context)
     assert finding.measures[0].value == pytest.approx(finding.details["largest_possible_radius"])

@@ -128,6 +128,10 @@ class Wrapped(nn.Module):
         return self.inner(x)
 
 
+def entrances(target, samples):
+    return len({id(entering) for _, entering in _Bench.build(target, samples).tails})
+
+
 def test_entering_at_a_later_layer_changes_no_answer(build, context):
     """What is kept between layers saves time and nothing else: one stage or many, the flips and flags agree."""
     target, samples = build("box")
@@ -137,8 +141,8 @@ def test_entering_at_a_later_layer_changes_no_answer(build, context):
     assert slow.score == finding.score
     assert slow.per_example == finding.per_example
     assert slow.details["worst"]["parameter"] == f"inner.{finding.details['worst']['parameter']}"
-    assert len(_Bench.build(whole, samples).tails) == 1
-    assert len(_Bench.build(target, samples).tails) > 5
+    assert entrances(whole, samples) == 1
+    assert entrances(target, samples) > 5
 
 
 def test_mixed_types_are_unscored(context):
