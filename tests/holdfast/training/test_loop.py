@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.errors import DataError, ModelError, RoleError, StoreError
@@ -195,6 +195,7 @@ def test_rare_classes_are_found_when_classes_are_balanced(table_world):
     assert recall[True] > 0.5
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50))
 def test_class_weights_balance(labels):
     """Every class that occurs has the same total weight, and a row weighs 1 in the mean."""
@@ -205,6 +206,7 @@ def test_class_weights_balance(labels):
     assert float(rows.mean()) == pytest.approx(1.0, rel=1e-4)
 
 
+@settings(max_examples=50, deadline=None)
 @given(steps=st.integers(1, 500))
 def test_learning_rate_rises_to_its_peak_and_falls_to_nothing(steps):
     """The schedule stays in (0, peak], rises and then falls, and ends low."""
