@@ -162,9 +162,9 @@ def scorecard(findings: Iterable[Finding], pack: str, pack_digest: str) -> Score
 
 
 def tags(card: Scorecard) -> dict[str, str]:
-    """Render the headlines as short strings for the tags of a model version: ``scorecard.<dimension>`` and the pack."""
-    named = {f"scorecard.{entry.dimension}": headline(entry) for entry in card.dimensions}
-    return {**named, "scorecard.pack": card.pack, "scorecard.pack_digest": card.pack_digest}
+    """Render the headlines as short strings for the tags of a model version: ``holdfast.<dimension>`` and the pack."""
+    named = {f"holdfast.{entry.dimension}": headline(entry) for entry in card.dimensions}
+    return {**named, "holdfast.pack": card.pack, "holdfast.pack_digest": card.pack_digest}
 
 
 def headline(entry: DimensionScore) -> str:

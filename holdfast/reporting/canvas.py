@@ -35,9 +35,10 @@ STYLES = (("s1", "o", "-"), ("s2", "s", "--"), ("s3", "^", "-."), ("s4", "D", ":
 """Colour, marker and dash of each line: two lines never differ by colour alone."""
 WIDTH = 5.0  # inches of 72 units: one unit is one pixel on a phone
 _LOCK = threading.Lock()  # matplotlib's settings are global while a figure is drawn
-_VARIABLES = {code: name for name, code in COLOURS.items()}
 _NOISE = re.compile(r"<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
+_TAG = re.compile(r"<[^>]*>")
+_FAMILY = re.compile(r"font-family: [^;\"]*;? ?")  # the family is the page's
 _IDENTIFIER = re.compile(r' id="([^"]+)"')
 
 
@@ -109,9 +110,14 @@ def _inline(svg: str, description: str) -> str:
     """Make a stand-alone SVG fit for HTML: no prologue, no unused ids, no addresses, colours as variables."""
     svg = _NOISE.sub("", svg)
     used = set(_REFERENCE.findall(svg))
-    svg = _IDENTIFIER.sub(lambda match: match.group(0) if match.group(1) in used else "", svg)
-    svg = re.sub(r"#0a0b[01][0-9]\b", lambda match: f"var(--{_VARIABLES[match.group(0)]})", svg)
-    svg = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px", svg)
+
+    def mend(tag: re.Match[str]) -> str:
+        words = _IDENTIFIER.sub(lambda found: found.group(0) if found.group(1) in used else "", tag.group(0))
+        for name, code in COLOURS.items():
+            words = words.replace(code, f"var(--{name})")
+        return _FAMILY.sub("", words)
+
+    svg = _TAG.sub(mend, svg)  # never the text between tags, which is the user's
     box = re.search(r'viewBox="([^"]+)"', svg)
     view = box.group(1) if box else "0 0 360 216"
     head = f'<svg viewBox="{view}" role="img" aria-label="{escape(description)}">'

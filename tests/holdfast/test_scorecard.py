@@ -124,10 +124,10 @@ def test_no_number_is_words():
     assert card.weakest is None
     assert card.not_scored == card.dimensions
     written = tags(card)
-    assert written["scorecard.robustness"] == "unscored: faults/f: planted reason"
-    assert written["scorecard.defence"] == "not due: pack standard asks for no scenario of defence"
-    assert written["scorecard.recovery"] == written["scorecard.evolution"] == "not due: no drill yet"
-    assert written["scorecard.pack_digest"] == "p" * 64
+    assert written["holdfast.robustness"] == "unscored: faults/f: planted reason"
+    assert written["holdfast.defence"] == "not due: pack standard asks for no scenario of defence"
+    assert written["holdfast.recovery"] == written["holdfast.evolution"] == "not due: no drill yet"
+    assert written["holdfast.pack_digest"] == "p" * 64
 
 
 def test_drill_findings_make_recovery_due():
@@ -151,7 +151,7 @@ def test_failed_checks_mark_the_headline_and_stay_in_the_minimum():
     card = card_of(attack("a", [True, False, True, True], checks=(FAILED,)), attack("b", [True, True, False, True]))
     entry = card.of("defence")
     assert (entry.score.value, entry.invalid) == (0.5, ("attacks/a",))
-    assert "INVALID: attacks/a" in tags(card)["scorecard.defence"]
+    assert "INVALID: attacks/a" in tags(card)["holdfast.defence"]
     assert card_of(attack("a", [True])).of("defence").invalid == ()
 
 

@@ -173,7 +173,7 @@ def example_page(**changes):
     history = tuple(
         HistoryRow(
             version=v, digest=f"{v}c" * 32, status=("retired", "rolled back", "champion", "kept out")[v - 1],
-            at=AT - timedelta(days=30 * (4 - v)), headlines={name.removeprefix("scorecard."): text for name, text in tags(card).items()},
+            at=AT - timedelta(days=30 * (4 - v)), headlines={name.removeprefix("holdfast."): text for name, text in tags(card).items()},
             pack_digest="ab" * 32 if v > 1 else "cd" * 32,
         )
         for v in (4, 3, 2, 1)

@@ -62,9 +62,10 @@ def test_figures_drawn_in_threads_are_the_same(example):
 
 
 def test_colours_are_left_to_the_page(findings):
-    """No figure fixes a colour: each is a variable that the page's scheme defines."""
+    """No figure fixes a colour or a font: each colour is a variable that the page's scheme defines."""
     for figure in all_figures(findings):
         assert not re.search(r"#[0-9a-f]{6}\b(?!-)", re.sub(r'(?:href="|url\()#\w+', "", figure.svg))
+        assert "font-family" not in figure.svg
         assert set(re.findall(r"var\(--([a-z0-9]+)\)", figure.svg)) <= set(COLOURS)
 
 
@@ -191,9 +192,9 @@ def test_training_needs_epochs():
 
 def test_labels_are_escaped_and_no_formula(example):
     """Dollar signs, markup and other scripts in a label are drawn as they are."""
-    made = [example.severities("$a_b$ <b>&amp; 模型", 0.9, 0.01)]
+    made = [example.severities('$a_b$ <b>&amp; 模型 #0a0b09 #0a0b01 id="x"', 0.9, 0.01)]
     svg = curves(made)[0].svg
-    assert "$a_b$ &lt;b&gt;&amp;amp; 模型" in svg
+    assert '$a_b$ &lt;b&gt;&amp;amp; 模型 #0a0b09 #0a0b01 id="x"' in svg
 
 
 def test_the_description_is_the_accessible_name():

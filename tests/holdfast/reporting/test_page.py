@@ -205,6 +205,11 @@ def test_failed_checks_are_marked(html, page):
     assert "invalid: black box breaks more" in markdown(page)
 
 
+def test_every_threat_model_is_shown(html):
+    """Beside the weakest threat model stands the share that survives all attacks of the other."""
+    assert "linf 0.05: all of 5 attacks ≤ 70.0 % (67.1 to 72.8 %, n = 1,000)" in Tree(html).text
+
+
 def test_another_packs_headlines_are_not_compared(html):
     """Only the row measured with another pack is marked."""
     assert html.count("another pack: not comparable") == 1
