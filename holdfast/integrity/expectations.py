@@ -61,7 +61,7 @@ def ask(rules: Sequence[Rule], frame: pd.DataFrame) -> list[Answer]:
     by_number = {int(result.expectation_config.meta["rule"]): result for result in results}
     if sorted(by_number) != list(range(len(rules))):
         raise _unevaluated("the suite", f"{len(by_number)} results for {len(rules)} expectations")
-    return [_answer(rule, by_number[number]) for number, rule in enumerate(rules)]
+    return [_answer(rule, by_number[number], frame) for number, rule in enumerate(rules)]
 
 
 def write_docs(rules: Sequence[Rule], frame: pd.DataFrame, folder: Path) -> Path:
@@ -124,8 +124,11 @@ def _suite(rules: Sequence[Rule]) -> Any:  # noqa: ANN401  the library is untype
     return gx.ExpectationSuite(name="integrity", expectations=expectations)
 
 
-def _answer(rule: Rule, result: Any) -> Answer:  # noqa: ANN401  the library is untyped here
-    """Read one result; an expectation that raised has no index list, and must not be taken for "no bad rows"."""
+def _answer(rule: Rule, result: Any, frame: pd.DataFrame) -> Answer:  # noqa: ANN401  the library is untyped here
+    """Read one result; an expectation that raised has no index list, and must not be taken for "no bad rows".
+
+    Values are read from the frame, since the library lists the first 200 of them only.
+    """
     raised = result.exception_info or {}
     failed = raised.get("raised_exception") is True or any(
         isinstance(entry, dict) and entry.get("raised_exception") for entry in raised.values()
@@ -136,10 +139,12 @@ def _answer(rule: Rule, result: Any) -> Answer:  # noqa: ANN401  the library is 
         return Answer(rule, met=True, observed=_observed(result))
     rows: dict[int, object] = {}
     if rule.of_rows:
-        positions, values = result.result.get("unexpected_index_list"), result.result.get("unexpected_list")
-        if not positions or values is None or len(positions) != len(values):
-            raise _unevaluated(rule.about, "a failed expectation that names no rows")
-        rows = dict(zip(map(int, positions), values, strict=True))
+        positions = [int(label) for label in result.result.get("unexpected_index_list") or []]
+        if not positions or len(positions) != result.result.get("unexpected_count"):
+            raise _unevaluated(rule.about, "a failed expectation that does not name its rows")
+        asked = [rule.arguments[key] for key in ("column", "column_A", "column_B") if key in rule.arguments]
+        values = frame[asked].iloc[positions].itertuples(index=False, name=None)
+        rows = {at: value[0] if len(value) == 1 else value for at, value in zip(positions, values, strict=True)}
     return Answer(rule, met=False, observed=_observed(result), rows=rows)
 
 

@@ -124,6 +124,14 @@ def test_more_faulty_rows_than_the_policy_allows_block(build):
     assert "more than the 5.00%" in finding.reason
 
 
+def test_every_faulty_row_is_named_beyond_two_hundred(build):
+    """Great Expectations lists two hundred values at most; rows and reasons must not stop there."""
+    schema = Schema(columns={"grade": {"in_set": ["A", "B"]}}, max_quarantined=1.0)
+    finding = schema.examine(build(clean(2000)))
+    assert len(finding.rows) == len(finding.reasons) == 500
+    assert set(finding.reasons.values()) == {"grade: not one of A, B (found 'C')"}
+
+
 def test_policy_block_blocks_for_one_row(build):
     """With on_fault block, one faulty row is enough."""
     strict = SCHEMA.model_copy(update={"on_fault": "block"})
