@@ -18,6 +18,8 @@ from dvc.scm import SCM, NoSCM, SCMError
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.tree import Tree
+from dvc_data.index import DataIndexDirError
+from dvc_objects.errors import ObjectFormatError
 
 from holdfast.errors import DataError
 
@@ -28,6 +30,7 @@ DATA, PIN, EMBEDDED = "data", "data.dvc", "embedded"
 NO_REVISION = "none"
 DIRTY = "-dirty"
 """Follows a revision whose own ``data.dvc`` is another than the one in use."""
+_FAILURES = (DvcException, DataIndexDirError, ObjectFormatError, OSError)
 Files = dict[tuple[str, ...], str]
 """md5 by path below a folder."""
 
@@ -67,7 +70,7 @@ def translated(project: Path) -> Iterator[None]:
     """Turn the errors of DVC and of the disk into ours."""
     try:
         yield
-    except (DvcException, OSError) as error:
+    except _FAILURES as error:
         raise DataError(
             f"DVC in {project}", found=words(error), expected="DVC to do as asked",
             remedy="Mend what it names (`dvc doctor`, `dvc remote list`); nothing was pinned or committed.",
@@ -113,7 +116,7 @@ def read_at(system: DVCFileSystem, revision: str, path: str, out: Path) -> None:
     try:
         with redirect_stdout(sys.stderr):
             system.get(place, str(out), recursive=system.isdir(place))
-    except (DvcException, OSError) as error:
+    except _FAILURES as error:
         remove(out)
         if not _restore_embedded(system, path, out):
             raise DataError(
@@ -235,7 +238,7 @@ def check_out(repo: Repo, present: Files, embedded: Files) -> None:
             if tree is None or output(repo).changed_cache():
                 repo.fetch(targets=[_pin(repo)])
             repo.checkout(targets=[_pin(repo)], force=True)
-    except DvcException as error:
+    except _FAILURES as error:
         raise DataError(
             f"{DATA}/", found=f"no copy of md5 {pinned_md5(repo)} ({words(error)})",
             expected=f"it in {EMBEDDED}/, in DVC's cache or in its remote",

@@ -124,7 +124,7 @@ def _read_arrays(path: Path, label: str) -> dict[str, Array]:
     """Read the arrays that mean something here, and only them."""
     wanted = {"x_train", f"{label}_train", "x_test", f"{label}_test", "x", label, "class_names"}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if name in wanted}
     except ValueError as error:
         found = "Python objects" if "pickle" in str(error) else str(error)

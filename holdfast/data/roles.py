@@ -33,8 +33,8 @@ def assign(
     A cluster stands at the point of [0, 1) that the least digest in it names. In the training period the shares
     cut that line; in the later one ``later_test`` does. Rows that the source set aside for testing are test rows.
     A cluster that reaches from the training period into the later one, or into the source's own test rows, would
-    leak: its later rows follow where the first half is test, and have no role where it is not; what a test row
-    of the source repeats has no role. Adding rows therefore moves no row of an exact cluster to another role.
+    leak: its later rows are test rows where both periods say so, and have no role where not; what a test row of
+    the source repeats has no role. Adding rows therefore moves no row of an exact cluster to another role.
 
     Args:
         digests: content digests (n,) int64, uniform.
@@ -58,7 +58,7 @@ def assign(
     early = roles.copy()
     roles[later] = np.where(at < later_test, "test", "drill")[later]
     spans = later & _touches(cluster, ~later)
-    roles[spans] = np.where(early == "test", "test", NONE)[spans]
+    roles[spans & ((early != "test") | (roles != "test"))] = NONE
     roles[_touches(cluster, tested) & (roles != "test")] = NONE
     roles[tested] = "test"
     return roles

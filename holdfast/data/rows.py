@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def frame_bytes(frame: pd.DataFrame, place: str) -> Array:
     cells = np.zeros((len(frame), len(names)), dtype=np.dtype([("tag", "u1"), ("word", "<u8")]))
     for i, name in enumerate(names):
         cells["tag"][:, i], cells["word"][:, i] = _column_words(frame[name], place)
-    return np.ascontiguousarray(cells).view(np.uint8).reshape(len(frame), -1)
+    return np.ascontiguousarray(cells).view(np.uint8).reshape(len(frame), 9 * len(names))
 
 
 def digest_rows(rows: Array, salt: str) -> Array:
@@ -39,7 +40,7 @@ def digest_rows(rows: Array, salt: str) -> Array:
         rows: (n, ...) of any fixed-width type.
         salt: what the digests are for.
     """
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:])).view(np.uint8)
     start = hashlib.sha256(f"holdfast {salt}\0{rows.shape[1:]}\0{rows.dtype.str}\0".encode())
     out = bytearray()
     for row in flat:

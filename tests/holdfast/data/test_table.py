@@ -1,0 +1,146 @@
+"""Tables: reading, describing, encoding and decoding."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.data.table import decode, encode, fit_table, read_table
+from holdfast.errors import DataError
+from holdfast.params import DataParams, FeatureParams
+
+NAMES = ("n", "c", "b")
+
+
+def params(**settings):
+    return DataParams(kind="table", path="t.csv", label="y", **settings)
+
+
+def table():
+    return pd.DataFrame(
+        {"n": [1.0, 2.0, 3.0, 4.0, np.nan], "c": ["10", "9", "x", None, "x"], "b": [True, False, True, True, False]}
+    )
+
+
+def test_features_are_described_by_the_rows_given():
+    """Median, quartiles and deviation skip missing values; categories are in natural order; text and booleans are categories."""
+    n, c, b = fit_table(table(), NAMES, params()).features
+    assert (n.kind, n.median, n.iqr, n.std) == ("number", 2.5, 1.5, pytest.approx(np.std([1, 2, 3, 4])))
+    assert (c.kind, c.categories) == ("category", ("9", "10", "x"))
+    assert (b.kind, b.categories) == ("category", ("False", "True"))
+    assert n.low is None
+    assert not n.mutable
+
+
+def test_constant_and_empty_columns_have_a_unit():
+    """A constant column and one without any value have IQR 0 and deviation 1, so nothing divides by zero."""
+    frame = pd.DataFrame({"k": [7, 7, 7], "e": [np.nan] * 3})
+    k, e = fit_table(frame, ("k", "e"), params()).features
+    assert (k.median, k.iqr, k.std) == (7.0, 0.0, 1.0)
+    assert (e.median, e.iqr, e.std) == (0.0, 0.0, 1.0)
+
+
+def test_codes_for_unknown_are_missing_and_strangers_get_the_last_code():
+    """A code of ``missing_values`` becomes NaN by value in any type; a category not seen in training gets code k."""
+    said = params(missing_values={"n": (4,), "c": (9,)}, features={"n": FeatureParams(kind="number")})
+    space = fit_table(table(), NAMES, said)
+    assert space.features[1].categories == ("10", "x")
+    x = encode(pd.DataFrame({"b": [True], "c": ["new"], "n": [4]}), space, said.missing_values)
+    assert x.isnan().tolist() == [[True, False, False]]
+    assert x[0, 1:].tolist() == [2.0, 1.0]
+    assert x.dtype == torch.float32
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.none(), st.integers(-1000, 1000)), st.one_of(st.none(), st.sampled_from(["u", "v"]))),
+        min_size=1,
+    )
+)
+def test_decoding_gives_back_what_was_encoded(rows):
+    """For values that float32 holds and categories seen in training, decode undoes encode."""
+    frame = pd.DataFrame(rows, columns=["n", "c"]).astype({"n": "float64", "c": "object"})
+    space = fit_table(frame, ("n", "c"), params())
+    decoded = [decode(row, space) for row in encode(frame, space, {})]
+    assert decoded == [{"n": None if n is None else float(n), "c": c} for n, c in rows]
+
+
+def test_every_fault_of_the_rows_is_listed():
+    """Missing, mistyped, infinite and refused columns come in one message."""
+    space = fit_table(
+        pd.DataFrame({"a": [1.0, 2], "b": [1.0, 2], "c": ["u", "v"], "d": [0, 1]}), tuple("abcd"), params()
+    )
+    rows = pd.DataFrame({"a": ["many"], "b": [np.inf], "c": ["u"], "z": [1]})
+    with pytest.raises(DataError) as refusal:
+        encode(rows, space, {}, extra="refuse")
+    for fault in ("no column 'd'", "'z'", "a: text where a number is expected ('many')", "b: infinite"):
+        assert fault in str(refusal.value)
+    assert encode(pd.DataFrame({"a": [1], "b": [1], "c": ["u"], "d": [1], "z": [1]}), space, {}).shape == (1, 4)
+
+
+def test_numbers_as_text_are_read_only_where_a_text_code_explains_them():
+    """'unknown' among numbers makes a column of text; declared, it is missing, and any other text is refused."""
+    frame = pd.DataFrame({"n": ["1", "unknown", "3"]})
+    said = params(missing_values={"n": ("unknown",)})
+    space = fit_table(frame, ("n",), said)
+    assert space.features[0].kind == "number"
+    assert encode(frame, space, said.missing_values)[:, 0].nan_to_num(-1).tolist() == [1.0, -1.0, 3.0]
+    with pytest.raises(DataError, match="text where a number is expected"):
+        encode(frame, space, {})
+
+
+def test_relations_are_read_and_bad_ones_named():
+    """A relation over numbers becomes part of the space; one over a category is refused with its text."""
+    frame = pd.DataFrame({"a": [1, 2], "b": [2, 3], "c": ["u", "v"]})
+    space = fit_table(frame, tuple("abc"), params(relations=("a <= b",)))
+    assert space.relations[0].terms == {"a": 1.0, "b": -1.0}
+    with pytest.raises(DataError, match="a <= c"):
+        fit_table(frame, tuple("abc"), params(relations=("a <= c",)))
+
+
+def test_identifiers_and_moments_are_no_features():
+    """A column of a thousand names and one of moments are refused, each with what to do."""
+    frame = pd.DataFrame({"id": [f"r{i}" for i in range(1001)], "at": pd.date_range("2020", periods=1001)})
+    with pytest.raises(DataError) as refusal:
+        fit_table(frame, ("id", "at"), params())
+    assert "id: 1001 different values" in str(refusal.value)
+    assert "at: a moment" in str(refusal.value)
+
+
+def test_parquet_and_csv_hold_the_same_table(tmp_path):
+    """The same table reads the same from both formats."""
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, np.nan]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), read_table(tmp_path / "t.csv"), check_dtype=False)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_truncated_parquet_is_refused(tmp_path, kept):
+    """A Parquet file cut anywhere is an error that says so, never fewer rows."""
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"a": range(1000)}).to_parquet(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(DataError, match=r"t\.parquet: found a file that cannot be read"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", b"", "cannot be read"),
+        ("t.csv", b"a,b\n", "0 rows"),
+        ("t.csv", b"\xff\xfe\x00", "cannot be read"),
+        ("t.xlsx", b"PK", "a .xlsx file"),
+        ("none.csv", None, "no such file"),
+    ],
+)
+def test_files_that_are_no_tables_are_refused(tmp_path, name, content, said):
+    """An empty file, one without rows, one in no encoding, another format and no file: a clear error each."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / name)

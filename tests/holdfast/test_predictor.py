@@ -1,0 +1,192 @@
+"""The predictor: verified bytes, validated rows, abstention, and a log without gaps."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from holdfast.errors import DataError, ModelError, StoreError
+from holdfast.model import ModelSpec, save_model
+from holdfast.prediction_log import PredictionLog
+from holdfast.predictor import NOT_FINITE, UNSURE, Predictor
+from holdfast.results import ModelVersion
+from holdfast.space import Box, Feature, Table
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SPACE = Table(
+    features=(
+        Feature(name="age", kind="number", low=0, high=120, median=40, iqr=10),
+        Feature(name="town", kind="category", categories=("Bonn", "Ulm")),
+    )
+)
+
+
+class Clock:
+    """Stands still."""
+
+    def now(self):
+        return NOW
+
+
+def make(folder, space=SPACE, spoil=False):
+    spec = ModelSpec(
+        factory="holdfast.networks:mlp", settings={"width": 8, "depth": 1}, space=space, classes=("go", "stay")
+    )
+    if isinstance(space, Box):
+        spec = spec.model_copy(update={"factory": "holdfast.networks:cnn", "settings": {"width": 2, "hidden": 4}})
+    module = spec.build(seed=1)
+    if spoil:
+        with torch.no_grad():
+            next(module.parameters()).fill_(torch.nan)
+    return ModelVersion(name="people", version=3, digest=save_model(folder, module, spec))
+
+
+@pytest.fixture
+def log(tmp_path):
+    return PredictionLog(tmp_path / "predictions.db", Clock())
+
+
+@pytest.fixture
+def predictor(tmp_path, log):
+    return Predictor.open(tmp_path / "m", make(tmp_path / "m"), log)
+
+
+def rows(n=7):
+    return pd.DataFrame({"town": ["Ulm", "Bonn", None, "Rome"] * n, "age": np.arange(4.0 * n)})[:n]
+
+
+def test_answers_are_the_models_and_all_are_logged(tmp_path, log):
+    """Classes and confidences are those of the softmax, and the log holds time, version, input, output and client."""
+    version = make(tmp_path / "m")
+    predictor = Predictor.open(tmp_path / "m", version, log)
+    answers = predictor.predict(rows(), "shop")
+    x = torch.tensor([[a, c] for a, c in zip(range(7), [1, 0, torch.nan, 2, 1, 0, torch.nan], strict=True)])
+    confidence, indices = torch.softmax(predictor._target.module(x).double(), 1).max(1)
+    assert answers.confidence == pytest.approx(confidence.numpy(), abs=1e-6)
+    assert list(answers.classes) == [("go", "stay")[i] for i in indices.tolist()]
+    logged = log.read(version)
+    assert [(a.output, a.confidence, a.input) for a in logged] == [
+        (a.output, a.confidence, a.input) for a in answers.answers
+    ]
+    assert {(a.at, a.version, a.client, a.abstained) for a in logged} == {(NOW, version, "shop", False)}
+    assert len({a.input for a in logged}) == 7
+    assert log.count() == log.count(version) == 7
+    assert log.read(after=logged[4].id) == logged[5:]
+
+
+def test_a_row_gets_its_answer_whatever_lies_beside_it(predictor):
+    """Answers do not depend on batch, order, column order, index, or how often one asks."""
+    frame = rows(600)
+    whole = predictor.predict(frame, "c").answers
+    alone = [predictor.predict(frame.iloc[i : i + 1], "c").answers[0] for i in (0, 3, 511, 599)]
+    assert alone == [whole[i] for i in (0, 3, 511, 599)]
+    assert predictor.predict(frame[::-1][["age", "town"]], "c").answers == whole[::-1]
+
+
+def test_tampered_bytes_are_refused(tmp_path, log):
+    """One changed byte in weights or description, and the model is not opened."""
+    for name in ("model.safetensors", "spec.json"):
+        version = make(tmp_path / "m")
+        path = tmp_path / "m" / name
+        path.write_bytes(path.read_bytes()[:-1] + b" ")
+        with pytest.raises(ModelError, match="do not serve"):
+            Predictor.open(tmp_path / "m", version, log)
+
+
+def test_a_wrong_schema_is_refused_before_any_work(predictor, log, monkeypatch):
+    """Every fault of the rows is named, the model is not asked, and nothing is logged."""
+    monkeypatch.setattr(predictor._target, "logits", lambda x: pytest.fail("the model was asked"))
+    with pytest.raises(DataError) as refusal:
+        predictor.predict(pd.DataFrame({"age": ["old"]}), "c")
+    assert "no column 'town'" in str(refusal.value)
+    assert "text where a number is expected" in str(refusal.value)
+    for bad in (np.zeros((1, 2)), [[1, 2]], {"age": 1}):
+        with pytest.raises(DataError, match="expected a table"):
+            predictor.predict(bad, "c")
+    with pytest.raises(DataError, match="client"):
+        predictor.predict(rows(), "")
+    assert log.count() == 0
+
+
+def test_extra_columns_by_policy(tmp_path, log):
+    """A column that is no feature is ignored, and changes no answer, or refused where the policy says so."""
+    version = make(tmp_path / "m")
+    lax = Predictor.open(tmp_path / "m", version, log)
+    strict = Predictor.open(tmp_path / "m", version, log, extra="refuse")
+    more = rows().assign(label=1)
+    assert lax.predict(more, "c").answers == lax.predict(rows(), "c").answers
+    with pytest.raises(DataError, match="'label' that is no feature"):
+        strict.predict(more, "c")
+
+
+def test_codes_for_unknown_are_missing_as_in_training(tmp_path, log):
+    """With a code declared, the code gets the answer of a missing value."""
+    predictor = Predictor.open(tmp_path / "m", make(tmp_path / "m"), log, missing_values={"age": (99,), "town": ("?",)})
+    coded, missing = predictor.predict(pd.DataFrame({"age": [99, np.nan], "town": ["?", None]}), "c").answers
+    assert (coded.output, coded.confidence) == (missing.output, missing.confidence)
+
+
+def test_low_confidence_abstains(tmp_path, log):
+    """Below the threshold there is no class, the reason is given, and the log says so."""
+    version = make(tmp_path / "m")
+    sure = Predictor.open(tmp_path / "m", version, log).predict(rows(), "c")
+    threshold = float(np.median(sure.confidence))
+    answers = Predictor.open(tmp_path / "m", version, log, abstain_below=threshold).predict(rows(), "d")
+    assert answers.abstained.tolist() == (sure.confidence < threshold).tolist()
+    assert 0 < answers.abstained.sum() < 7
+    for answer in answers.answers:
+        assert (answer.output is None) == (answer.reason == UNSURE)
+    assert [a.abstained for a in log.read(after=7)] == answers.abstained.tolist()
+    assert answers.frame()["prediction"].isna().tolist() == answers.abstained.tolist()
+
+
+def test_outputs_that_are_not_finite_abstain(tmp_path, log):
+    """A model that gives NaN answers nothing, and its confidence is no number."""
+    answers = Predictor.open(tmp_path / "m", make(tmp_path / "m", spoil=True), log).predict(rows(), "c")
+    assert answers.abstained.all()
+    assert {a.reason for a in answers.answers} == {NOT_FINITE}
+    assert np.isnan(answers.confidence).all()
+    assert {a.confidence for a in log.read()} == {None}
+
+
+def test_values_outside_the_declared_range_abstain(predictor):
+    """Ages of -1 and 121 get no answer; 0, 120 and a missing one do."""
+    answers = predictor.predict(pd.DataFrame({"age": [-1.0, 0, 120, 121, np.nan], "town": "Ulm"}), "c")
+    assert answers.abstained.tolist() == [True, False, False, True, False]
+    assert answers.answers[0].reason.endswith("age")
+
+
+def test_no_answer_without_a_log(tmp_path, predictor, log):
+    """When the log cannot be written, the caller gets an error and no prediction."""
+    predictor.predict(rows(), "c")
+    log.path.write_bytes(b"this is no database, and long enough to be seen as none" * 100)
+    with pytest.raises(StoreError, match="prediction log"):
+        predictor.predict(rows(), "c")
+    (tmp_path / "file").write_text("")
+    blocked = PredictionLog(tmp_path / "file" / "p.db", Clock())
+    with pytest.raises(StoreError):
+        Predictor(predictor._target, predictor.version, blocked).predict(rows(), "c")
+
+
+def test_no_rows_get_no_answers(predictor, log):
+    """An empty table is answered with nothing, and nothing is logged."""
+    assert len(predictor.predict(rows(0), "c")) == 0
+    assert log.count() == 0
+
+
+def test_images_are_answered_in_any_layout(tmp_path, log):
+    """Bytes and floats of the same images get the same classes; other sizes and ranges are refused."""
+    space = Box(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
+    predictor = Predictor.open(tmp_path / "m", make(tmp_path / "m", space), log)
+    x = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    answers = predictor.predict(x, "c")
+    assert predictor.predict(x[..., None], "c").answers == answers.answers
+    assert predictor.predict(x / 255.0, "c").classes == answers.classes
+    assert len(predictor.predict(x[:0], "c")) == 0
+    for bad in (x[:, :4], x.astype(float), x.astype(np.int32), rows()):
+        with pytest.raises(DataError):
+            predictor.predict(bad, "c")
+    assert answers.answers[0].input != hashlib.sha256(b"").hexdigest()
