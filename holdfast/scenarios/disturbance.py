@@ -6,14 +6,17 @@ import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, final
 
+import numpy as np
 import torch
 
 from holdfast.errors import ScenarioError
 from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score
+from holdfast.scenarios.answers import answer, metric_score, undefined
 from holdfast.scenarios.base import OnModel, Outcome
 from holdfast.statistics import clustered_share, share
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from holdfast.data import Samples
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from holdfast.scenarios.base import Context
     from holdfast.seeding import Noise
     from holdfast.space import Box, Table
+
+    Flags = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _CHUNK = 4  # micro-batches disturbed at once: bounds memory, and changes no row
@@ -31,7 +37,8 @@ class Disturbance(OnModel):
 
     The subclass gives the disturbed inputs of one severity; this base classifies them. The score is the mean
     accuracy over severities 1 to 5 with the interval clustered by example; the curve keeps each severity, with
-    the clean accuracy at 0; ``retained`` is the score over the clean accuracy. For paired comparison a point
+    the clean accuracy at 0, and a second one the user's metric where that is not accuracy; ``retained`` is the
+    score over the clean accuracy. For paired comparison a point
     counts as right when it is right at three or more of the five severities.
     """
 
@@ -41,28 +48,30 @@ class Disturbance(OnModel):
     def disturb(self, x: Tensor, ids: Tensor, severity: int, noise: Noise, space: Box | Table) -> Tensor:
         """Disturb inputs x (n, *shape) by one severity, 1 to 5; each row by itself, drawing by its id."""
 
-    def slices(self, samples: Samples, right: Tensor, noise: Noise, space: Box | Table) -> dict[str, Score]:
+    def slices(self, samples: Samples, flags: Flags, noise: Noise, space: Box | Table) -> dict[str, Score]:
         """Give scores of parts, from flags (n, 5) of each severity; none unless a family has parts."""
-        del samples, right, noise, space
+        del samples, flags, noise, space
         return {}
 
     @final
     def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:
         """Classify clean and at each severity."""
-        del context
-        clean = target.predict(samples.x) == samples.y
-        right = torch.stack([self._right(target, samples, s, noise) for s in SEVERITIES], dim=1)
-        flags = right.cpu().numpy()
-        points = [CurvePoint(at=0.0, score=share(clean.cpu().numpy()))]
-        points += [CurvePoint(at=float(s), score=share(flags[:, s - 1])) for s in SEVERITIES]
+        clean = answer(target, samples)
+        graded = [answer(target, samples, self.apply(samples, s, noise, target.space)) for s in SEVERITIES]
+        flags = np.stack([answers.right for answers in graded], axis=1)
+        curves = [_curve("accuracy", [share(answers.right) for answers in (clean, *graded)])]
+        if context.metric != "accuracy" and not undefined(context, clean):
+            # One stream for all severities: equal answers have equal intervals.
+            rng = noise.derive("metric")
+            curves.append(
+                _curve(context.metric, [metric_score(context, answers, rng.numpy()) for answers in (clean, *graded)])
+            )
         return Outcome(
             score=clustered_share(flags),
-            measures=_retained(right.double().mean(1), clean.double()),
-            curves=(Curve(name="accuracy", axis="severity", points=tuple(points)),),
-            slices=self.slices(samples, right, noise, target.space),
-            per_example=PerExample.pack(
-                samples.ids.cpu().numpy(), right.sum(1).cpu().numpy() > len(SEVERITIES) // 2, samples.y.cpu().numpy()
-            ),
+            measures=_retained(flags.mean(axis=1), clean.right.astype(np.float64)),
+            curves=tuple(curves),
+            slices=self.slices(samples, flags, noise, target.space),
+            per_example=PerExample.pack(clean.ids, flags.sum(axis=1) > len(SEVERITIES) // 2, clean.labels),
         )
 
     def apply(self, samples: Samples, severity: int, noise: Noise, space: Box | Table) -> Tensor:
@@ -90,11 +99,13 @@ class Disturbance(OnModel):
                 remedy="Mend disturb(), or the rows it was given.",
             )
 
-    def _right(self, target: Target, samples: Samples, severity: int, noise: Noise) -> Tensor:
-        return target.predict(self.apply(samples, severity, noise, target.space)) == samples.y
+
+def _curve(name: str, scores: list[Score]) -> Curve:
+    points = tuple(CurvePoint(at=float(severity), score=score) for severity, score in enumerate(scores))
+    return Curve(name=name, axis="severity", points=points)
 
 
-def _retained(disturbed: Tensor, clean: Tensor) -> tuple[Measure, ...]:
+def _retained(disturbed: Floats, clean: Floats) -> tuple[Measure, ...]:
     """Give the ratio of two means over the same points (n,); nothing where no clean point is right.
 
     The standard error is that of the ratio estimator (Cochran 1977, Sampling Techniques, eq. 6.13).
@@ -103,7 +114,7 @@ def _retained(disturbed: Tensor, clean: Tensor) -> tuple[Measure, ...]:
     if base == 0.0:
         return ()
     ratio = float(disturbed.mean()) / base
-    spread = float((disturbed - ratio * clean).square().sum()) / max(n - 1, 1)
+    spread = float(np.square(disturbed - ratio * clean).sum()) / max(n - 1, 1)
     half = 1.959964 * math.sqrt(spread / n) / base
     return (
         Measure(

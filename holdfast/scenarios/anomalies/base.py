@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.data import Samples
     from holdfast.model import Target
     from holdfast.results import Score
+    from holdfast.scenarios.disturbance import Flags
     from holdfast.seeding import Noise
     from holdfast.space import Box, Table
 
@@ -49,13 +50,13 @@ class Anomaly(Disturbance):
         return disturbed
 
     @final
-    def slices(self, samples: Samples, right: Tensor, noise: Noise, space: Box | Table) -> dict[str, Score]:
+    def slices(self, samples: Samples, flags: Flags, noise: Noise, space: Box | Table) -> dict[str, Score]:
         """Accuracy at severity 1 of the rows in which each column was hit."""
         table = cast("Table", space)
         after, before = self.apply(samples, 1, noise, table), samples.x
-        hit = (after != before) & ~(after.isnan() & before.isnan())
-        names = {i: table.names[i] for i in self.columns(table) if bool(hit[:, i].any())}
-        return {f"column={name}": share(right[hit[:, i], 0].cpu().numpy()) for i, name in names.items()}
+        hit = ((after != before) & ~(after.isnan() & before.isnan())).cpu().numpy()
+        names = {i: table.names[i] for i in self.columns(table) if hit[:, i].any()}
+        return {f"column={name}": share(flags[hit[:, i], 0]) for i, name in names.items()}
 
     def inapplicable(self, target: Target, samples: Samples) -> str | None:
         """Say why it means nothing here; also where no column can be hit."""

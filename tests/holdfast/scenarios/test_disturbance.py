@@ -11,6 +11,7 @@ from torch import nn
 from holdfast.data import Samples
 from holdfast.errors import ScenarioError
 from holdfast.model import ModelSpec, Target
+from holdfast.scenarios.base import Context
 from holdfast.scenarios.disturbance import Disturbance
 from holdfast.seeding import Noise
 from holdfast.space import Box
@@ -68,6 +69,18 @@ def test_the_score_is_the_mean_over_severities_and_the_curve_keeps_them(context)
     (retained,) = finding.measures
     assert retained.value == pytest.approx(4 / 7)
     assert retained.low < 4 / 7 < retained.high
+
+
+def test_the_users_metric_has_a_curve_of_its_own():
+    """Balanced accuracy sees the rare class go, where accuracy hardly moves."""
+    samples = heights(*[-1.0] * 18, 0.5, 9.5)
+    labels = torch.tensor([0] * 18 + [1, 1])
+    samples = Samples(samples.x, labels, samples.ids, "test", "snap")
+    finding = Sink().run(positive(), samples, Context(seed=1, metric="balanced_accuracy"), path="tests/sink")
+    accuracy, balanced = ({p.at: p.score.value for p in curve.points} for curve in finding.curves)
+    assert (accuracy[0], accuracy[1]) == (1.0, 0.95)
+    assert (balanced[0], balanced[1]) == (1.0, 0.75)
+    assert finding.curves[1].name == "balanced_accuracy"
 
 
 def test_a_point_counts_as_right_at_three_of_five_severities(context):
