@@ -55,7 +55,7 @@ class PoisonScreening(IntegrityCheck):
         residuals = features - means[labels]
         scatter = residuals.T @ residuals
         rows: dict[int, str] = {}
-        screened, largest = 0, 0.0
+        screened, outliers, largest = 0, 0, 0.0
         for c, name in enumerate(names):
             here = np.flatnonzero(labels == c)
             if len(names) < 2 or len(here) < 2 * self.min_rows:  # noqa: PLR2004  whitened by other classes
@@ -65,6 +65,7 @@ class PoisonScreening(IntegrityCheck):
                 part, silhouette = _split(signature, seed)
                 small = here[part]
                 if len(small) < max(self.min_rows, self.min_share * len(here)):
+                    outliers += 1
                     continue
                 largest = max(largest, silhouette)
                 if silhouette < self.silhouette:
@@ -78,9 +79,10 @@ class PoisonScreening(IntegrityCheck):
             rows=rows,
             measures=(
                 measure("classes_screened", screened, "classes", "higher", len(names)),
+                measure("directions_lost_to_outliers", outliers, "directions", "lower"),
                 measure("largest_silhouette", largest, "silhouette", "lower"),
             ),
-            note=f"no planted part in {screened} of {len(names)} classes",
+            note=f"no planted part in {screened} of {len(names)} classes; {outliers} directions show outliers only",
         )
 
 
