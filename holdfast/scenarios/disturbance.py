@@ -108,7 +108,7 @@ def _curve(name: str, scores: list[Score]) -> Curve:
 def _retained(disturbed: Floats, clean: Floats) -> tuple[Measure, ...]:
     """Give the ratio of two means over the same points (n,); nothing where no clean point is right.
 
-    The standard error is that of the ratio estimator (Cochran 1977, Sampling Techniques, eq. 6.13).
+    The standard error is that of the ratio estimator (Cochran 1977, Sampling Techniques, chapter 6).
     """
     n, base = len(clean), float(clean.mean())
     if base == 0.0:

@@ -1,8 +1,4 @@
-"""A JPEG encoder and decoder without the entropy coding, which loses nothing: integers in, integers out.
-
-Every step is libjpeg's own integer arithmetic (accurate integer DCT, 4:2:0 chrominance, triangle upsampling), so
-that results equal a real encoder's bit for bit and cannot depend on batch, device or rounding mode.
-"""
+"""A JPEG encoder and decoder without the entropy coding, which loses nothing: integers in, integers out."""
 
 from __future__ import annotations
 
@@ -24,6 +20,8 @@ _CHROMINANCE = (
     (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99),
     (47, 66, 99, 99, 99, 99, 99, 99), *((99,) * 8,) * 4,
 )  # fmt: skip
+# Every step is libjpeg's own integer arithmetic (accurate integer DCT, 4:2:0 chrominance, triangle upsampling): results
+# equal a real encoder's bit for bit, and cannot depend on batch, device or rounding mode.
 _BLOCK = 8
 _RGB = 3
 _CONSTANT_BITS, _PASS_BITS = 13, 2
