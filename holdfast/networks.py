@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,12 +33,18 @@ class TableEncoder(nn.Module):
     """Turn raw rows into what a network can learn from, inside the model, so that gradients reach raw units.
 
     A number becomes sign(z) log(1 + |z|) of its distance z from the median in interquartile ranges, which tames
-    amounts over many orders of magnitude, and a flag for missing. A category becomes one of k + 2: the k names,
-    one for names not seen in training, one for missing.
+    amounts over many orders of magnitude, a flag for missing, and its piecewise linear encoding between training
+    quantiles, with which a network finds thresholds as trees do. A category becomes one of k + 2: the k names, one
+    for names not seen in training, one for missing.
+
+    Source: Gorishniy, Rubachev and Babenko 2022, arXiv:2203.05556, equation 1, clamped at the outer knots.
     """
 
     median: Tensor
     unit: Tensor
+    piece: Tensor
+    left: Tensor
+    length: Tensor
 
     def __init__(self, space: Table) -> None:
         super().__init__()
@@ -47,18 +54,24 @@ class TableEncoder(nn.Module):
         self.categories = [(i, len(space.features[i].categories)) for i in space.columns("category")]
         self.register_buffer("median", torch.tensor([f.median for f in features]), persistent=False)
         self.register_buffer("unit", torch.tensor([f.iqr or f.std or 1.0 for f in features]), persistent=False)
-        self.width = 2 * len(numbers) + sum(k + 2 for _, k in self.categories)
+        pieces = [(i, a, b - a) for i, f in enumerate(features) for a, b in pairwise(f.knots)]
+        self.register_buffer("piece", torch.tensor([i for i, _, _ in pieces], dtype=torch.int64), persistent=False)
+        self.register_buffer("left", torch.tensor([a for _, a, _ in pieces]), persistent=False)
+        self.register_buffer("length", torch.tensor([b for _, _, b in pieces]), persistent=False)
+        self.width = 2 * len(numbers) + len(pieces) + sum(k + 2 for _, k in self.categories)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw rows (n, features) to (n, width)."""
         raw = x[:, self.numbers]
         missing = raw.isnan()
-        z = (torch.where(missing, self.median, raw) - self.median) / self.unit
+        known = torch.where(missing, self.median, raw)
+        z = (known - self.median) / self.unit
         parts = [torch.where(z < 0, -torch.log1p(-z.clamp(max=0)), torch.log1p(z.clamp(min=0))), missing.to(x.dtype)]
-        for column, known in self.categories:
+        parts.append(((known[:, self.piece] - self.left) / self.length).clamp(0.0, 1.0))
+        for column, names in self.categories:
             code = x[:, column].detach()
-            index = torch.where(code.isnan(), known + 1.0, code.clamp(0, known)).round().long()
-            parts.append(nn.functional.one_hot(index, known + 2).to(x.dtype))
+            index = torch.where(code.isnan(), names + 1.0, code.clamp(0, names)).round().long()
+            parts.append(nn.functional.one_hot(index, names + 2).to(x.dtype))
         return torch.cat(parts, dim=1)
 
 

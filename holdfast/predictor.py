@@ -18,13 +18,11 @@ from holdfast.prediction_log import Answer
 from holdfast.space import Box, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
     from typing import Literal
 
     from torch import Tensor
 
-    from holdfast.data.table import Codes
     from holdfast.model import Target
     from holdfast.prediction_log import PredictionLog
     from holdfast.results import ModelVersion
@@ -83,11 +81,10 @@ class Predictor:
         log: PredictionLog,
         *,
         abstain_below: float = 0.0,
-        missing_values: Mapping[str, Codes] | None = None,
         extra: Literal["ignore", "refuse"] = "ignore",
     ) -> None:
         self.version, self._target, self._log = version, target, log
-        self._abstain_below, self._missing_values, self._extra = abstain_below, missing_values or {}, extra
+        self._abstain_below, self._extra = abstain_below, extra
 
     @classmethod
     def open(
@@ -97,7 +94,6 @@ class Predictor:
         log: PredictionLog,
         *,
         abstain_below: float = 0.0,
-        missing_values: Mapping[str, Codes] | None = None,
         extra: Literal["ignore", "refuse"] = "ignore",
         device: torch.device | str = "cpu",
     ) -> Predictor:
@@ -108,7 +104,6 @@ class Predictor:
             version: the champion as the ledger names it; its digest is what the bytes must have.
             log: where every answer goes before it is given.
             abstain_below: confidence in [0, 1] below which there is no answer.
-            missing_values: codes that mean *unknown*, by column, as in training.
             extra: what to do with columns that are no features.
             device: where to compute.
 
@@ -116,9 +111,7 @@ class Predictor:
             ModelError: the bytes are missing, changed or malformed.
         """
         target = load_model(folder, version.digest, device)
-        return cls(
-            target, version, log, abstain_below=abstain_below, missing_values=missing_values, extra=extra
-        )  # fmt: skip
+        return cls(target, version, log, abstain_below=abstain_below, extra=extra)
 
     def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.
@@ -145,7 +138,7 @@ class Predictor:
             if not isinstance(rows, pd.DataFrame):
                 raise _wrong(type(rows).__name__, f"a table with the columns {', '.join(space.names)}")
             rows = rows.reset_index(drop=True)
-            x = encode(rows, space, self._missing_values, extra=self._extra)
+            x = encode(rows, space, extra=self._extra)
             content = frame_bytes(rows[list(space.names)], "rows")
             return x, _hex(digest_rows(content, "input")), _outside(x, space)
         if not isinstance(rows, np.ndarray):

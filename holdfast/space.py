@@ -64,6 +64,10 @@ class Feature(Value):
     """Interquartile range over the training rows: the unit of distance. 0 means the feature cannot move."""
     std: float = 1.0
     """Standard deviation over the training rows: the encoder's unit where the IQR is 0."""
+    knots: tuple[float, ...] = ()
+    """Quantiles over the training rows, rising: between them the encoder is piecewise linear."""
+    missing: tuple[str | int | float, ...] = ()
+    """Codes that mean *unknown* in the user's rows; part of the model, so that serving reads them as training did."""
 
 
 class Relation(Value):

@@ -14,9 +14,8 @@ from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
-from tasks.storage import load_data
 from tasks.progress import tell
-from tasks.storage import revision
+from tasks.storage import load_data, revision
 
 
 def context(params: Params, stores: Stores) -> Context:

@@ -14,9 +14,9 @@ from holdfast.integrity.quarantine import Quarantine
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores, WallClock
-from tasks.storage import load_data, materialise, provenance, snapshot
 from tasks.progress import tell
 from tasks.recovery import open_ledger, whoami
+from tasks.storage import load_data, materialise, provenance, snapshot
 
 
 @task(cache_policy=NO_CACHE)

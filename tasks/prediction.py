@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from holdfast.data.images import read_inputs
 from holdfast.data.table import read_table
 from holdfast.errors import DataError, ModelError
 from holdfast.model import pick_device
@@ -66,24 +65,11 @@ def predict_file(params: Params, stores: Stores, rows: Path, out: Path, client: 
     """
     _check_out(out)
     predictor = open_champion(params, stores)
-    answers = predictor.predict(_read(rows, params.data.kind), client)
+    answers = predictor.predict(read_table(rows) if params.data.kind == "table" else read_inputs(rows), client)
     _write(answers.frame(), out)
     return PredictionSummary(
         version=predictor.version, rows=len(answers), abstained=int(answers.abstained.sum()), out=str(out)
     )
-
-
-def _read(path: Path, kind: str) -> Any:  # noqa: ANN401  a table or an array
-    if kind == "table":
-        return read_table(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["x"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            str(path), found=str(error)[:200], expected="an npz file with an array x of images",
-            remedy="Save it with numpy.savez(path, x=images).",
-        ) from error  # fmt: skip
 
 
 def _check_out(out: Path) -> None:

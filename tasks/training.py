@@ -16,9 +16,9 @@ from holdfast.results import DataSnapshot, ModelVersion, Value
 from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
 from tasks import tracking
-from tasks.storage import load_data
 from tasks.progress import tell
 from tasks.recovery import open_ledger
+from tasks.storage import load_data
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -133,7 +133,7 @@ class Loaded:
             return _unit(self.pixels[rows])
         if self.frame is None or not isinstance(space, Table):
             raise _misfit(self.params.path, space)
-        return encode(self.frame.iloc[rows], space, self.params.missing_values, place=self.params.path)
+        return encode(self.frame.iloc[rows], space, place=self.params.path)
 
     def _features(self) -> Array:
         x = self._inputs(np.arange(len(self)), self.space)
@@ -185,7 +185,7 @@ def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractS
     fitted = (roles == "train") & ~excluded
     _check_roles(params, roles, labels, fitted)
     space = fit_table(frame[fitted], names, params)
-    encode(frame, space, params.missing_values, place=params.path)  # every row is read before any is used
+    encode(frame, space, place=params.path)  # every row is read before any is used
     return _finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=time, later=later, period=period, excluded=excluded, space=space,

@@ -13,7 +13,7 @@ from holdfast.errors import DataError
 from holdfast.space import Feature, Table, parse_relation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -24,6 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Codes = tuple[str | int | float, ...]
 MOST_CATEGORIES = 1000
 """A column of text with more values than this is a name or a number of things, not a category."""
+PIECES = 48
+"""Pieces of the piecewise linear encoding of a number, at most: ties among the quantiles leave fewer."""
 _SHOWN = 5
 
 
@@ -87,8 +89,8 @@ def feature_names(frame: pd.DataFrame, params: DataParams) -> tuple[str, ...]:
 def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> Table:
     """Describe the features by their training rows.
 
-    Numbers get median, interquartile range and standard deviation over the values that are not missing; columns of
-    text and booleans are categories, unless params say otherwise. Ranges and steps come from params only.
+    Numbers get median, interquartile range, standard deviation and quantiles over the values that are not missing;
+    columns of text and booleans are categories, unless params say otherwise. Ranges and steps come from params only.
 
     Args:
         frame: the training rows, and no others.
@@ -122,7 +124,6 @@ def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> 
 def encode(
     frame: pd.DataFrame,
     space: Table,
-    missing_values: Mapping[str, Codes],
     *,
     place: str = "rows",
     extra: Literal["ignore", "refuse"] = "ignore",
@@ -132,7 +133,6 @@ def encode(
     Args:
         frame: rows with a column for each feature, in any order.
         space: the features, fitted on training rows; a category not seen there gets the code after the last.
-        missing_values: codes that mean *unknown*, by column.
         place: what the rows are, for the message.
         extra: what to do about columns that are no features; the label of a file, for example.
 
@@ -150,9 +150,9 @@ def encode(
         if isinstance(column, pd.DataFrame):
             problems.append(f"{feature.name!r} twice")
             continue
-        codes = missing_values.get(feature.name, ())
         try:
-            columns.append(_codes(column, feature, codes) if feature.kind == "category" else _numbers(column, codes))
+            category = feature.kind == "category"
+            columns.append(_codes(column, feature) if category else _numbers(column, feature.missing))
         except ValueError as error:
             problems.append(f"{feature.name}: {error}")
     if problems:
@@ -194,7 +194,9 @@ def _name(value: object) -> str:
 
 def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, codes: Codes) -> Feature:
     kind = (said.kind if said else None) or _infer_kind(column, codes)
-    limits = {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable} if said else {}
+    limits: dict[str, Any] = {"missing": codes}
+    if said:
+        limits |= {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable}
     if kind == "category":
         values = set(_without(names_of(column), codes).dropna())
         if len(values) > MOST_CATEGORIES:
@@ -207,8 +209,10 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
         return Feature(name=name, kind="number", **limits)
     low, median, high = np.quantile(known, (0.25, 0.5, 0.75))
     return Feature(
-        name=name, kind="number", median=float(median), iqr=float(high - low), std=float(known.std()) or 1.0, **limits
-    )
+        name=name, kind="number", median=float(median), iqr=float(high - low), std=float(known.std()) or 1.0,
+        knots=tuple(np.unique(np.quantile(known, np.linspace(0.0, 1.0, PIECES + 1)).astype(np.float32)).tolist()),
+        **limits,
+    )  # fmt: skip
 
 
 def _infer_kind(column: pd.Series[Any], codes: Codes) -> Literal["number", "category"]:
@@ -228,12 +232,12 @@ def _infer_kind(column: pd.Series[Any], codes: Codes) -> Literal["number", "cate
     return "category"
 
 
-def _codes(column: pd.Series[Any], feature: Feature, codes: Codes) -> Array:
+def _codes(column: pd.Series[Any], feature: Feature) -> Array:
     """Encode a category (n,) float64: its code, the code after the last where unknown, NaN where missing."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         msg = "a moment where a category is expected"
         raise ValueError(msg)
-    names = _without(names_of(column), codes)
+    names = _without(names_of(column), feature.missing)
     table = {name: float(code) for code, name in enumerate(feature.categories)}
     found = names.map(table).to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(names.isna().to_numpy(), np.nan, np.where(np.isnan(found), float(len(table)), found))

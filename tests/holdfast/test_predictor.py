@@ -123,8 +123,11 @@ def test_extra_columns_by_policy(tmp_path, log):
 
 
 def test_codes_for_unknown_are_missing_as_in_training(tmp_path, log):
-    """With a code declared, the code gets the answer of a missing value."""
-    predictor = Predictor.open(tmp_path / "m", make(tmp_path / "m"), log, missing_values={"age": (99,), "town": ("?",)})
+    """A code that the model's own space knows for *unknown* gets the answer of a missing value."""
+    codes = {"age": (99,), "town": ("?",)}
+    features = tuple(f.model_copy(update={"missing": codes.get(f.name, ())}) for f in SPACE.features)
+    version = make(tmp_path / "m", SPACE.model_copy(update={"features": features}))
+    predictor = Predictor.open(tmp_path / "m", version, log)
     coded, missing = predictor.predict(pd.DataFrame({"age": [99, np.nan], "town": ["?", None]}), "c").answers
     assert (coded.output, coded.confidence) == (missing.output, missing.confidence)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from holdfast.data.table import decode, encode, fit_table, read_table
 from holdfast.errors import DataError
 from holdfast.params import DataParams, FeatureParams
+from holdfast.space import Table
 
 NAMES = ("n", "c", "b")
 
@@ -47,7 +48,7 @@ def test_codes_for_unknown_are_missing_and_strangers_get_the_last_code():
     said = params(missing_values={"n": (4,), "c": (9,)}, features={"n": FeatureParams(kind="number")})
     space = fit_table(table(), NAMES, said)
     assert space.features[1].categories == ("10", "x")
-    x = encode(pd.DataFrame({"b": [True], "c": ["new"], "n": [4]}), space, said.missing_values)
+    x = encode(pd.DataFrame({"b": [True], "c": ["new"], "n": [4]}), space)
     assert x.isnan().tolist() == [[True, False, False]]
     assert x[0, 1:].tolist() == [2.0, 1.0]
     assert x.dtype == torch.float32
@@ -64,7 +65,7 @@ def test_decoding_gives_back_what_was_encoded(rows):
     """For values that float32 holds and categories seen in training, decode undoes encode."""
     frame = pd.DataFrame(rows, columns=["n", "c"]).astype({"n": "float64", "c": "object"})
     space = fit_table(frame, ("n", "c"), params())
-    decoded = [decode(row, space) for row in encode(frame, space, {})]
+    decoded = [decode(row, space) for row in encode(frame, space)]
     assert decoded == [{"n": None if n is None else float(n), "c": c} for n, c in rows]
 
 
@@ -75,10 +76,10 @@ def test_every_fault_of_the_rows_is_listed():
     )
     rows = pd.DataFrame({"a": ["many"], "b": [np.inf], "c": ["u"], "z": [1]})
     with pytest.raises(DataError) as refusal:
-        encode(rows, space, {}, extra="refuse")
+        encode(rows, space, extra="refuse")
     for fault in ("no column 'd'", "'z'", "a: text where a number is expected ('many')", "b: infinite"):
         assert fault in str(refusal.value)
-    assert encode(pd.DataFrame({"a": [1], "b": [1], "c": ["u"], "d": [1], "z": [1]}), space, {}).shape == (1, 4)
+    assert encode(pd.DataFrame({"a": [1], "b": [1], "c": ["u"], "d": [1], "z": [1]}), space).shape == (1, 4)
 
 
 def test_numbers_as_text_are_read_only_where_a_text_code_explains_them():
@@ -87,9 +88,9 @@ def test_numbers_as_text_are_read_only_where_a_text_code_explains_them():
     said = params(missing_values={"n": ("unknown",)})
     space = fit_table(frame, ("n",), said)
     assert space.features[0].kind == "number"
-    assert encode(frame, space, said.missing_values)[:, 0].nan_to_num(-1).tolist() == [1.0, -1.0, 3.0]
+    assert encode(frame, space)[:, 0].nan_to_num(-1).tolist() == [1.0, -1.0, 3.0]
     with pytest.raises(DataError, match="text where a number is expected"):
-        encode(frame, space, {})
+        encode(pd.DataFrame({"n": ["1", "2 or so"]}), space)
 
 
 def test_relations_are_read_and_bad_ones_named():
@@ -144,3 +145,11 @@ def test_files_that_are_no_tables_are_refused(tmp_path, name, content, said):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         read_table(tmp_path / name)
+
+
+def test_codes_for_unknown_travel_with_the_space():
+    """A space that went through JSON still reads the codes as missing: serving needs no params for it."""
+    frame = pd.DataFrame({"n": [1, 2, 99], "c": ["x", "?", "y"]})
+    space = fit_table(frame, ("n", "c"), params(missing_values={"n": (99,), "c": ("?",)}))
+    again = Table.model_validate_json(space.model_dump_json())
+    assert encode(frame, again).isnan().tolist() == [[False, False], [False, True], [True, False]]
