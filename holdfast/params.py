@@ -168,7 +168,8 @@ class Params(Value):
     """Cost of predicting column j where row i is true, for ``expected_cost``."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataParams
-    integrity: dict[str, dict[str, Any]] = {}
+    integrity: dict[str, dict[str, Any] | None] = {}
+    """Check to settings; an overlay switches a check off with null."""
     model: ModelParams
     training: TrainingParams = TrainingParams()
     evaluation: EvaluationParams
@@ -186,6 +187,7 @@ class Params(Value):
         return tuple(
             find("holdfast.integrity", name, IntegrityCheck).model_validate(settings)
             for name, settings in self.integrity.items()
+            if settings is not None
         )
 
     def recipe(self) -> Recipe:
@@ -229,7 +231,7 @@ def load(path: Path, overlays: tuple[Path, ...] = (), assignments: tuple[str, ..
         params = Params.model_validate(tree)
     except ValidationError as error:
         problems += _explain(error, Params, "")
-    problems += _check_registered(tree, params)
+    problems += _check_registered(tree) + _check_names(tree)
     if problems or params is None:
         raise _all_at_once(path, overlays, problems)
     return params
@@ -318,12 +320,11 @@ def _find_secrets(node: object, place: str = "") -> list[str]:
     return []
 
 
-def _check_registered(tree: dict[str, Any], params: Params | None) -> list[str]:
+def _check_registered(tree: dict[str, Any]) -> list[str]:
     """Check what names files: scenarios, packs, checks, the recipe and the gates."""
-    evaluation = tree.get("evaluation") if isinstance(tree.get("evaluation"), dict) else {}
-    families = evaluation.get("scenarios") if isinstance(evaluation, dict) else {}
+    families = _section(_section(tree, "evaluation"), "scenarios")
     problems = []
-    for family, entries in (families or {}).items():
+    for family, entries in families.items():
         if family not in FAMILIES:
             problems.append(f"evaluation.scenarios.{family}: no such family; {_nearest(family, FAMILIES)}")
             continue
@@ -332,13 +333,13 @@ def _check_registered(tree: dict[str, Any], params: Params | None) -> list[str]:
             problems += _try(
                 package, str(name).split("-")[0], settings, Scenario, f"evaluation.scenarios.{family}.{name}"
             )
-    for name, settings in (tree.get("integrity") or {}).items() if isinstance(tree.get("integrity"), dict) else []:
+    for name, settings in _section(tree, "integrity").items():
         problems += _try("holdfast.integrity", name, settings, IntegrityCheck, f"integrity.{name}")
     training = tree.get("training")
     if isinstance(training, dict):
         recipe, settings = training.get("recipe", "standard"), training.get("settings")
         problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
-    return problems + (_check_names(params) if params else [])
+    return problems
 
 
 _KIND = {"Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe"}
@@ -358,36 +359,48 @@ def _try(package: str, name: str, settings: object, base: type[Any], place: str,
     return []
 
 
-def _check_names(params: Params) -> list[str]:
-    """Check references inside the file: packs name scenarios, uses name packs, gates name scenarios of the pack."""
-    known = [f"{family}/{name}" for family, entries in params.evaluation.scenarios.items() for name in entries]
-    packs, problems = params.evaluation.packs, []
-    for pack, content in packs.items():
+def _check_names(tree: dict[str, Any]) -> list[str]:
+    """Check references inside the file, as far as it can be read: packs, uses and gates name what is there."""
+    evaluation, gates = _section(tree, "evaluation"), _section(_section(tree, "recovery"), "gates")
+    families, packs = _section(evaluation, "scenarios"), _section(evaluation, "packs")
+    uses = UsesParams().model_dump() | _section(evaluation, "uses")
+    known = [f"{family}/{name}" for family, entries in families.items() for name in entries or ()]
+    held = {pack: [str(path) for path in _section(packs, pack).get("scenarios") or ()] for pack in packs}
+    problems = [
+        f"evaluation.packs.{pack}.scenarios: {path} is not under evaluation.scenarios; {_nearest(path, known)}"
+        for pack, paths in held.items()
+        for path in paths
+        if path not in known
+    ]
+    problems += [
+        f"evaluation.uses.{use}: no pack {pack}; {_nearest(str(pack), packs)}"
+        for use, pack in uses.items()
+        if pack not in packs and use in UsesParams.model_fields
+    ]
+    for rule, use in (("floors", "run"), ("non_inferiority", "gate")):
+        inside = held.get(uses[use], [])
         problems += [
-            f"evaluation.packs.{pack}.scenarios: {path} is not under evaluation.scenarios; {_nearest(path, known)}"
-            for path in content.scenarios
-            if path not in known
+            f"recovery.gates.{rule}.{path}: the pack {uses[use]} does not hold it; {_nearest(path, inside)}"
+            for path in _section(gates, rule)
+            if path not in inside and uses[use] in packs
         ]
-    for use, pack in params.evaluation.uses.model_dump().items():
-        if pack not in packs:
-            problems.append(f"evaluation.uses.{use}: no pack {pack}; {_nearest(pack, packs)}")
-    gates = params.recovery.gates
-    for rule, named, pack in (
-        ("floors", gates.floors, params.evaluation.uses.run),
-        ("non_inferiority", gates.non_inferiority, params.evaluation.uses.gate),
-    ):
-        inside = packs[pack].scenarios if pack in packs else ()
-        problems += [
-            f"recovery.gates.{rule}.{path}: the pack {pack} does not hold it; {_nearest(path, inside)}"
-            for path in named
-            if path not in inside
-        ]
-    if params.metric == "expected_cost" and params.costs is None:
-        problems.append("costs: expected_cost needs a cost matrix")
-    if params.costs is not None and len(params.costs) > 2 and "probes/quality" in gates.non_inferiority:  # noqa: PLR2004
+    return problems + _check_costs(tree, _section(gates, "non_inferiority"))
+
+
+def _check_costs(tree: dict[str, Any], compared: dict[str, Any]) -> list[str]:
+    costs = tree.get("costs")
+    if tree.get("metric") == "expected_cost" and costs is None:
+        return ["costs: expected_cost needs a cost matrix"]
+    if isinstance(costs, list) and len(costs) > 2 and "probes/quality" in compared:  # noqa: PLR2004  two classes
         # Flags tell a wrong class from a right one, not one wrong class from another.
-        problems.append("recovery.gates.non_inferiority.probes/quality: expected_cost is compared for two classes only")
-    return problems
+        return ["recovery.gates.non_inferiority.probes/quality: expected_cost is compared for two classes only"]
+    return []
+
+
+def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    """Give a section of a raw tree; what is no mapping is reported by validation, and holds nothing here."""
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _explain(error: ValidationError, model: type[Any], prefix: str) -> list[str]:

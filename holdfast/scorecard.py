@@ -202,8 +202,9 @@ def is_certificate(finding: Finding) -> bool:
 
 
 def threat(finding: Finding) -> ThreatModel | None:
-    """Read the threat model off an attack's settings; None where they state none."""
-    norm, epsilon = finding.settings.get("norm"), finding.settings.get("epsilon")
+    """Read the threat model off the settings of an attack or a certificate; None where they state none."""
+    norm = finding.settings.get("norm")
+    epsilon = finding.settings.get("epsilon", finding.settings.get("radius"))  # a certificate's ball
     if isinstance(norm, str) and isinstance(epsilon, int | float):
         return ThreatModel(norm, float(epsilon), int(finding.settings.get("categories", 0)))
     return None

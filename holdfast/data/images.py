@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from holdfast.errors import DataError
@@ -78,27 +77,6 @@ def read_inputs(path: Path) -> Array:
     if "x" not in arrays:
         raise _refused(path, f"arrays {', '.join(sorted(arrays)) or 'none'}", "an array x")
     return arrays["x"]
-
-
-def statistics(x: Array) -> pd.DataFrame:
-    """Describe each image (n, c, h, w): mean, standard deviation, extremes, sharpness, share of saturated pixels.
-
-    All are in [0, 1] units; sharpness is the mean absolute difference of neighbours along a row.
-    """
-    top = 255.0 if x.dtype == np.uint8 else 1.0
-    flat = x.reshape(len(x), -1)
-    unit = flat.astype(np.float32) / np.float32(top)
-    steps = np.abs(np.diff(x.astype(np.float32), axis=3)) if x.shape[3] > 1 else np.zeros((len(x), 1, 1, 1))
-    return pd.DataFrame(
-        {
-            "mean": unit.mean(1, dtype=np.float64),
-            "std": unit.std(1, dtype=np.float64),
-            "min": unit.min(1).astype(np.float64),
-            "max": unit.max(1).astype(np.float64),
-            "sharpness": steps.reshape(len(x), -1).mean(1, dtype=np.float64) / top,
-            "saturated": ((flat == 0) | (flat == top)).mean(1),
-        }
-    )
 
 
 def canonical_images(x: Array, place: str) -> Array:

@@ -12,13 +12,14 @@ import torch
 from holdfast.data import Samples
 from holdfast.data.clusters import differing_clusters, exact_clusters, near_clusters
 from holdfast.data.columns import read_labels, read_times
-from holdfast.data.images import read_images, statistics
+from holdfast.data.images import read_images
 from holdfast.data.roles import NONE, ROLES, assign
 from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
 from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.errors import DataError
 from holdfast.integrity.base import Material
+from holdfast.integrity.image_statistics import image_statistics
 from holdfast.networks import TableEncoder
 from holdfast.results import Role, RoleSummary
 from holdfast.space import Box, Table
@@ -117,7 +118,7 @@ class Loaded:
         """
         label: str | None = self.params.label
         if self.frame is None:
-            frame = statistics(self.pixels) if self.pixels is not None else pd.DataFrame()
+            frame = image_statistics(self.pixels) if self.pixels is not None else pd.DataFrame()
             label = "label"
             frame[label] = np.array(self.classes, dtype=object)[self.labels]
         else:

@@ -48,10 +48,11 @@ def test_a_mistake_is_named_with_its_place(assignment, expected):
 
 def test_all_mistakes_are_reported_at_once():
     """Nobody mends a file mistake by mistake."""
+    # Sums and needs are read after their fields, and a recipe's settings after its name.
+    cases = [case for case in WRONG if not case[0].startswith(("data.roles", "data.time", "training.recipe"))]
     with pytest.raises(ParamsError) as caught:
-        load(PARAMS, assignments=tuple(case[0] for case in WRONG if "path" not in case[0]))
-    missing = [expected for assignment, expected in WRONG if expected.split(":")[0] not in str(caught.value)]
-    assert missing in ([], ["data.path: must be a path below data/"])
+        load(PARAMS, assignments=tuple(assignment for assignment, _ in cases))
+    assert [expected for _, expected in cases if expected not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize("secret", ["http://me:hunter2@host/", "postgresql+psycopg2://me:hunter2@db/ledger"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from holdfast.data.images import read_images, statistics
+from holdfast.data.images import read_images
 from holdfast.errors import DataError
 
 
@@ -104,14 +104,3 @@ def test_odd_and_broken_pictures_are_named(tmp_path):
     (tmp_path / "dog" / "odd.png").write_bytes((tmp_path / "dog" / "0.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"odd\.png"):
         read_images(tmp_path)
-
-
-def test_statistics_are_those_of_the_pixels():
-    """Mean, deviation, extremes, sharpness and saturation of two plain images, worked out by hand."""
-    x = np.zeros((2, 1, 2, 2), dtype=np.uint8)
-    x[1, 0, :, 1] = 255
-    table = statistics(x)
-    assert table["mean"].tolist() == [0.0, 0.5]
-    assert table["std"].tolist() == [0.0, 0.5]
-    assert table["sharpness"].tolist() == [0.0, 1.0]
-    assert table["saturated"].tolist() == [1.0, 1.0]
