@@ -82,7 +82,7 @@ def _refuse(error: HoldfastError, *, as_json: bool) -> None:
     if as_json:
         parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
         _print({"error": {"kind": type(error).__name__, **parts}})
-    STDERR.print(f"{type(error).__name__}: {error}", style="red", markup=False)
+    STDERR.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(error.exit_code) from error
 
 

@@ -42,6 +42,7 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     )
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
+    _show(stores, open_ledger(stores), params.name)
     return settled
 
 
@@ -149,14 +150,20 @@ def crown(params: Params, stores: Stores, decision: Decision) -> Promotion:
         ledger, tracking.MlflowProjection(stores), decision, expected=None if head is None else head.promotion,
         who=whoami(), why="passed the gate",
     )  # fmt: skip
-    _show(stores, ledger, decision)
+    _show(stores, ledger, params.name)
     return promotion
 
 
-def _show(stores: Stores, ledger: Ledger, decision: Decision) -> None:
-    """Write the ledger's head where a rewriter of the ledger cannot reach it: on the version."""
-    if decision.candidate is not None:
-        tags = {"holdfast.status": "champion", "holdfast.ledger_head": ledger.verify().head}
-        tracking.tag_version(stores, decision.candidate, tags)
-    if decision.champion is not None:
-        tracking.tag_version(stores, decision.champion, {"holdfast.status": "former"})
+def _show(stores: Stores, ledger: Ledger, name: str) -> None:
+    """Write on the versions who is champion, and the ledger's head where a rewriter of the ledger cannot reach it.
+
+    Where the tags say so already, nothing is written; what a kill left out is made up for at the next start.
+    """
+    head = ledger.head(name)
+    for version, tags, _ in tracking.list_versions(stores, name):
+        crowned = tags.get("holdfast.status") == "champion"
+        if head is not None and version.version == head.version and not crowned:
+            known = {"holdfast.ledger_head": ledger.verify().head, "holdfast.status": "champion"}
+            tracking.tag_version(stores, version, known)
+        elif crowned and (head is None or version.version != head.version):
+            tracking.tag_version(stores, version, {"holdfast.status": "former"})
