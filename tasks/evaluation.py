@@ -6,8 +6,8 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from holdfast.errors import ScenarioError
-from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
+from holdfast.errors import ModelError, ScenarioError
+from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_device
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, question
 from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
@@ -15,13 +15,13 @@ from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
 from tasks.progress import tell
-from tasks.storage import load_data, revision
+from tasks.storage import load_data
 
 
-def context(params: Params, stores: Stores) -> Context:
+def context(params: Params, snapshot: DataSnapshot) -> Context:
     """Say what a finding's origin needs and a scenario cannot know."""
     return Context(
-        seed=params.seed, code=factory_digest(params.model.factory), revision=revision(stores.project),
+        seed=params.seed, code=factory_digest(params.model.factory), revision=snapshot.revision,
         metric=params.metric, costs=params.costs,
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def run_scenario(
 ) -> Finding:
     """Put one version, or its recipe, through one scenario, unless this very question was answered before."""
     torch.set_num_threads(1)  # one for each worker thread: two scenarios at once fill two cores
-    origin, device = context(params, stores), pick_device(params.device)
+    origin, device = context(params, snapshot), pick_device(params.device)
     workshop = _workshop(params, stores, snapshot) if isinstance(scenario, OnRecipe) else None
     subject = workshop.digest if workshop else version.digest
     provenance = origin.origin(subject, snapshot.content, role, device.type)
@@ -49,6 +49,7 @@ def run_scenario(
     try:
         if isinstance(scenario, OnModel):
             target = load_model(tracking.fetch_model(stores, version), version.digest, device)
+            _check_classes(target, load_data(stores, params, snapshot).classes, version)
             # In the model's own space: a champion of another snapshot has its own codes for categories.
             samples = load_data(stores, params, snapshot).samples(role, scenario.period, target.space)
             finding = scenario.run(target, samples, origin, path)
@@ -71,6 +72,20 @@ def _unscored(path: str, scenario: Scenario, provenance: Provenance, error: Exce
         path=path, dimension=scenario.dimension, family=scenario.family, settings=scenario.settings,
         provenance=provenance, unscored=f"the scenario broke: {type(error).__name__}: {str(error)[:300]}",
     )  # fmt: skip
+
+
+def _check_classes(target: Target, classes: tuple[str, ...], version: ModelVersion) -> None:
+    """Refuse to count labels of one order against outputs of another.
+
+    Raises:
+        ModelError: model and data name other classes, or in another order.
+    """
+    if target.classes != classes:
+        raise ModelError(
+            f"{version.name} version {version.version}", found=f"classes {', '.join(target.classes)}",
+            expected=f"{', '.join(classes)}, as the data has them",
+            remedy="Name data.classes in params.yaml as the version was trained with, or retrain.",
+        )  # fmt: skip
 
 
 def _workshop(params: Params, stores: Stores, snapshot: DataSnapshot) -> Workshop:

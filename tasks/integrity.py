@@ -95,9 +95,7 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
 
 
 def _material(params: Params, stores: Stores, found: DataSnapshot) -> Material:
-    # data.dvc pins the folder, so it is the folder's md5 that is held against the pin.
-    origin = {**provenance(found), "file_md5": found.md5}
-    return load_data(stores, params, found).material(seed=params.seed, provenance=origin)
+    return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(found))
 
 
 def quarantined(stores: Stores) -> list[dict[str, Any]]:

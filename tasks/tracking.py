@@ -275,7 +275,10 @@ def register(
     where = experiment(stores, name)
     with answering(stores):
         tracker = client(stores)
-        model_id = str(tracker.create_logged_model(where, name=name, source_run_id=run_id).model_id)
+        for orphan in tracker.search_logged_models([where], f"tags.`holdfast.key` = '{key}'"):
+            tracker.delete_logged_model(orphan.model_id)  # a kill left it without a version
+        made_for = {"holdfast.key": key}
+        model_id = str(tracker.create_logged_model(where, name=name, source_run_id=run_id, tags=made_for).model_id)
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / "model"
             mlflow.pyfunc.save_model(

@@ -114,7 +114,7 @@ class Loaded:
 
         Args:
             seed: of the checks that draw.
-            provenance: ``file_md5`` as found, ``expected_md5`` as pinned.
+            provenance: ``md5`` as found, ``expected_md5`` as pinned.
         """
         label: str | None = self.params.label
         if self.frame is None:
@@ -139,8 +139,10 @@ class Loaded:
     def _features(self) -> Array:
         x = self._inputs(np.arange(len(self)), self.space)
         if isinstance(self.space, Table):
+            # One column for each number: distances between rows are the checks' business, not thresholds.
+            plain = tuple(feature.model_copy(update={"knots": ()}) for feature in self.space.features)
             with torch.no_grad():
-                x = TableEncoder(self.space)(x)
+                x = TableEncoder(self.space.model_copy(update={"features": plain}))(x)
         features: Array = x.flatten(1).numpy()
         return features
 

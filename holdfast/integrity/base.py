@@ -45,7 +45,7 @@ class Material:
     """Role of each row (n,) str, where the snapshot has been split."""
     kind: Literal["table", "images"]
     provenance: Mapping[str, str]
-    """Where the bytes come from: ``file_md5`` as found, ``expected_md5`` as pinned."""
+    """Where the bytes come from: ``md5`` as found, ``expected_md5`` as pinned."""
     seed: int
 
     def __post_init__(self) -> None:

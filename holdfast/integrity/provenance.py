@@ -18,7 +18,7 @@ def schema_version(frame: pd.DataFrame) -> str:
 
 @final
 class Provenance(IntegrityCheck):
-    """Hold the file's md5 against the pinned one, and the schema's version against the declared one.
+    """Hold the md5 of the data against the pinned one, and the schema's version against the declared one.
 
     What is not known is a fault: a file without a pin has no provenance.
     """
@@ -29,11 +29,11 @@ class Provenance(IntegrityCheck):
 
     def look(self, material: Material) -> Faults:
         """Compare what was found with what was pinned."""
-        found, pinned = (material.provenance.get(key) or "unknown" for key in ("file_md5", "expected_md5"))
+        found, pinned = (material.provenance.get(key) or "unknown" for key in ("md5", "expected_md5"))
         version = schema_version(material.frame)
         whole = []
         if "unknown" in {found, pinned} or found != pinned:
-            whole.append(f"the file's md5 is {found}, the pinned one {pinned}")
+            whole.append(f"the md5 of the data is {found}, the pinned one {pinned}")
         if self.schema_version is not None and self.schema_version != version:
             whole.append(f"the schema's version is {version}, the declared one {self.schema_version}")
         return Faults(whole=tuple(whole), note=f"md5 {found} as pinned, schema version {version}")

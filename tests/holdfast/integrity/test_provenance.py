@@ -12,11 +12,11 @@ FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
 @pytest.mark.parametrize(
     ("provenance", "expected"),
     [
-        ({"file_md5": "aa", "expected_md5": "aa"}, "pass"),
-        ({"file_md5": "aa", "expected_md5": "bb"}, "block"),
-        ({"file_md5": "aa"}, "block"),
+        ({"md5": "aa", "expected_md5": "aa"}, "pass"),
+        ({"md5": "aa", "expected_md5": "bb"}, "block"),
+        ({"md5": "aa"}, "block"),
         ({"expected_md5": "aa"}, "block"),
-        ({"file_md5": "", "expected_md5": ""}, "block"),
+        ({"md5": "", "expected_md5": ""}, "block"),
         ({}, "block"),
     ],
 )
@@ -30,7 +30,7 @@ def test_only_pinned_bytes_pass(build, provenance, expected):
 )
 def test_another_schema_blocks(build, changed):
     """Names, types and order of columns are the schema's version."""
-    check, md5 = Provenance(schema_version=schema_version(FRAME)), {"file_md5": "aa", "expected_md5": "aa"}
+    check, md5 = Provenance(schema_version=schema_version(FRAME)), {"md5": "aa", "expected_md5": "aa"}
     assert check.examine(build(FRAME, provenance=md5)).verdict == "pass"
     finding = check.examine(build(changed, provenance=md5))
     assert finding.verdict == "block"
