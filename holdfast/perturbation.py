@@ -26,19 +26,20 @@ class Threat(Value):
         scale = space.scale(x.device)
         move = torch.where(origin.isnan(), 0.0, x - origin)
         if self.norm == "linf":
-            inside = origin + torch.minimum(torch.maximum(move, -self.epsilon * scale), self.epsilon * scale)
+            inside = _add(origin, torch.minimum(torch.maximum(move, -self.epsilon * scale), self.epsilon * scale))
         else:
             length = _lengths(_unscale(move, scale))
             shrink = (self.epsilon / length.clamp(min=1e-12)).clamp(max=1.0)
-            inside = origin + torch.where(scale > 0, move * shrink, 0.0)
+            inside = _add(origin, torch.where(scale > 0, move * shrink, 0.0))
         return space.project(inside, origin)
 
     def holds(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
         """Tell which rows (n,) lie inside the ball and can exist; categories are not the ball's business."""
         scale = space.scale(x.device)
-        move = _unscale(torch.where(origin.isnan(), 0.0, x - origin), scale).flatten(1)
-        length = move.abs().amax(1) if self.norm == "linf" else move.norm(dim=1)
-        return (length <= self.epsilon * (1 + 1e-4) + 1e-6) & space.feasible(x, origin)
+        move = torch.where(origin.isnan(), 0.0, x - origin)
+        distances = _unscale(move, scale).flatten(1)
+        length = distances.abs().amax(1) if self.norm == "linf" else distances.double().norm(dim=1)
+        return (length <= self.epsilon * (1 + 1e-4) + 1e-6) & _keeps_still(move, space) & space.feasible(x, origin)
 
     def start(self, origin: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:
         """Draw a start in the ball: uniform for L-inf, uniform on the sphere times a uniform radius for L2."""
@@ -63,6 +64,20 @@ class Threat(Value):
 def _column(values: Tensor, like: Tensor) -> Tensor:
     """Reshape (n,) so that it broadcasts over (n, *shape)."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _add(origin: Tensor, move: Tensor) -> Tensor:
+    """Add a move, rounded towards the origin: beside large amounts, float32 would overrun a small budget."""
+    x = origin + move
+    return torch.where((x - origin).abs() > move.abs(), torch.nextafter(x, origin), x)
+
+
+def _keeps_still(move: Tensor, space: Box | Table) -> Tensor:
+    """Tell which rows (n,) leave the numbers without a unit of distance where they are."""
+    if space.kind == "box":
+        return torch.ones(len(move), dtype=torch.bool, device=move.device)
+    still = [i for i in space.columns("number") if not (space.features[i].mutable and space.features[i].iqr)]
+    return (move[:, still] == 0).all(1)
 
 
 def _lengths(x: Tensor) -> Tensor:

@@ -1,0 +1,229 @@
+"""Planted faults are convicted, each by its own check, and honest models are acquitted."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from holdfast.results import PerExample
+from holdfast.scenarios.attacks.apgd_ce import ApgdCe
+from holdfast.scenarios.attacks.fgsm import Fgsm
+from holdfast.scenarios.attacks.pgd import Pgd
+from holdfast.scenarios.attacks.square import Square
+from holdfast.scenarios.base import Context
+from holdfast.scenarios.validity import SHARES, family_checks, survivors
+
+_spec = importlib.util.spec_from_file_location("attack_models", Path(__file__).parent / "attacks" / "conftest.py")
+models = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(models)
+
+POINTS = torch.rand((200, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+
+
+def network():
+    return models.randomise(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5)))
+
+
+class Planted(nn.Module):
+    """An honest network behind a fault."""
+
+    def __init__(self, before=None, after=None):
+        super().__init__()
+        self.net, self.before, self.after = network(), before, after
+
+    def forward(self, x):
+        x = self.before(x) if self.before else x
+        z = self.net(x)
+        return self.after(z) if self.after else z
+
+
+def target_of(**faults):
+    return models.target_of(Planted(**faults), models.BOX, 5)
+
+
+def run(attack, target, x=POINTS, y=None):
+    return attack.run(target, models.samples_of(target, x, y), Context(seed=0))
+
+
+def failed(finding):
+    return {check.name for check in finding.checks if check.status == "failed"}
+
+
+def named(finding, name):
+    return next(check for check in finding.checks if check.name == name)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [Fgsm(epsilon=0.03), Pgd(epsilon=0.03), ApgdCe(epsilon=0.03, steps=30), Square(epsilon=0.03, queries=100)],
+    ids=lambda a: a.name(),
+)
+def test_acquits_an_honest_model_within_its_budget(attack):
+    """Every check passes or does not apply, for at most 30 % of the attack's forwards."""
+    finding = run(attack, target_of())
+    assert finding.valid, failed(finding)
+    assert {check.status for check in finding.checks} >= {"passed"}
+    spent = finding.details["forwards"]
+    assert 0 < spent["checks"] <= 0.3 * spent["attack"]
+    assert sum(SHARES.values()) <= 0.3 + 1e-12
+
+
+def test_convicts_saturated_outputs():
+    """Logits so large that float32 cross-entropy has no gradient: zero gradients, and an unbounded attack that fails."""
+    finding = run(Pgd(epsilon=0.05), target_of(after=lambda z: z * 1e4))
+    assert {"gradients_not_zero", "loss_rises", "unbounded_reaches_zero"} <= failed(finding)
+    assert not finding.valid
+
+
+def test_convicts_quantised_inputs():
+    """Rounding the input leaves no gradient at all."""
+    finding = run(Pgd(epsilon=0.05), target_of(before=lambda x: (x * 8).round() / 8))
+    assert "gradients_not_zero" in failed(finding)
+
+
+def test_convicts_gradients_that_are_not_finite():
+    """A square root at zero poisons the gradient and leaves the output whole."""
+    finding = run(Pgd(epsilon=0.05), target_of(before=lambda x: x + 0 * torch.sqrt((x - x.detach()).abs())))
+    assert "gradients_finite" in failed(finding)
+
+
+def test_convicts_probabilities():
+    """A softmax at the end is not logits."""
+    assert failed(run(Pgd(epsilon=0.03), target_of(after=lambda z: z.softmax(1)))) >= {"logits_not_probabilities"}
+
+
+def test_convicts_training_mode():
+    """A module left in training mode is named."""
+    target = target_of()
+    target.module.net.train()
+    assert "eval_mode" in failed(run(Fgsm(epsilon=0.03), target))
+
+
+def test_convicts_a_forward_that_differs_the_second_time():
+    """Randomness inside the model, where determinism is claimed."""
+    generator = torch.Generator().manual_seed(0)
+    noisy = target_of(before=lambda x: x + 0.05 * torch.randn(x.shape, generator=generator))
+    assert "deterministic_forward" in failed(run(Pgd(epsilon=0.03), noisy))
+
+
+def test_convicts_data_scaled_twice_and_standardised_twice():
+    """Pixels divided by 255 twice hardly span the bounds; standardised ones leave them."""
+    target = target_of()
+    assert "data_spans_bounds" in failed(run(Fgsm(epsilon=0.03), target, POINTS / 255))
+    assert "data_spans_bounds" in failed(run(Fgsm(epsilon=0.03), target, (POINTS - 0.5) / 0.3))
+
+
+def test_convicts_a_constant_output():
+    """A model that says the same of everything is not robust."""
+    constant = target_of(after=lambda z: 0 * z + torch.arange(5.0))
+    assert "output_varies" in failed(run(Fgsm(epsilon=0.03), constant))
+
+
+def test_convicts_steps_that_lose_to_one_step():
+    """Where gradients mislead after the first step, one step breaks what many leave."""
+
+    def lures(x):
+        # Right on the pixel grid the gradient is honest; anywhere else it points back.
+        on_grid = ((x.detach() * 4).round() / 4 - x.detach()).abs().amax((1, 2, 3), keepdim=True) < 1e-6
+        return torch.where(on_grid, x, 2 * x.detach() - x)
+
+    finding = run(Pgd(epsilon=0.05, steps=40), target_of(before=lures), (POINTS * 4).round() / 4)
+    assert "multi_step_beats_single_step" in failed(finding)
+
+
+def test_convicts_an_attack_that_has_not_converged():
+    """Steps so short of the goal that twice as many still break more."""
+
+    class Slow(Pgd.__base__):
+        """Climb by a fixed small stride from the clean row."""
+
+        reference = "none"
+        steps: int = 4
+
+        @property
+        def most_forwards(self):
+            return self.steps + 1
+
+        def longer(self):
+            return self.model_copy(update={"steps": 2 * self.steps})
+
+        def perturb(self, batch, noise):
+            from holdfast.scenarios.attacks._batch import cross_entropy  # noqa: PLC0415  private, and only named here
+
+            rows = batch.begin()
+            z = batch.origin[rows]
+            for _ in range(self.steps):
+                _, gradient, _ = batch.gradient(rows, z, cross_entropy(batch.y[rows]))
+                keep = batch.standing(rows)
+                rows, z, gradient = rows[keep], z[keep], gradient[keep]
+                if len(rows) == 0:
+                    break
+                z = batch.ascend(rows, z, gradient, 0.003)
+            if len(rows):
+                batch.query(rows, z)
+            return batch.adversarial
+
+    x = torch.rand((900, 1, 8, 8), generator=torch.Generator().manual_seed(2))
+    assert "converged" in failed(run(Slow(epsilon=0.1), target_of(), x))
+
+
+def test_says_why_a_check_does_not_apply():
+    """On a table with immutable features no radius reaches every row, and the record says so."""
+    target = models.table_target()
+    finding = run(Pgd(epsilon=0.3), target, models.table_rows(120))
+    check = named(finding, "unbounded_reaches_zero")
+    assert check.status == "not_applicable"
+    assert "not every feature may move" in check.reason
+    assert named(finding, "data_spans_bounds").status == "not_applicable"
+    assert finding.valid
+
+
+def masked():
+    """Large logits leave cross-entropy without gradient, which hides the model from PGD and not from Square."""
+    return target_of(after=lambda z: z * 1e4)
+
+
+def test_masking_is_convicted_and_an_honest_model_acquitted():
+    """Square breaks points of the saturated model that PGD leaves; on the honest one it does not."""
+    attacks = [Pgd(epsilon=0.05), Square(epsilon=0.05, queries=200), Fgsm(epsilon=0.05)]
+    for target, expected in ((masked(), "failed"), (target_of(), "passed")):
+        checks = {c.name: c for c in family_checks([run(a, target) for a in attacks])}
+        assert checks["masking[linf 0.05]"].status == expected
+        assert checks["single_step[linf 0.05]"].status == "passed"
+        assert checks["transfer[linf 0.05]"].status == "not_applicable"
+        assert "attacks/square: 200" in checks["masking[linf 0.05]"].reason
+
+
+def test_family_checks_need_both_kinds():
+    """One kind of attack alone proves nothing, and the record says so."""
+    checks = {c.name: c.status for c in family_checks([run(Pgd(epsilon=0.05), target_of())])}
+    assert checks["masking[linf 0.05]"] == checks["single_step[linf 0.05]"] == "not_applicable"
+
+
+def test_survivors_are_the_and_of_every_attack_on_the_same_threat():
+    """Headlines combine example by example, within one threat model and one set of points, invalid attacks included."""
+    target = target_of()
+    findings = [
+        run(Pgd(epsilon=0.05), target),
+        run(Square(epsilon=0.05, queries=50), target),
+        run(Pgd(epsilon=0.02), target),
+    ]
+    headlines = {h.threat: h for h in survivors(findings)}
+    assert set(headlines) == {"linf 0.05", "linf 0.02"}
+    both = findings[0].per_example.unpack_flags() & findings[1].per_example.unpack_flags()
+    headline = headlines["linf 0.05"]
+    assert headline.attacks == ("attacks/pgd", "attacks/square")
+    assert headline.score.value == pytest.approx(both.mean())
+    assert headline.score.kind == "upper_bound"
+    assert np.array_equal(headline.per_example.unpack_flags(), both)
+    assert headline.per_example.points == findings[0].per_example.points
+    assert np.array_equal(headline.per_example.unpack_labels(), findings[0].per_example.unpack_labels())
+    other = findings[1].per_example.unpack_labels()
+    strange = findings[1].model_copy(update={"per_example": PerExample.pack(np.arange(200) + 1, both, other)})
+    assert len(survivors([findings[0], strange])) == 2
+    assert survivors([]) == ()
