@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
 
 from holdfast.errors import DataError, ModelError, RoleError, StoreError
 from holdfast.model import load_model, save_model
@@ -82,24 +83,21 @@ import conftest
 from holdfast.training.loop import fit
 from holdfast.training.standard import Standard
 world = conftest.image_world.__wrapped__()
-fit(Standard(epochs=40, batch_size=8, average=0.9), world.spec, world.train, world.validation, seed=3,
+fit(Standard(epochs=14, batch_size=12, average=0.9), world.spec, world.train, world.validation, seed=3,
     device=torch.device("cpu"), checkpoints=pathlib.Path({folder!r}), progress=lambda r: print(r.epoch, flush=True))
 """
 
 
 def test_a_killed_process_leaves_a_checkpoint_that_resumes_to_the_same_bits(image_world, tmp_path):
-    """SIGKILL at arbitrary instants, perhaps inside a write, loses at most an epoch and changes no bit."""
+    """SIGKILL at an arbitrary instant, perhaps inside a write, loses at most an epoch and changes no bit."""
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    printed = []
-    for lines in (2, 7):
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-            printed += [int(process.stdout.readline()) for _ in range(lines)]
-            time.sleep(0.004 * lines)
-            process.send_signal(signal.SIGKILL)
-    assert printed[2] > printed[1] == 2  # the second process went on, and did not start again
-    recipe, seen = Standard(epochs=40, batch_size=8, average=0.9), []
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        printed = [int(process.stdout.readline()) for _ in range(4)]
+        time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    recipe, seen = Standard(epochs=14, batch_size=12, average=0.9), []
     resumed = train(image_world, recipe, checkpoints=tmp_path, progress=seen.append)
-    assert printed[-1] < seen[0].epoch <= 40
+    assert printed[-1] < seen[0].epoch <= 14
     assert resumed.target.digest == train(image_world, recipe).target.digest
 
 
@@ -247,6 +245,13 @@ def test_mixed_precision_runs_and_keeps_full_weights(image_world):
     mixed = train(image_world, QUICK.model_copy(update={"precision": "bf16-mixed"}))
     assert all(p.dtype == torch.float32 for p in mixed.module.parameters())
     assert mixed.target.digest != train(image_world).target.digest
+
+
+def test_a_fabric_of_the_caller_gives_the_same_bits(image_world):
+    """A launched Fabric handed in, as for several processes, trains what the loop's own does."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    assert train(image_world, fabric=fabric).target.digest == train(image_world).target.digest
 
 
 def test_what_cannot_be_trained_is_refused(table_world):
