@@ -171,16 +171,23 @@ def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     _pid_file(stores).write_text(str(server.pid))
+    try:
+        _wait_for(server, url, home)
+    except BaseException:  # an interrupt leaves no server behind either
+        _end(server)
+        raise
+    return server, url
+
+
+def _wait_for(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
     deadline = time.monotonic() + _SERVER_START_SECONDS
     while not _answers(url):
         if server.poll() is not None or time.monotonic() > deadline:
-            _end(server)
             raise StoreError(
                 "local Prefect server", found="no answer to /health", expected="a server on loopback",
                 remedy=f"Read {home / 'server.log'}; `holdfast doctor` checks versions and disk.",
             )  # fmt: skip
         time.sleep(0.1)
-    return server, url
 
 
 def _answers(url: str) -> bool:

@@ -94,8 +94,8 @@ def publish(
 
 
 def _standing(decision: Decision) -> dict[str, str]:
-    """Say on the version how the gate ended; a champion's status is written when it is crowned."""
-    standing: dict[str, str] = {"holdfast.decision": decision.action}
+    """Say on the version how the gate ended, if it was asked; a champion's status is written when it is crowned."""
+    standing: dict[str, str] = {} if decision.action == "none" else {"holdfast.decision": decision.action}
     if decision.action not in {"promote", "none"}:
         standing["holdfast.status"] = "kept out"
     return standing

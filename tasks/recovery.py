@@ -35,14 +35,18 @@ def whoami() -> str:
 
 @task(cache_policy=NO_CACHE)
 def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
-    """Finish or undo what a killed run left in flight."""
+    """Finish or undo what a killed run left in flight, and refuse to start where the alias disagrees then.
+
+    Raises:
+        ProjectionError: the alias was moved from outside: a registry that is not ours to trust gets no version.
+    """
     tracking.prepare(stores, params.name)
-    settled = recover(
-        open_ledger(stores), tracking.MlflowProjection(stores), lambda v: _still_good(stores, v), who=whoami()
-    )
+    ledger, projection = open_ledger(stores), tracking.MlflowProjection(stores)
+    settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=whoami())
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
-    _show(stores, open_ledger(stores), params.name)
+    checked_champion(ledger, projection, params.name)
+    _show(stores, ledger, params.name)
     return settled
 
 
@@ -120,7 +124,10 @@ def judge(
     if champion is not None and champion.version == candidate.version:
         return Decision(
             action="none", candidate=candidate, champion=champion,
-            reasons=(Reason(about="champion", passed=True, text="the candidate is the champion already"),),
+            reasons=(
+                Reason(about="champion", passed=True, text="the candidate is the champion already"),
+                *_crowned_for(stores, candidate),
+            ),
         )  # fmt: skip
     decision = decide(
         params.recovery.gates,
@@ -139,6 +146,14 @@ def judge(
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
     )  # fmt: skip
     return decision
+
+
+def _crowned_for(stores: Stores, champion: ModelVersion) -> tuple[Reason, ...]:
+    """Give the reasons that made a version champion, as they were recorded."""
+    with open_ledger(stores).reading() as view:
+        entries = view.entries(model=champion.name, version=champion.version, kinds=("decision",), backwards=True)
+        decisions = (Decision.model_validate(entry.body) for entry in entries)
+        return next((decision.reasons for decision in decisions if decision.action == "promote"), ())
 
 
 @task(cache_policy=NO_CACHE)

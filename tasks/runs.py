@@ -40,6 +40,5 @@ def finish(params: Params, stores: Stores, runs: Runs, decision: Decision) -> No
     """End the runs, the decision on the parent."""
     for run_id in (runs.promotion, runs.evaluation, runs.training):
         tracking.close_run(stores, run_id)
-    tracking.close_run(
-        stores, runs.lifecycle, tags={"holdfast.decision": decision.action, "holdfast.model": params.name}
-    )
+    decided = {} if decision.action == "none" else {"holdfast.decision": decision.action}
+    tracking.close_run(stores, runs.lifecycle, tags={**decided, "holdfast.model": params.name})
