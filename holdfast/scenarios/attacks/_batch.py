@@ -51,7 +51,7 @@ class Batch:
         self.space: Box | Table = target.space
         self._relaxed = _without_grid(target.space)
         self._categories = target.space.columns("category", mutable=True) if isinstance(target.space, Table) else []
-        self._baseline = torch.full(y.shape, torch.nan, device=y.device)
+        self._baseline = torch.full(y.shape, torch.nan, dtype=x.dtype, device=y.device)
 
     def __len__(self) -> int:
         return len(self.y)
