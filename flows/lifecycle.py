@@ -40,6 +40,7 @@ def candidate(params: Params, stores: Stores) -> ModelVersion:
     snapshot, _ = integrity(params, stores)
     runs = begin(params, stores, snapshot)
     version, _ = training(params, stores, snapshot, runs.training)
+    finish(params, stores, runs)
     return version
 
 
@@ -49,7 +50,10 @@ def scorecard(params: Params, stores: Stores, version: int | None, pack: str) ->
     settle(params, stores)
     snapshot, _ = integrity(params, stores)
     subject = find_version(params, stores, version)
-    return evaluation(params, stores, snapshot, subject, pack, "test", begin(params, stores, snapshot).evaluation)
+    runs = begin(params, stores, snapshot)
+    report = evaluation(params, stores, snapshot, subject, pack, "test", runs.evaluation)
+    finish(params, stores, runs)
+    return report
 
 
 @flow(name="promote-version")
@@ -60,4 +64,6 @@ def promote_version(params: Params, stores: Stores, version: int) -> Decision:
     runs = begin(params, stores, snapshot)
     subject = find_version(params, stores, version)
     findings = evaluation(params, stores, snapshot, subject, params.evaluation.uses.run, "test", runs.evaluation)
-    return promotion(params, stores, snapshot, subject, findings, runs.promotion)
+    decision = promotion(params, stores, snapshot, subject, findings, runs.promotion)
+    finish(params, stores, runs, decision)
+    return decision

@@ -36,9 +36,9 @@ def begin(params: Params, stores: Stores, snapshot: DataSnapshot) -> Runs:
 
 
 @task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
-def finish(params: Params, stores: Stores, runs: Runs, decision: Decision) -> None:
-    """End the runs, the decision on the parent."""
+def finish(params: Params, stores: Stores, runs: Runs, decision: Decision | None = None) -> None:
+    """End the runs, the decision on the parent where there was one to take."""
     for run_id in (runs.promotion, runs.evaluation, runs.training):
         tracking.close_run(stores, run_id)
-    decided = {} if decision.action == "none" else {"holdfast.decision": decision.action}
+    decided = {"holdfast.decision": decision.action} if decision and decision.action != "none" else {}
     tracking.close_run(stores, runs.lifecycle, tags={**decided, "holdfast.model": params.name})
