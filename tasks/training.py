@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -59,6 +60,8 @@ def train(params: Params, stores: Stores, snapshot: DataSnapshot) -> TrainedMode
         code=factory_digest(params.model.factory),
     )  # fmt: skip
     recipe = params.recipe()
+    if params.data.kind == "table":
+        torch.set_num_threads(1)  # small products: a second thread costs more than it brings
     trained = fit(
         recipe, spec, data.samples("train"), data.samples("validation"), seed=params.seed,
         device=pick_device(params.device), checkpoints=stores.checkpoints / key,
