@@ -19,7 +19,7 @@ def promotion(
     champion = resolve_champion(params, stores)
     pack = params.evaluation.uses.gate
     ours = theirs = StageReport(stage="evaluation", subject="")
-    if champion is None or champion.version != candidate.version:
+    if champion is None or champion.digest != candidate.digest:
         ours = evaluation(params, stores, snapshot, candidate, pack, "gate", run_id)
         if champion is not None:
             theirs = evaluation(params, stores, snapshot, champion, pack, "gate", run_id, side="champion")

@@ -121,13 +121,11 @@ def judge(
     failures: tuple[Reason, ...] = (),
 ) -> Decision:
     """Decide by the gate, and record the decision once with its evidence."""
-    if champion is not None and champion.version == candidate.version:
+    if champion is not None and candidate.digest == champion.digest:
+        same = "is the champion already" if candidate.version == champion.version else "has the champion's very bytes"
         return Decision(
             action="none", candidate=candidate, champion=champion,
-            reasons=(
-                Reason(about="champion", passed=True, text="the candidate is the champion already"),
-                *_crowned_for(stores, candidate),
-            ),
+            reasons=(Reason(about="champion", passed=True, text=f"the candidate {same}"),),
         )  # fmt: skip
     decision = decide(
         params.recovery.gates,
