@@ -125,7 +125,10 @@ def judge(
         same = "is the champion already" if candidate.version == champion.version else "has the champion's very bytes"
         return Decision(
             action="none", candidate=candidate, champion=champion,
-            reasons=(Reason(about="champion", passed=True, text=f"the candidate {same}"),),
+            reasons=(
+                Reason(about="champion", passed=True, text=f"the candidate {same}"),
+                *_crowned_for(stores, champion),
+            ),
         )  # fmt: skip
     decision = decide(
         params.recovery.gates,
