@@ -12,12 +12,10 @@ from tasks.evaluation import record, run_scenario
 
 AT_ONCE = 2
 """Scenarios at a time in one process."""
-
-
 _RUNNER: ThreadPoolTaskRunner[Finding] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
 
 
-@flow(name="evaluation", task_runner=_RUNNER)
+@flow(name="evaluation", task_runner=_RUNNER)  # type: ignore[arg-type]  # the decorator asks for an invariant future
 def evaluation(
     params: Params,
     stores: Stores,

@@ -118,7 +118,6 @@ def judge(
     candidate_gate: tuple[Finding, ...],
     champion_gate: tuple[Finding, ...],
     scorecard: tuple[Finding, ...],
-    failures: tuple[Reason, ...] = (),
 ) -> Decision:
     """Decide by the gate, and record the decision once with its evidence."""
     if champion is not None and candidate.digest == champion.digest:
@@ -140,8 +139,6 @@ def judge(
         scorecard,
         params.costs,
     )
-    if failures and decision.action == "promote":
-        decision = decision.model_copy(update={"action": "block", "reasons": (*failures, *decision.reasons)})
     open_ledger(stores).append(
         "decision", who=whoami(), model=params.name, version=candidate.version,
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
