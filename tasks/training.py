@@ -108,7 +108,11 @@ def register(
         "data": snapshot.model_dump(mode="json"), "key": trained.key, "params": params.section_digest(*PARAM_SECTIONS),
         "seed": params.seed, "recipe": params.training.recipe, "code": target.spec.code,
     }  # fmt: skip
-    record_version(open_ledger(stores), version, who="holdfast", lineage=lineage)
+    ledger = open_ledger(stores)
+    with ledger.reading() as view:
+        known = view.digest(version.name, version.version) == version.digest
+    if not known:  # a version that is reused keeps the lineage it was made with, whatever params and git say now
+        record_version(ledger, version, who="holdfast", lineage=lineage)
     return version
 
 
