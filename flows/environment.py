@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ParamsError, StoreError
 from holdfast.stores import Stores
@@ -131,6 +132,7 @@ def prefect_server(stores: Stores) -> Iterator[str]:
     server, url = _start_server(stores)
     os.environ["PREFECT_API_URL"] = url
     try:
+        _close_abandoned(url)
         yield url
     finally:
         _flush()
@@ -188,6 +190,31 @@ def _wait_for(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
                 remedy=f"Read {home / 'server.log'}; `holdfast doctor` checks versions and disk.",
             )  # fmt: skip
         time.sleep(0.1)
+
+
+def _close_abandoned(url: str) -> None:
+    """Record as crashed what a kill cut off: the run lock and the server are ours, so nothing can be under way.
+
+    Raises:
+        StoreError: the server does not take it.
+    """
+    unfinished = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+    crashed = {"state": {"type": "CRASHED", "message": "The process was killed."}, "force": True}
+    try:
+        for run in _post(f"{url}/flow_runs/filter", unfinished):
+            _post(f"{url}/flow_runs/{run['id']}/set_state", crashed)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            "local Prefect server", found=str(error), expected="its records to be read and written",
+            remedy="Read prefect/server.log in the folder of state; `holdfast doctor` checks versions and disk.",
+        ) from error  # fmt: skip
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  any JSON
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)  # noqa: S310  loopback
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310  loopback
+        return json.load(response)
 
 
 def _answers(url: str) -> bool:

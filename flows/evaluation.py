@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Role, StageReport
 from holdfast.stores import Stores
-from tasks.evaluation import record, run_scenario
+from tasks.evaluation import cross_check, record, run_scenario
 
 AT_ONCE = 2
 """Scenarios at a time in one process."""
@@ -37,5 +37,6 @@ def evaluation(
         version=unmapped(version),
         role=role,
     ).result()
-    record(tuple(findings), version, stores, run_id, side)
-    return StageReport(stage="evaluation", subject=version.digest, findings=tuple(findings))
+    checked = cross_check(tuple(findings))
+    record(checked, version, stores, run_id, side)
+    return StageReport(stage="evaluation", subject=version.digest, findings=checked)

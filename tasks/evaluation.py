@@ -11,6 +11,7 @@ from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_d
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, question
 from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
+from holdfast.scenarios.validity import with_family_checks
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
@@ -106,6 +107,12 @@ def _brief(finding: Finding) -> str:
     score, mark = finding.score, {"upper_bound": "<=", "lower_bound": ">=", "measured": "  "}
     note = "" if finding.valid else "  INVALID"
     return f"{mark[score.kind]} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}"
+
+
+@task(cache_policy=NO_CACHE)
+def cross_check(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Hold findings of one threat model against each other: what one attack alone cannot show."""
+    return with_family_checks(findings)
 
 
 @task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)

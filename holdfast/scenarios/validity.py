@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from holdfast.perturbation import Threat
-from holdfast.results import Check, Finding, PerExample, Score, Value
+from holdfast.results import Check, Finding
 from holdfast.scenarios.attacks._batch import Batch, single_step
 from holdfast.space import Box
-from holdfast.statistics import excess, share
+from holdfast.statistics import excess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -258,30 +258,16 @@ def _converged(attack: Attack, case: Case, noise: Noise) -> Check:
     return _never(name, ~held, "survivors that twice the steps break", none="no point")
 
 
-class Survivors(Value):
-    """Headline of evasion for one threat model: the points that survive every attack of it."""
+def with_family_checks(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Give the findings back, in order, each multi-step white-box one with the checks that take several attacks.
 
-    norm: str
-    epsilon: float
-    categories: int
-    attacks: tuple[str, ...]
-    """Paths of the findings behind it."""
-    score: Score
-    per_example: PerExample
-
-    @property
-    def threat(self) -> str:
-        """Name the threat model, for example ``linf 0.05``."""
-        return f"{self.norm} {self.epsilon:g}" + (f" + {self.categories} categories" if self.categories else "")
-
-
-def survivors(findings: Iterable[Finding]) -> tuple[Survivors, ...]:
-    """Combine evasion findings, example by example, for each threat model and set of points.
-
-    Findings of other families and unscored ones are left out; invalid ones count, since what an attack broke is
-    broken whatever else was wrong. Findings of different models, data or seeds are never combined.
+    A black box, or one step, that breaks what gradients leave convicts the gradients' numbers, not its own.
     """
-    return tuple(_survivors(group) for group in _by_threat(findings))
+    found = tuple(findings)
+    checks = {
+        finding.path: _family_checks(group) for group in _by_threat(found) for finding in group if _climbs(finding)
+    }
+    return tuple(f.model_copy(update={"checks": (*f.checks, *checks.get(f.path, ()))}) for f in found)
 
 
 def family_checks(findings: Iterable[Finding]) -> tuple[Check, ...]:
@@ -290,20 +276,24 @@ def family_checks(findings: Iterable[Finding]) -> tuple[Check, ...]:
     Masking: the black box breaks points that every multi-step white-box attack leaves, more than the reverse.
     A single step that beats all multi-step attacks. Names carry the threat model in brackets.
     """
-    checks: list[Check] = []
-    for group in _by_threat(findings):
-        threat = _survivors(group).threat
-        black = [f for f in group if f.details.get("access") == "black_box"]
-        single = [f for f in group if f.details.get("single_step")]
-        multi = [f for f in group if f.details.get("access") == "white_box" and not f.details.get("single_step")]
-        checks.append(
-            _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box")
-        )
-        checks.append(
-            _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step")
-        )
-        checks.append(skip(f"transfer[{threat}]", "no surrogate was attacked"))
-    return tuple(checks)
+    return tuple(check for group in _by_threat(findings) for check in _family_checks(group))
+
+
+def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
+    norm, epsilon, categories = _threat(group[0])
+    threat = f"{norm} {epsilon:g}" + (f" + {categories} categories" if categories else "")
+    black = [f for f in group if f.details.get("access") == "black_box"]
+    single = [f for f in group if f.details.get("single_step")]
+    multi = [f for f in group if _climbs(f)]
+    return (
+        _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box"),
+        _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step"),
+        skip(f"transfer[{threat}]", "no surrogate was attacked"),
+    )
+
+
+def _climbs(finding: Finding) -> bool:
+    return finding.details.get("access") == "white_box" and not finding.details.get("single_step")
 
 
 def _against(name: str, multi: Sequence[Finding], other: Sequence[Finding], what: str) -> Check:
@@ -334,15 +324,3 @@ def _all_hold(findings: Sequence[Finding]) -> Flags:
     flags = [f.per_example.unpack_flags() for f in findings if f.per_example is not None]
     together: Flags = np.logical_and.reduce(flags)
     return together
-
-
-def _survivors(group: Sequence[Finding]) -> Survivors:
-    norm, epsilon, categories = _threat(group[0])
-    flags, first = _all_hold(group), group[0].per_example
-    if first is None:  # pragma: no cover  the groups hold none such
-        raise ValueError(group[0].path)
-    packed = PerExample.pack(np.arange(len(flags)), flags, first.unpack_labels())
-    return Survivors(
-        norm=norm, epsilon=epsilon, categories=categories, attacks=tuple(f.path for f in group),
-        score=share(flags, kind="upper_bound"), per_example=packed.model_copy(update={"points": first.points}),
-    )  # fmt: skip

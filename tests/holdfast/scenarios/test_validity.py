@@ -5,18 +5,16 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from holdfast.results import PerExample
 from holdfast.scenarios.attacks.apgd_ce import ApgdCe
 from holdfast.scenarios.attacks.fgsm import Fgsm
 from holdfast.scenarios.attacks.pgd import Pgd
 from holdfast.scenarios.attacks.square import Square
 from holdfast.scenarios.base import Context
-from holdfast.scenarios.validity import SHARES, family_checks, survivors
+from holdfast.scenarios.validity import SHARES, family_checks, with_family_checks
 
 _spec = importlib.util.spec_from_file_location("attack_models", Path(__file__).parent / "attacks" / "conftest.py")
 models = importlib.util.module_from_spec(_spec)
@@ -199,31 +197,17 @@ def test_masking_is_convicted_and_an_honest_model_acquitted():
         assert "attacks/square: 200" in checks["masking[linf 0.05]"].reason
 
 
+def test_family_checks_are_laid_on_the_findings_they_convict():
+    """A black box that breaks more convicts the gradient attacks of its threat model, and no other finding."""
+    honest = target_of()
+    findings = with_family_checks([run(Pgd(epsilon=0.05), honest), run(Square(epsilon=0.05, queries=50), honest)])
+    names = {f.path: [c.name for c in f.checks if "[" in c.name] for f in findings}
+    assert len(names["attacks/pgd"]) == 3
+    assert names["attacks/square"] == []
+    assert with_family_checks(()) == ()
+
+
 def test_family_checks_need_both_kinds():
     """One kind of attack alone proves nothing, and the record says so."""
     checks = {c.name: c.status for c in family_checks([run(Pgd(epsilon=0.05), target_of())])}
     assert checks["masking[linf 0.05]"] == checks["single_step[linf 0.05]"] == "not_applicable"
-
-
-def test_survivors_are_the_and_of_every_attack_on_the_same_threat():
-    """Headlines combine example by example, within one threat model and one set of points, invalid attacks included."""
-    target = target_of()
-    findings = [
-        run(Pgd(epsilon=0.05), target),
-        run(Square(epsilon=0.05, queries=50), target),
-        run(Pgd(epsilon=0.02), target),
-    ]
-    headlines = {h.threat: h for h in survivors(findings)}
-    assert set(headlines) == {"linf 0.05", "linf 0.02"}
-    both = findings[0].per_example.unpack_flags() & findings[1].per_example.unpack_flags()
-    headline = headlines["linf 0.05"]
-    assert headline.attacks == ("attacks/pgd", "attacks/square")
-    assert headline.score.value == pytest.approx(both.mean())
-    assert headline.score.kind == "upper_bound"
-    assert np.array_equal(headline.per_example.unpack_flags(), both)
-    assert headline.per_example.points == findings[0].per_example.points
-    assert np.array_equal(headline.per_example.unpack_labels(), findings[0].per_example.unpack_labels())
-    other = findings[1].per_example.unpack_labels()
-    strange = findings[1].model_copy(update={"per_example": PerExample.pack(np.arange(200) + 1, both, other)})
-    assert len(survivors([findings[0], strange])) == 2
-    assert survivors([]) == ()
