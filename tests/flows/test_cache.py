@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import holdfast
+
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
 
 
 def test_an_edited_library_function_misses_the_cache(champion: Any, tmp_path: Path) -> None:
@@ -18,12 +23,16 @@ def test_an_edited_library_function_misses_the_cache(champion: Any, tmp_path: Pa
     done = champion.run("--json", expect=None, PYTHONPATH=str(package.parent))
     assert done.code in {0, 10}
     assert "epoch 1/2" in done.words
-    assert "reused" not in done.words
+    assert "checks reused" not in done.words
+    (attack,) = [line for line in done.err.splitlines() if "attacks/fgsm" in line]
+    assert "reused" not in attack
     assert done.document["decision"]["candidate"]["version"] == 2
 
 
-def test_another_section_of_params_reuses_the_training(champion: Any) -> None:
-    """Another margin of the gate trains nothing and registers nothing."""
+def test_another_section_of_params_and_another_commit_reuse_the_training(champion: Any) -> None:
+    """Another margin of the gate, on another git revision of the same data, trains nothing and registers nothing."""
+    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    subprocess.run(("git", *who, "commit", "-q", "--allow-empty", "-m", "Go on"), cwd=champion.folder, check=True)
     done = champion.run("--json", "--set", "recovery.gates.non_inferiority.probes/quality=0.19")
     assert "epoch" not in done.words
     assert done.document["decision"]["candidate"]["version"] == 1

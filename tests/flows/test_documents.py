@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
+
 REPOSITORY = Path(__file__).parents[2]
 ROWS = "data/sba_loans_small.parquet"
 
@@ -36,6 +38,7 @@ def documents(begun: Any) -> dict[str, Any]:
     with ThreadPoolExecutor(2) as pool:
         parts = pool.map(ask, [("audit", "doctor", "report", "predict"), ("data", "evaluate", "promote")])
         found = {name: document for part in parts for name, document in part.items()}
+    project.hold()
     project.restore()
     return {"run": first.document, **found}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -21,6 +22,8 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
 
 LOANS = "sba_loans_small.parquet"
 
@@ -44,6 +47,10 @@ def test_a_changed_byte_in_the_data_is_refused_and_kept(champion: Any) -> None:
     assert "DataError" in done.words
     assert path.read_bytes() == body
     unharmed(champion, entries)
+    checkup = champion.holdfast("doctor", "--json", "--params", "profiles/tiny.yaml", expect=1).document
+    (fault,) = [check for check in checkup["checks"] if not check["passed"]]
+    assert fault["about"] == "data"
+    assert "dvc checkout" in fault["text"]
     path.unlink()
     champion.holdfast("data")
     unharmed(champion, entries)
@@ -129,15 +136,35 @@ def test_an_outside_move_is_accepted_in_a_persons_name(champion: Any) -> None:
     champion.hold()
 
 
+def test_two_runs_at_once_are_refused(champion: Any) -> None:
+    """While somebody holds the run lock, a second run ends with exit code 7 and says who."""
+    entries = len(champion.entries())
+    with (champion.root / "run.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "a run under way" in champion.run(expect=7).words
+    unharmed(champion, entries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["ledger.db", "mlflow.db"])
+def test_a_lost_database_is_no_empty_one(champion: Any, lost: str) -> None:
+    """Without its ledger, or without its registry, a run refuses before any work; put back, all is as it was."""
+    aside = champion.folder / lost
+    (champion.root / lost).rename(aside)
+    done = champion.run(expect=8)
+    assert "ProjectionError" in done.words
+    assert "epoch" not in done.words
+    aside.replace(champion.root / lost)
+    champion.run()
+    champion.hold()
+
+
 def test_a_broken_ledger_stops_everything(champion: Any) -> None:
     """One altered word in the ledger: the audit says so, a run refuses, and nothing is written on top."""
     with sqlite3.connect(champion.root / "ledger.db") as ledger:
-        (table,) = [
-            name for (name,) in ledger.execute("select name from sqlite_master where type = 'table'") if "entr" in name
-        ]
         for (trigger,) in ledger.execute("select name from sqlite_master where type = 'trigger'").fetchall():
             ledger.execute(f"drop trigger {trigger}")
-        ledger.execute(f"update {table} set who = 'somebody else' where seq = 1")  # noqa: S608  a name of ours
+        ledger.execute("update holdfast_ledger set who = 'somebody else' where seq = 1")
     before = (champion.root / "ledger.db").read_bytes()
     assert "LedgerError" in champion.run(expect=7).words
     audit = champion.holdfast("audit", "--json", "--params", "profiles/tiny.yaml", expect=7).document

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
 
 # Every place in the order in which a run comes by, so that each run of a chain of kills reaches the next.
 POINTS = [
@@ -85,10 +88,15 @@ def test_a_chain_of_kills_with_servers_of_its_own_ends_right(make: Callable[...,
     assert "epoch 2/2" in second.words
     third = project.killed("tasks.tracking:MlflowProjection.write", "before")
     assert "epoch" not in third.words
+    assert len(project.processes()) > 0  # the killed run's server, for the next to find
     last = project.run("--json")
     assert "promotion of version 1 was interrupted: done now" in last.words
     assert "epoch" not in last.words
     assert last.words.count("reused") >= 3
+    with sqlite3.connect(project.root / "prefect" / "server.db") as prefect:
+        states = [state for (state,) in prefect.execute("select state_type from flow_run")]
+    assert states.count("CRASHED") >= 3
+    assert set(states) == {"CRASHED", "COMPLETED"}
     project.hold()
 
 
@@ -153,4 +161,16 @@ def test_three_random_kills_on_the_loans_end_right(make: Callable[..., Any], req
     assert audit["chain_valid"]
     assert audit["agrees"]
     assert audit["orphans"] == []
+    assert project.no_process_left()
+
+
+def test_an_interrupt_while_the_server_starts_leaves_none_behind(make: Callable[..., Any]) -> None:
+    """Ctrl-C in the first seconds exits 130 and ends the server that was starting."""
+    project = make().alone()
+    process = project.start(project.command, "run", "--params", "profiles/tiny.yaml")
+    pid = project.root / "prefect" / "server.pid"
+    while not pid.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in project.ended(process, 130).words
     assert project.no_process_left()

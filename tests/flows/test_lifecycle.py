@@ -19,6 +19,8 @@ from holdfast.pyfunc import Scorer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
+
 REPOSITORY = Path(__file__).parents[2]
 DIMENSIONS = ("robustness", "defence", "recovery", "evolution")
 LOADER = """

@@ -6,11 +6,14 @@ import subprocess
 import time
 from typing import Any
 
+import pytest
 import yaml
 from dvc.repo import Repo
 from safetensors import safe_open
 
 from holdfast.model import ModelSpec
+
+pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
 
 
 def test_prefect_recorded_every_flow_and_task(champion: Any, ask_prefect: Any) -> None:
