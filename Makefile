@@ -13,7 +13,7 @@ test: $(STAMP) check
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --override-ini addopts="-q --import-mode=importlib --strict-markers --strict-config"
+	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
@@ -220,7 +221,7 @@ def load_model(folder: Path, digest: str | None, device: torch.device | str = "c
         spec = ModelSpec.model_validate_json(description)
         module = spec.build(seed=0)
         module.load_state_dict(load_safetensors(weights))
-    except (ValidationError, RuntimeError, ValueError) as error:
+    except (ValidationError, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             str(folder), found=str(error).splitlines()[0], expected="weights that fit the description",
             remedy="Train again, or check out the code this version was trained with.",

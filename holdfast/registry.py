@@ -28,7 +28,9 @@ def available(package: str) -> tuple[str, ...]:
     files = {
         path.stem
         for path in folder.glob("*.py")
-        if path.stem not in _NOT_ENTRIES and f"class {class_name(path.stem)}(" in path.read_text()
+        if path.stem not in _NOT_ENTRIES
+        and not path.stem.startswith("_")
+        and f"class {class_name(path.stem)}(" in path.read_text()
     }
     return tuple(sorted(files | {entry.name for entry in entry_points(group=package)}))
 

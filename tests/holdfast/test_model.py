@@ -1,0 +1,166 @@
+"""Models are bytes with a digest: verified before they are read, and never able to carry code."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from holdfast.errors import ModelError
+from holdfast.model import ModelSpec, Target, factory_digest, load_model, save_model
+from holdfast.networks import TableEncoder
+from holdfast.pyfunc import _load_pyfunc
+from holdfast.space import Box, Feature, Table
+
+SPEC = ModelSpec(
+    factory="holdfast.networks:mlp",
+    settings={"width": 8},
+    space=Table(
+        features=(
+            Feature(name="age", kind="number", median=40, iqr=10, knots=(20, 40, 60)),
+            Feature(name="town", kind="category", categories=("a", "b")),
+        )
+    ),
+    classes=("no", "yes"),
+)
+X = torch.tensor([[30.0, 0.0], [55.0, 1.0], [float("nan"), 2.0], [41.0, float("nan")]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "model"
+
+
+def test_a_model_comes_back_bit_for_bit(folder):
+    """Saved and loaded under its digest, a model gives the same logits."""
+    module = SPEC.build(seed=1)
+    digest = save_model(folder, module, SPEC)
+    assert torch.equal(load_model(folder, digest).logits(X), module.eval()(X))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "spec.json"])
+def test_one_changed_byte_is_refused_before_it_is_read(folder, name, monkeypatch):
+    """Tampered weights or a tampered description never reach a parser."""
+    digest = save_model(folder, SPEC.build(seed=1), SPEC)
+    data = bytearray((folder / name).read_bytes())
+    data[-3] ^= 1
+    (folder / name).write_bytes(data)
+    monkeypatch.setattr("holdfast.model.ModelSpec.model_validate_json", lambda *_: pytest.fail("it was parsed"))
+    with pytest.raises(ModelError, match="changed after registration"):
+        load_model(folder, digest)
+
+
+def test_a_planted_pickle_is_never_opened(folder, tmp_path):
+    """Files beside the two that a model is made of are not looked at, and weights that are a pickle do not load."""
+    marker = tmp_path / "opened"
+
+    class Bomb:
+        def __reduce__(self):
+            return (marker.write_text, ("",))
+
+    digest = save_model(folder, SPEC.build(seed=1), SPEC)
+    for name in ("model.pkl", "python_model.pkl", "state.pt"):
+        (folder / name).write_bytes(pickle.dumps(Bomb()))
+    load_model(folder, digest)
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match="weights that fit the description"):
+        load_model(folder, None)
+    assert not marker.exists()
+
+
+def test_weights_of_another_network_are_refused(folder):
+    """A description that does not fit the weights is an error with a remedy, not a half-loaded model."""
+    save_model(folder, SPEC.model_copy(update={"settings": {"width": 9}}).build(seed=1), SPEC)
+    with pytest.raises(ModelError, match="weights that fit the description"):
+        load_model(folder, None)
+
+
+@pytest.mark.parametrize("factory", ["nowhere.at_all:build", "holdfast.networks:nothing", "holdfast.networks:__doc__"])
+def test_a_factory_that_is_none_is_named(factory):
+    """A factory that cannot be imported, is missing or is no function is refused with its name."""
+    with pytest.raises(ModelError, match=factory):
+        SPEC.model_copy(update={"factory": factory}).build(seed=0)
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    """Building draws from its seed and leaves the global generator where it was."""
+    state = torch.get_rng_state()
+    first, second, other = (SPEC.build(seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_what_a_row_gets_depends_on_that_row_alone():
+    """Micro-batches are padded to one shape: any split and order gives the same bits, and passes are counted."""
+    target = Target(SPEC.build(seed=1), SPEC, "d")
+    x = torch.randn(700, 2, generator=torch.Generator().manual_seed(0)) * 30 + 40
+    x[:, 1] = (x[:, 1] > 40).float()
+    whole = target.logits(x)
+    assert target.forwards == 700
+    assert torch.equal(whole, torch.cat([target.logits(part) for part in x.split(130)]))
+    assert torch.equal(whole.flip(0), target.logits(x.flip(0)))
+
+
+def test_value_and_gradient_agree_with_autograd():
+    """Values, logits and input gradients are those of the plain network; missing values have gradient 0."""
+    module = SPEC.build(seed=1).eval()
+    target = Target(module, SPEC, "d")
+    x = X.clone().requires_grad_()
+    module(x)[:, 1].sum().backward()
+    values, logits, gradient = target.value_and_gradient(X, lambda z, _: z[:, 1])
+    assert torch.equal(logits[:, 1], values)
+    assert torch.allclose(gradient, x.grad)
+    assert gradient[2, 0] == 0
+    assert (target.forwards, target.backwards) == (4, 4)
+
+
+def test_a_row_without_a_finite_output_is_never_right():
+    """NaN logits predict -1, which is no class."""
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 2), torch.nan)
+
+    assert Target(Broken(), SPEC, "d").predict(X).tolist() == [-1] * 4
+
+
+def test_the_piecewise_encoding_follows_its_definition():
+    """Between knots it rises from 0 to 1, outside it is clamped, and its slope is one over the piece."""
+    encoder = TableEncoder(SPEC.space)
+    rows = torch.tensor([[10.0, 0], [30.0, 0], [50.0, 0], [99.0, 0]])
+    assert encoder(rows)[:, 2:4].tolist() == [[0.0, 0.0], [0.5, 0.0], [1.0, 0.5], [1.0, 1.0]]
+    assert encoder(rows).shape[1] == encoder.width
+
+
+def test_names_not_seen_and_missing_values_have_codes_of_their_own():
+    """A category of k names is one of k + 2."""
+    codes = TableEncoder(SPEC.space)(X)[:, -4:]
+    assert codes.argmax(1).tolist() == [0, 1, 2, 3]
+    assert codes.sum(1).tolist() == [1.0] * 4
+
+
+def test_the_users_module_is_named_by_its_source(tmp_path, monkeypatch):
+    """An edited factory is another factory; Holdfast's own are covered by the library's digest."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "users_own_net.py"
+    module.write_text("def build(shape, classes): ...\n")
+    before = factory_digest("users_own_net:build")
+    module.write_text("def build(shape, classes): return None\n")
+    assert before
+    assert factory_digest("users_own_net:build") != before
+    assert factory_digest("holdfast.networks:mlp") == ""
+
+
+def test_mlflow_loads_tables_and_images(folder, tmp_path):
+    """The loader hook gives one probability for each class, and the prediction by name."""
+    save_model(folder, SPEC.build(seed=1), SPEC)
+    table = _load_pyfunc(str(folder)).predict({"age": [30, None], "town": ["a", "zz"]})
+    assert list(table) == ["no", "yes", "prediction"]
+    assert table[["no", "yes"]].sum(1).to_numpy() == pytest.approx(1.0)
+    box = ModelSpec(
+        factory="holdfast.networks:cnn", settings={"width": 2, "hidden": 4},
+        space=Box(shape=(1, 8, 8), mean=(0.5,), std=(0.2,)), classes=("x", "y", "z"),
+    )  # fmt: skip
+    save_model(tmp_path / "box", box.build(seed=0), box)
+    assert len(_load_pyfunc(str(tmp_path / "box")).predict(torch.zeros(3, 1, 8, 8).numpy())) == 3
