@@ -301,6 +301,31 @@ def data_release(
     _say({"released": count}, f"{count} rows released", as_json=as_json)
 
 
+@data_app.command("docs")
+def data_docs(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Write Great Expectations' Data Docs of the pinned data: browsable, and slow, so never part of a run."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.integrity import data_docs as write  # noqa: PLC0415
+
+        path = write(now.params, now.stores)
+    _say({"docs": str(path)}, str(path), as_json=as_json)
+
+
+@data_app.command("read")
+def data_read(
+    revision: Annotated[str, typer.Argument(help="Git revision.")],
+    path: Annotated[str, typer.Argument(help="File or folder below data/, as it was then.")],
+    out: Annotated[Path, typer.Option(help="Where to copy it; must not exist.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy data of a past git revision; the working copy stays as it is."""
+    with session(None, None, as_json=as_json, server=False, lock=False) as now:
+        from tasks.storage import read_revision  # noqa: PLC0415
+
+        read_revision(now.stores.project, revision, path, out)
+    _say({"out": str(out)}, str(out), as_json=as_json)
+
+
 @data_app.command("pull")
 def data_pull(as_json: AsJson = False) -> None:
     """Fetch what data.dvc pins from the configured remote, and verify it."""

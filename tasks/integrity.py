@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
-from holdfast.errors import IntegrityError
+from holdfast.errors import IntegrityError, ParamsError
 from holdfast.integrity.base import Material, run_checks, verdict
 from holdfast.integrity.quarantine import Quarantine
+from holdfast.integrity.schema import Schema
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores, WallClock
@@ -96,6 +98,22 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
 
 def _material(params: Params, stores: Stores, found: DataSnapshot) -> Material:
     return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(found))
+
+
+def data_docs(params: Params, stores: Stores) -> Path:
+    """Write Data Docs of the pinned data, and give their index page.
+
+    Raises:
+        ParamsError: params ask for no schema check.
+    """
+    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
+    if schema is None:
+        raise ParamsError(
+            "integrity.schema", found="no schema check", expected="one to document",
+            remedy="Declare the columns under integrity.schema.",
+        )  # fmt: skip
+    materialise(stores.project)
+    return schema.write_data_docs(_material(params, stores, snapshot(params, stores)), stores.root / "data_docs")
 
 
 def quarantined(stores: Stores) -> list[dict[str, Any]]:
