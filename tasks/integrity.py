@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,6 +18,9 @@ from holdfast.stores import Stores, WallClock
 from tasks.progress import tell
 from tasks.recovery import open_ledger, whoami
 from tasks.storage import load_data, materialise, provenance, snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @task(cache_policy=NO_CACHE)
