@@ -76,7 +76,7 @@ def _keeps_still(move: Tensor, space: Box | Table) -> Tensor:
     """Tell which rows (n,) leave the numbers without a unit of distance where they are."""
     if space.kind == "box":
         return torch.ones(len(move), dtype=torch.bool, device=move.device)
-    still = [i for i in space.columns("number") if not (space.features[i].mutable and space.features[i].iqr)]
+    still = [i for i in space.columns("number") if not (space.features[i].mutable and space.features[i].unit)]
     return (move[:, still] == 0).all(1)
 
 

@@ -61,13 +61,24 @@ class Feature(Value):
     """Whether an attacker can change it. False unless params say so."""
     median: float = 0.0
     iqr: float = 0.0
-    """Interquartile range over the training rows: the unit of distance. 0 means the feature cannot move."""
+    """Interquartile range over the training rows: the unit of distance, and so of every epsilon of the scorecard.
+
+    0 where one value holds most rows, as in counts that are mostly zero; then ``spread`` is the unit.
+    """
+    spread: float = 0.0
+    """The unit where the IQR is 0: the IQR of the training values other than the most frequent one, or where that is
+    0 too the standard deviation. 0 for a constant, which has no unit and cannot move."""
     std: float = 1.0
     """Standard deviation over the training rows: the encoder's unit where the IQR is 0."""
     knots: tuple[float, ...] = ()
     """Quantiles over the training rows, rising: between them the encoder is piecewise linear."""
     missing: tuple[str | int | float, ...] = ()
     """Codes that mean *unknown* in the user's rows; part of the model, so that serving reads them as training did."""
+
+    @property
+    def unit(self) -> float:
+        """Raw units per unit of distance: the IQR, or ``spread`` where that is 0; 0 only where nothing gives a unit."""
+        return self.iqr or self.spread
 
 
 class Relation(Value):
@@ -109,8 +120,8 @@ class Table(Value):
         return 512
 
     def scale(self, device: torch.device) -> Tensor:
-        """Give raw units per unit of distance (features,): the training IQR, and 0 for what cannot move."""
-        return torch.tensor([f.iqr if f.mutable and f.kind == "number" else 0.0 for f in self.features], device=device)
+        """Give raw units per unit of distance (features,): each feature's unit, and 0 for what cannot move."""
+        return torch.tensor([f.unit if f.mutable and f.kind == "number" else 0.0 for f in self.features], device=device)
 
     def columns(self, kind: Literal["number", "category"], *, mutable: bool | None = None) -> list[int]:
         """List the columns of one kind, and where asked of one mutability."""

@@ -89,7 +89,8 @@ def feature_names(frame: pd.DataFrame, params: DataParams) -> tuple[str, ...]:
 def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> Table:
     """Describe the features by their training rows.
 
-    Numbers get median, interquartile range, standard deviation and quantiles over the values that are not missing;
+    Numbers get median, interquartile range, standard deviation and quantiles over the values that are not missing, and
+    where one value holds so many rows that the interquartile range is 0, the spread of the others as unit of distance;
     columns of text and booleans are categories, unless params say otherwise. Ranges and steps come from params only.
 
     Args:
@@ -210,9 +211,20 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
     low, median, high = np.quantile(known, (0.25, 0.5, 0.75))
     return Feature(
         name=name, kind="number", median=float(median), iqr=float(high - low), std=float(known.std()) or 1.0,
+        spread=0.0 if high > low else _spread(known),
         knots=tuple(np.unique(np.quantile(known, np.linspace(0.0, 1.0, PIECES + 1)).astype(np.float32)).tolist()),
         **limits,
     )  # fmt: skip
+
+
+def _spread(known: Array) -> float:
+    """Give the unit of distance of values (n,) whose interquartile range is 0: see ``Feature.spread``."""
+    values, counts = np.unique(known, return_counts=True)
+    others = known[known != values[counts.argmax()]]
+    if len(others) == 0:
+        return 0.0
+    low, high = np.quantile(others, (0.25, 0.75))
+    return float(high - low) or float(known.std())
 
 
 def _infer_kind(column: pd.Series[Any], codes: Codes) -> Literal["number", "category"]:

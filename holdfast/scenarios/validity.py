@@ -35,7 +35,7 @@ _ROUNDS = 8
 _SPAN = 0.1
 """Share of the bounds that data of at least one batch should span."""
 _REACH = 100.0
-"""Interquartile ranges that count as unbounded on a table."""
+"""Units of distance that count as unbounded on a table."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _bound(case: Case) -> str | None:
     space = case.target.space
     if isinstance(space, Box):
         return None
-    if any(not f.mutable or f.kind == "category" or f.iqr == 0 for f in space.features):
+    if any(not f.mutable or f.kind == "category" or f.unit == 0 for f in space.features):
         return "not every feature may move"
     if space.relations or any(f.low is not None or f.high is not None for f in space.features):
         return "ranges or relations bound the features"

@@ -153,3 +153,34 @@ def test_codes_for_unknown_travel_with_the_space():
     space = fit_table(frame, ("n", "c"), params(missing_values={"n": (99,), "c": ("?",)}))
     again = Table.model_validate_json(space.model_dump_json())
     assert encode(frame, again).isnan().tolist() == [[False, False], [False, True], [True, False]]
+
+
+COUNTS = [0.0] * 80 + [4.0, 5.0, 7.0, 9.0, 15.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        (COUNTS, 4.0),  # quartiles 5 and 9 of those that are not 0
+        ([0.0] * 90 + [1.0] * 10, np.sqrt(0.09)),  # a flag: only one other value, so its standard deviation
+        ([3.0] * 100, 0.0),
+        ([np.nan] * 5 + [3.0], 0.0),
+    ],
+)
+def test_a_number_with_one_ruling_value_has_the_spread_of_the_others_as_unit(values, unit):
+    """An IQR of 0 stays as found, and the unit of distance is the non-modal IQR, else the deviation, else none."""
+    (feature,) = fit_table(pd.DataFrame({"k": values}), ("k",), params()).features
+    assert feature.iqr == 0.0
+    assert feature.unit == pytest.approx(unit)
+    assert Table(features=(feature.model_copy(update={"mutable": True}),)).scale(torch.device("cpu")).tolist() == [
+        pytest.approx(unit)
+    ]
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=60))
+def test_every_number_that_varies_has_a_unit(values):
+    """Only a constant has no unit of distance; an IQR above 0 is the unit itself."""
+    (feature,) = fit_table(pd.DataFrame({"k": values}), ("k",), params()).features
+    assert feature.unit == (feature.iqr or feature.spread)
+    assert (feature.unit > 0) == (len(set(values)) > 1)
+    assert feature.iqr == 0 or feature.spread == 0
