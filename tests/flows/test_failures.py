@@ -165,12 +165,13 @@ def test_a_broken_ledger_stops_everything(champion: Any) -> None:
         for (trigger,) in ledger.execute("select name from sqlite_master where type = 'trigger'").fetchall():
             ledger.execute(f"drop trigger {trigger}")
         ledger.execute("update holdfast_ledger set who = 'somebody else' where seq = 1")
-    before = (champion.root / "ledger.db").read_bytes()
+        before = ledger.execute("select * from holdfast_ledger").fetchall()
     assert "LedgerError" in champion.run(expect=7).words
     audit = champion.holdfast("audit", "--json", "--params", "profiles/tiny.yaml", expect=7).document
     assert not audit["chain_valid"]
     assert audit["champion"] is None
-    assert (champion.root / "ledger.db").read_bytes() == before
+    with sqlite3.connect(champion.root / "ledger.db") as ledger:
+        assert ledger.execute("select * from holdfast_ledger").fetchall() == before
 
 
 class Bomb:
