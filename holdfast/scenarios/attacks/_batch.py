@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from holdfast.space import Box
 
 
+BOOKS = ("flat", "wild", "rose", "pinned")
+"""What a batch notes of each point for the validity record."""
+
+
 class Batch:
     """Points under attack; each leaves the moment a row that can exist breaks it.
 
@@ -35,6 +39,7 @@ class Batch:
         flat: points whose first gradient was zero in every feature that can move (n,).
         wild: points that once had a gradient that is not finite (n,).
         rose: points whose loss rose within one run (n,).
+        pinned: points that their first gradient pushes against a bound: they cannot move where it points (n,).
         steps: gradient evaluations of each point (n,).
     """
 
@@ -46,7 +51,9 @@ class Batch:
         self.x, self.y, self.ids = x, y, ids
         self.origin = x if origin is None else origin
         self.adversarial = self.origin.clone()
-        self.broken, self.flat, self.wild, self.rose = (torch.zeros_like(y, dtype=torch.bool) for _ in range(4))
+        self.broken, self.flat, self.wild, self.rose, self.pinned = (
+            torch.zeros_like(y, dtype=torch.bool) for _ in range(5)
+        )
         self.steps = torch.zeros_like(y)
         self.space: Box | Table = target.space
         self._relaxed = _without_grid(target.space)
@@ -102,7 +109,7 @@ class Batch:
         x = self._real(rows, z)
         values, logits, gradient = self.target.value_and_gradient(x, loss)
         gradient = torch.where(x.isnan(), 0.0, gradient)
-        self._trace(rows, values, gradient)
+        self._trace(rows, x, values, gradient)
         self._book(rows, x, logits)
         return values, gradient.nan_to_num(0.0, 0.0, 0.0), logits
 
@@ -119,10 +126,7 @@ class Batch:
 
     def free(self) -> Tensor:
         """Tell which points (n,) the threat lets move at all."""
-        reach = torch.nan_to_num(self.threat.epsilon * self.space.scale(self.x.device))
-        ways = [self.threat.project(self.origin + sign * reach, self.origin, self.space) for sign in (1, -1)]
-        moved = [torch.where(self.origin.isnan(), 0.0, way - self.origin) for way in ways]
-        return torch.stack([(move != 0).flatten(1).any(1) for move in moved]).any(0)
+        return self._movable(self.origin).flatten(1).any(1)
 
     def _real(self, rows: Tensor, z: Tensor) -> Tensor:
         return z if self._relaxed is self.space else self.threat.project(z, self._home(rows, z), self.space)
@@ -139,9 +143,29 @@ class Batch:
         self.adversarial[rows] = x
         self.broken[rows] |= wrong
 
-    def _trace(self, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
+    def _movable(self, origin: Tensor) -> Tensor:
+        """Tell which features (n, *shape) the threat lets move, either way, from these origins."""
+        reach = self.threat.epsilon * self.space.scale(origin.device)
+        ways = [self.threat.project(origin + sign * reach, origin, self.space) for sign in (1, -1)]
+        return ((ways[0] != origin) | (ways[1] != origin)) & ~origin.isnan()
+
+    def _against_bound(self, rows: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        """Tell which rows x (m, *shape) a step of epsilon along their gradient leaves where they are.
+
+        Only a gradient that asks for something counts: one that is zero wherever the row can move is no excuse.
+        """
+        slope = gradient.nan_to_num(0.0, 0.0, 0.0)
+        asks = (self._movable(self.origin[rows]) & (slope != 0)).flatten(1).any(1)
+        step = self.threat.ascend(x, slope, self.threat.epsilon, self.space)
+        ahead = self.threat.project(step, self._home(rows, x), self.space)
+        return asks & ((ahead == x) | x.isnan()).flatten(1).all(1)
+
+    def _trace(self, rows: Tensor, x: Tensor, values: Tensor, gradient: Tensor) -> None:
         slope = torch.where(self.space.scale(gradient.device) > 0, gradient, 0.0).flatten(1)
-        self.flat[rows] |= (self.steps[rows] == 0) & (slope == 0).all(1)
+        first = self.steps[rows] == 0
+        self.flat[rows] |= first & (slope == 0).all(1)
+        if bool(first.any()):
+            self.pinned[rows[first]] = self._against_bound(rows[first], x[first], gradient[first])
         self.wild[rows] |= ~slope.isfinite().all(1)
         self.steps[rows] += 1
         baseline = self._baseline[rows]

@@ -12,8 +12,9 @@ from pydantic import Field
 from holdfast.errors import ScenarioError
 from holdfast.perturbation import Threat
 from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score
-from holdfast.scenarios.attacks._batch import Batch
+from holdfast.scenarios.attacks._batch import BOOKS, Batch
 from holdfast.scenarios.attacks._exhibits import confusion, pairs
+from holdfast.scenarios.attacks._reach import immovable
 from holdfast.scenarios.attacks._swaps import candidates, changed, greedy_swaps
 from holdfast.scenarios.base import Context, OnModel, Outcome
 from holdfast.scenarios.validity import Case, run_checks
@@ -48,6 +49,7 @@ class Strike:
     rose: Tensor
     steps: Tensor
     free: Tensor
+    pinned: Tensor
 
 
 class Attack(OnModel):
@@ -66,7 +68,7 @@ class Attack(OnModel):
 
     norm: Literal["linf", "l2"] = "linf"
     epsilon: Annotated[float, Field(ge=0.0)] = 0.05
-    """Radius in the space's units: pixel values for images, training interquartile ranges for tables."""
+    """Radius in the space's units: pixel values for images, for tables each feature's unit: its training IQR."""
     categories: Annotated[int, Field(ge=0)] = 0
     """Tables: how many mutable categorical features may change beside the numbers."""
 
@@ -117,7 +119,8 @@ class Attack(OnModel):
         spent = target.forwards - started
         case = Case(
             target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
-            wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, forwards=spent,
+            wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, pinned=strike.pinned,
+            forwards=spent,
         )  # fmt: skip
         checks = run_checks(self, case, noise.derive("validity"))
         checked = target.forwards - started - spent
@@ -138,6 +141,9 @@ class Attack(OnModel):
                 "confusion": confusion(samples.y, clean, predicted, len(target.classes)),
                 "examples": pairs(target, samples, strike.adversarial, predicted, right & ~strike.robust),
                 "attacked": int(right.sum()),
+                "immovable": immovable(
+                    target.space, Threat(norm=self.norm, epsilon=self.epsilon), samples.x, self.categories
+                ),
                 "forwards": {
                     "attack": spent, "checks": checked, "curve": target.forwards - started - spent - checked,
                 },
@@ -153,7 +159,7 @@ class Attack(OnModel):
         """
         x, n = samples.x, len(samples)
         adversarial, predicted = x.clone(), torch.full_like(samples.y, -1)
-        flags = {name: torch.zeros(n, dtype=torch.bool, device=x.device) for name in ("flat", "wild", "rose", "free")}
+        flags = {name: torch.zeros(n, dtype=torch.bool, device=x.device) for name in ("free", *BOOKS)}
         steps = torch.zeros_like(samples.y)
         size = max(_SHARD // max(x[0].numel(), 1), 1) if n else 1
         live = torch.nonzero(attacked).flatten()
@@ -164,7 +170,7 @@ class Attack(OnModel):
             predicted[rows] = target.predict(batch.adversarial)
             steps[rows] = batch.steps
             flags["free"][rows] = batch.free()
-            for name in ("flat", "wild", "rose"):
+            for name in BOOKS:
                 flags[name][rows] = getattr(batch, name)
         robust = attacked & (predicted == samples.y)
         return Strike(adversarial=adversarial, predicted=predicted, robust=robust, steps=steps, **flags)
@@ -184,7 +190,7 @@ class Attack(OnModel):
                 origin=origin[live], categories=self.categories,
             )  # fmt: skip
             everything.adversarial[live] = self._verified(part, self.perturb(part, noise))
-            for name in ("flat", "wild", "rose", "steps"):
+            for name in (*BOOKS, "steps"):
                 getattr(everything, name)[live] = getattr(part, name)
         return everything
 

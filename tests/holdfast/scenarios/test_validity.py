@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from holdfast.perturbation import Threat
+from holdfast.scenarios.attacks._reach import immovable
 from holdfast.scenarios.attacks.apgd_ce import ApgdCe
 from holdfast.scenarios.attacks.fgsm import Fgsm
 from holdfast.scenarios.attacks.pgd import Pgd
 from holdfast.scenarios.attacks.square import Square
 from holdfast.scenarios.base import Context
 from holdfast.scenarios.validity import SHARES, family_checks, with_family_checks
+from holdfast.space import Feature, Table
 
 _spec = importlib.util.spec_from_file_location("attack_models", Path(__file__).parent / "attacks" / "conftest.py")
 models = importlib.util.module_from_spec(_spec)
@@ -211,3 +214,61 @@ def test_family_checks_need_both_kinds():
     """One kind of attack alone proves nothing, and the record says so."""
     checks = {c.name: c.status for c in family_checks([run(Pgd(epsilon=0.05), target_of())])}
     assert checks["masking[linf 0.05]"] == checks["single_step[linf 0.05]"] == "not_applicable"
+
+
+COUNT = Table(features=(Feature(name="n", kind="number", low=0.0, step=1.0, mutable=True, iqr=12.0),))
+COUNTS = (torch.arange(240) % 3 == 0).float()[:, None] * torch.arange(1.0, 241.0)[:, None].remainder(9.0)
+
+
+def counting(slope):
+    """A linear model of one count: its loss rises along ``slope``'s sign alone, for every row that it gets right."""
+    return models.target_of(models.Linear(torch.tensor([[slope], [0.0]]), torch.tensor([0.0, -5.0])), COUNT, 2)
+
+
+class Detached(nn.Module):
+    """A linear model whose gradient is somebody else's: it points the wrong way."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.sign = nn.Parameter(torch.tensor(sign))
+
+    def forward(self, x):
+        z = 0.01 * (x.detach() * 2 - x) if float(self.sign) < 0 else 0.01 * x.detach() + 0 * x
+        return torch.cat([-z + 5.0, z], 1)
+
+
+@pytest.mark.parametrize("attack", [Pgd(epsilon=0.1), ApgdCe(epsilon=0.1, steps=30)], ids=lambda a: a.name())
+def test_a_row_at_its_bound_is_no_evidence_against_gradients(attack):
+    """Two rows in three stand at the least count and the loss rises below it: they are left out, and counted."""
+    finding = run(attack, counting(0.01), COUNTS)
+    check = named(finding, "loss_rises")
+    assert check.status == "passed", check.reason
+    assert "gradient points out of are left out" in check.reason
+    assert ": 0 against 0 of" in named(run(attack, counting(-0.01), COUNTS), "loss_rises").reason
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0], ids=["reversed", "detached"])
+def test_a_wrong_gradient_is_convicted_on_counts_too(sign):
+    """Leaving out rows at a bound does not acquit a gradient that points the wrong way, or nowhere."""
+    target = models.target_of(Detached(sign), COUNT, 2)
+    assert "loss_rises" in failed(run(Pgd(epsilon=0.1), target, COUNTS + 3.0))
+
+
+def test_a_table_names_what_its_attacker_cannot_move():
+    """Mutable features without a unit, with steps beyond epsilon, or of a category that may not change are listed."""
+    space = Table(
+        features=(
+            Feature(name="constant", kind="number", mutable=True),
+            Feature(name="coarse", kind="number", step=5.0, iqr=10.0, mutable=True),
+            Feature(name="mostly_zero", kind="number", step=1.0, spread=11.0, mutable=True),
+            Feature(name="kept", kind="number", iqr=3.0),
+            Feature(name="sector", kind="category", categories=("a", "b"), mutable=True),
+        )
+    )
+    x = torch.zeros((4, 5))
+    threat = Threat(epsilon=0.1)
+    assert immovable(space, threat, x, 0) == ["constant", "coarse", "sector"]
+    assert immovable(space, Threat(epsilon=0.5), x, 1) == ["constant"]
+    assert threat.holds(x + torch.tensor([0, 0, 1.0, 0, 0]), x, space).all()
+    finding = run(Pgd(epsilon=0.1), models.table_target(), models.table_rows(40))
+    assert finding.details["immovable"] == ["sector"]
