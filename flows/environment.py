@@ -30,6 +30,8 @@ _QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # At the end of each run MLflow would print its URL, password and all, into the command's one document.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _PATIENT = {
     # An unreachable tracking server is a clear error within seconds, not after MLflow's seven minutes.
