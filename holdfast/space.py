@@ -8,6 +8,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from holdfast.digests import digest_json
+from holdfast.errors import ModelError
 from holdfast.results import Value
 
 if TYPE_CHECKING:
@@ -32,6 +34,20 @@ class Box(Value):
     def micro_batch(self) -> int:
         """Rows of one canonical forward pass."""
         return 64
+
+    def under(self, threat: Box | Table) -> Box:
+        """Give this model's space with the bounds that another space sets an attacker.
+
+        Raises:
+            ModelError: the other space is a table.
+        """
+        if threat.kind != "box":
+            raise _other_threat("a threat to rows of a table", "a threat to images")
+        return self.model_copy(update={"low": threat.low, "high": threat.high})
+
+    def bounds(self) -> str:
+        """Name what bounds an attacker: two attacks under other bounds are two questions."""
+        return digest_json(["box", self.low, self.high])
 
     def scale(self, device: torch.device) -> Tensor:
         """Give raw units per unit of distance (1, 1, 1): one for pixels."""
@@ -103,6 +119,43 @@ class Table(Value):
                 msg = f"a relation names {sorted(strangers)}, which are not numeric features"
                 raise ValueError(msg)
         return self
+
+    def under(self, threat: Box | Table) -> Table:
+        """Give this model's space with the freedom that another space leaves an attacker.
+
+        What the model reads by (order of features, categories and their codes, median, deviation, knots, codes for
+        missing) stays its own; mutability, unit, range, step and relations are the threat's, by name. What the
+        threat does not know cannot move.
+
+        Args:
+            threat: the space of the data that the model is attacked on.
+
+        Raises:
+            ModelError: the threat is to images, moves a feature of another kind than the model's, or relates
+                features that the model does not read as numbers.
+        """
+        if threat.kind != "table":
+            raise _other_threat("a threat to images", "a threat to rows of a table")
+        said = {feature.name: feature for feature in threat.features}
+        features = tuple(_bounded(feature, said.get(feature.name)) for feature in self.features)
+        numbers = {feature.name for feature in features if feature.kind == "number"}
+        if strangers := sorted({name for relation in threat.relations for name in relation.terms} - numbers):
+            raise _other_threat(
+                f"relations over {', '.join(strangers)}",
+                f"relations over the model's numbers: {', '.join(sorted(numbers))}",
+            )
+        return self.model_copy(update={"features": features, "relations": threat.relations})
+
+    def bounds(self) -> str:
+        """Name what bounds an attacker: two attacks under other bounds are two questions."""
+        numbers = {
+            f.name: [None if end is None else repr(float(end)) for end in (f.iqr, f.low, f.high, f.step)]
+            for f in self.features
+            if f.kind == "number" and f.mutable and f.iqr
+        }
+        categories = sorted(f.name for f in self.features if f.kind == "category" and f.mutable)
+        relations = [relation.model_dump(mode="json") for relation in self.relations]
+        return digest_json(["table", numbers, categories, relations])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -205,6 +258,26 @@ class Table(Value):
 
 
 Space = Annotated[Box | Table, Field(discriminator="kind")]
+
+
+def _bounded(own: Feature, said: Feature | None) -> Feature:
+    """Bound one feature of a model as a threat says, or let it stand still where the threat says nothing."""
+    if said is None:
+        return own.model_copy(update={"mutable": False})
+    if said.kind != own.kind:
+        if said.mutable:
+            raise _other_threat(f"{own.name} as a {said.kind} that can change", f"a {own.kind}, as the model reads it")
+        return own.model_copy(update={"mutable": False})
+    return own.model_copy(
+        update={"mutable": said.mutable, "iqr": said.iqr, "low": said.low, "high": said.high, "step": said.step}
+    )
+
+
+def _other_threat(found: str, expected: str) -> ModelError:
+    return ModelError(
+        "threat", found=found, expected=expected,
+        remedy="Describe data.features and data.relations in params.yaml so that they fit the version, or retrain it.",
+    )  # fmt: skip
 
 
 def parse_relation(text: str, names: Sequence[str]) -> Relation:

@@ -17,15 +17,15 @@ from holdfast.data.roles import NONE, ROLES, assign
 from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
 from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
-from holdfast.errors import DataError
+from holdfast.errors import DataError, RoleError
 from holdfast.integrity.base import Material
 from holdfast.integrity.image_statistics import image_statistics
 from holdfast.networks import TableEncoder
-from holdfast.results import Role, RoleSummary
+from holdfast.results import Role, RoleSummary, Value
 from holdfast.space import Box, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -37,8 +37,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Period = Literal["training", "later"]
 NEVER_EXCLUDED: frozenset[Role] = frozenset({"test", "drill"})
 """Roles that keep quarantined rows: the scorecard and the streams take the world as it is."""
+LEARNED_FROM: tuple[Role, ...] = ("train", "validation", "calibration")
+"""Roles whose rows fit, choose or calibrate a model."""
 _MOST_DIFFERING = 2
 _CHUNK = 1024  # images summed at a time
+
+
+class RowsSeen(Value):
+    """Which rows a version learned from: what it is never asked about when it stands for promotion."""
+
+    columns: tuple[str, ...] | None
+    """Every column of the table, in order: what the ids were computed over; None for images."""
+    ids: tuple[int, ...]
+    """Row ids, rising."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,24 +86,32 @@ class Loaded:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def samples(self, role: Role, period: Period = "training", space: Table | Box | None = None) -> Samples:
+    def samples(
+        self,
+        role: Role,
+        period: Period = "training",
+        space: Table | Box | None = None,
+        without: Collection[int] = (),
+    ) -> Samples:
         """Give the rows of one role, in the order of the source.
 
         Args:
             role: quarantined rows are left out of every role but ``test`` and ``drill``.
             period: of the test rows, those of the training period or those after it; other roles have one period.
             space: a model's own space, where it was trained on another snapshot: categories get *its* codes.
+            without: ids of rows to leave out; what is left goes by another name.
 
         Raises:
             DataError: the rows do not fit that space.
         """
-        rows = np.flatnonzero(self.holds(role) & (self.later == (period == "later") if role == "test" else True))
+        held = self.holds(role) & (self.later == (period == "later") if role == "test" else True)
+        rows = np.flatnonzero(held & ~np.isin(self.ids, np.fromiter(without, dtype=np.int64)))
         return Samples(
             x=self._inputs(rows, space or self.space),
             y=torch.from_numpy(self.labels[rows]),
             ids=torch.from_numpy(self.ids[rows]),
             role=role,
-            snapshot=self.digest,
+            snapshot=name_without(self.digest, without),
             time=None if self.time is None else torch.from_numpy(self.time[rows]),
         )
 
@@ -100,6 +119,36 @@ class Loaded:
         """Tell which rows (n,) bool a role may use."""
         held: Array = self.roles == role
         return held if role in NEVER_EXCLUDED else held & ~self.excluded
+
+    def rows_seen(self) -> RowsSeen:
+        """Say which rows a model trained on this snapshot learned from, was chosen by or calibrated on."""
+        held = np.any([self.holds(role) for role in LEARNED_FROM], axis=0)
+        columns = None if self.frame is None else tuple(self.frame.columns)
+        return RowsSeen(columns=columns, ids=tuple(np.unique(self.ids[held]).tolist()))
+
+    def recognise(self, seen: RowsSeen) -> Array:
+        """Find rows (n,) bool that a version learned from, whatever roles they hold now, and their exact duplicates.
+
+        Rows are matched by what the version's own table held of them: columns that came later count for nothing.
+
+        Raises:
+            RoleError: it cannot be told: a column is gone, or one side is a table and the other images.
+        """
+        gone = sorted(set(seen.columns or ()) - set(() if self.frame is None else self.frame.columns))
+        if gone or (seen.columns is None) != (self.frame is None):
+            raise RoleError(
+                self.params.path,
+                found="data of another kind" if self.frame is None or not gone else f"no column {', '.join(gone)}",
+                expected="all that the version's own rows were named by, so that they can be told apart",
+                remedy="Put the columns back into the file: data.exclude hides them from models.",
+            )
+        known = np.array(seen.ids, dtype=np.int64)
+        found = np.isin(self.ids, known)
+        if self.frame is not None and seen.columns is not None:
+            content = digest_rows(frame_bytes(self.frame[list(seen.columns)], self.params.path), "row")
+            found = np.isin(row_ids(content), known)
+            found = np.isin(words(content), words(content)[found])  # a row that was added again is no other row
+        return np.isin(self.digests, self.digests[found])
 
     def role_summaries(self) -> dict[Role, RoleSummary]:
         """Count the rows of each role that has any, and name them."""
@@ -145,6 +194,11 @@ class Loaded:
                 x = TableEncoder(self.space.model_copy(update={"features": plain}))(x)
         features: Array = x.flatten(1).numpy()
         return features
+
+
+def name_without(content: str, ids: Collection[int]) -> str:
+    """Name a snapshot from which rows were left out; one that is whole keeps its name."""
+    return digest_json([content, sorted(ids)]) if ids else content
 
 
 def load(data_root: Path, params: DataParams, excluded_ids: AbstractSet[int] = frozenset()) -> Loaded:

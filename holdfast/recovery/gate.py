@@ -120,7 +120,7 @@ def decide(
 
     Raises:
         ScenarioError: findings that may not be compared (other points, data, seed, library, versions, device,
-            settings or subject), a path that appears twice, or a metric that cannot be computed from them.
+            settings, threat or subject), a path that appears twice, or a metric that cannot be computed from them.
         RoleError: findings of a role other than ``gate`` (comparison) or ``test`` (floors).
 
     Source: Tango 1998, Statistics in Medicine 17 (limit); Berger 1982, Technometrics 24 (intersection-union);
@@ -311,6 +311,14 @@ def _check_comparable(ours: Finding, theirs: Finding, case: _Case) -> None:
         mine, other = getattr(ours.provenance, name), getattr(theirs.provenance, name)
         if mine != other:
             raise _unequal(ours.path, f"{name} {mine} (candidate) and {other} (champion)", f"one {name}")
+    mine, other = ours.details.get("threat"), theirs.details.get("threat")
+    if mine != other:
+        raise ScenarioError(
+            f"gate {ours.path}", found=f"threat {mine} (candidate) and {other} (champion)",
+            expected="one threat: the same features that can change, in the same units, ranges, steps and relations",
+            remedy="Run the gate's pack again for both; where only one of them reads a mutable feature, take mutable"
+            " from it in data.features, or name no attack in recovery.gates.non_inferiority.",
+        )  # fmt: skip
 
 
 def _check_points(path: str, ours: PerExample, theirs: PerExample) -> None:

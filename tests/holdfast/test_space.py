@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from holdfast.errors import ModelError
 from holdfast.space import Box, Feature, Relation, Space, Table, parse_relation
 
 BOX = Box(shape=(1, 2, 2), mean=(0.5,), std=(0.3,))
@@ -140,3 +141,83 @@ def test_spaces_survive_json():
     adapter = TypeAdapter(Space)
     for space in (BOX, TABLE):
         assert adapter.validate_json(adapter.dump_json(space)) == space
+
+
+# A model's space under another threat
+
+OWN = Table(
+    features=(
+        Feature(name="k", kind="category", categories=("u", "x"), mutable=True, missing=("?",)),
+        Feature(name="b", kind="number", median=3.0, iqr=4.0, std=2.0, knots=(0.0, 1.0), missing=(-1,), mutable=True),
+        Feature(name="gone", kind="number", iqr=5.0, mutable=True),
+        Feature(name="a", kind="number", median=1.0, iqr=2.0, std=7.0, low=-9.0),
+    ),
+    relations=(Relation(terms={"gone": 1.0}, bound=1.0),),
+)
+ENCODING = ("name", "kind", "categories", "median", "std", "knots", "missing")
+LIMITS = ("mutable", "iqr", "low", "high", "step")
+
+
+def without(*names, relations=(), **changes):
+    """Give TABLE with fewer features, and some of them changed."""
+    kept = [f.model_copy(update=changes.get(f.name, {})) for f in TABLE.features if f.name not in names]
+    return Table(features=tuple(kept), relations=relations)
+
+
+def test_a_model_keeps_its_encoding_under_the_threat_of_others():
+    """By name and in the model's order: what it reads by is its own, what bounds an attacker is the threat's."""
+    threat = without(relations=(Relation(terms={"a": 1.0, "b": -1.0}, bound=2.0),))
+    found = OWN.under(threat)
+    said = {feature.name: feature for feature in threat.features}
+    assert found.names == OWN.names
+    for own, bounded in zip(OWN.features, found.features, strict=True):
+        assert [getattr(bounded, name) for name in ENCODING] == [getattr(own, name) for name in ENCODING]
+        if own.name in said:
+            assert [getattr(bounded, n) for n in LIMITS] == [getattr(said[own.name], n) for n in LIMITS]
+    assert found.relations == threat.relations
+    assert not found.features[2].mutable
+    assert found.scale(torch.device("cpu")).tolist() == [0.0, 10.0, 0.0, 10.0]
+    assert found.under(threat) == found
+
+
+def test_a_space_under_its_own_threat_is_itself():
+    """Where the data has not changed, nothing does."""
+    assert TABLE.under(TABLE) == TABLE
+    assert BOX.under(BOX) == BOX
+
+
+def test_a_threat_that_does_not_fit_the_model_is_refused():
+    """Relations over what the model does not read, a moving feature of another kind, and images are no threat to it."""
+    with pytest.raises(ModelError, match="relations over c"):
+        OWN.under(TABLE)
+    other = Table(features=(Feature(name="k", kind="number", iqr=1.0, mutable=True),))
+    with pytest.raises(ModelError, match="k as a number that can change"):
+        OWN.under(other)
+    still = Table(features=(Feature(name="k", kind="number", iqr=1.0),))
+    assert not OWN.under(still).features[0].mutable
+    with pytest.raises(ModelError, match="threat to images"):
+        OWN.under(BOX)
+    with pytest.raises(ModelError, match="rows of a table"):
+        BOX.under(OWN)
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [
+        without(a={"iqr": 11.0}), without(a={"low": 1.0}), without(a={"high": 99.0}), without(b={"step": 6.0}),
+        without(a={"mutable": False}), without(k={"mutable": False}), without(fixed={"mutable": True}),
+        without("c"), without(relations=TABLE.relations[:1]),
+    ],
+)  # fmt: skip
+def test_what_bounds_an_attacker_has_a_name(threat):
+    """Unit, range, step, mutability and relations are in it."""
+    assert threat.bounds() != without().bounds()
+
+
+def test_the_encoding_has_no_part_in_the_bounds():
+    """Two models that read in other ways, in another order, face one attacker."""
+    encoded = without("fixed", a={"median": 5.0, "std": 3.0, "knots": (1.0,)}, k={"categories": ("q",)})
+    turned = Table(features=encoded.features[::-1])
+    assert turned.bounds() == encoded.bounds() == without().bounds()
+    assert BOX.bounds() == BOX.model_copy(update={"mean": (0.1,)}).bounds()
+    assert BOX.bounds() != BOX.model_copy(update={"high": 255.0}).bounds()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from holdfast.data.source import load
-from holdfast.errors import DataError
+from holdfast.data.source import RowsSeen, load
+from holdfast.errors import DataError, RoleError
 from holdfast.params import DataParams, FeatureParams
 
 IMAGE_ROLES = {"train": 0.6, "validation": 0.15, "gate": 0.25}
@@ -208,3 +208,79 @@ def test_forty_thousand_rows_load_in_seconds(tmp_path):
     start = time.process_time()
     load(tmp_path, settings(path="people.parquet"))
     assert time.process_time() - start < 5
+
+
+# Rows that a version learned from
+
+
+def marked(data):
+    """Tell which rows the three learning roles hold."""
+    return np.isin(data.roles, ["train", "validation", "calibration"]) & ~data.excluded
+
+
+def test_a_snapshot_says_what_is_learned_from_it(tmp_path):
+    """Rows of the three learning roles that are not quarantined, by id, and the columns that name them."""
+    frame = people()
+    plain = load(put(tmp_path, frame), settings())
+    banned = int(plain.ids[plain.roles == "train"][0])
+    data = load(tmp_path, settings(), {banned})
+    seen = data.rows_seen()
+    assert seen.columns == tuple(frame.columns)
+    assert list(seen.ids) == sorted(data.ids[marked(data)].tolist())
+    assert banned not in seen.ids
+    assert RowsSeen.model_validate_json(seen.model_dump_json()) == seen
+    assert np.array_equal(data.recognise(seen), marked(data))
+
+
+def test_rows_are_recognised_when_roles_change(tmp_path):
+    """Other features and other shares give other roles; what was learned from stays known, with its duplicates."""
+    before = load(put(tmp_path, people()), settings())
+    shares = {"train": 0.3, "validation": 0.1, "gate": 0.5, "test": 0.1}
+    for after in (load(tmp_path, settings(exclude=("member",))), load(tmp_path, settings(roles=shares))):
+        found = after.recognise(before.rows_seen())
+        assert np.array_equal(found, marked(before))
+        assert (found & after.holds("gate")).sum() > 50
+
+
+def test_rows_are_recognised_under_columns_that_came_later(tmp_path):
+    """A further column renames every row; over the champion's own columns each has its name again."""
+    frame = people()
+    before = load(put(tmp_path, frame), settings())
+    after = load(put(tmp_path, frame.assign(height=np.arange(len(frame)) * 0.5)), settings())
+    assert not np.isin(after.ids, before.ids).any()
+    assert np.array_equal(after.recognise(before.rows_seen()), marked(before))
+    turned = load(put(tmp_path, frame[frame.columns[::-1]]), settings())
+    assert np.array_equal(turned.recognise(before.rows_seen()), marked(before))
+
+
+def test_a_row_that_was_added_again_counts_as_seen(tmp_path):
+    """A copy has an id of its own, and is no fresher than the row it copies."""
+    frame = people()
+    before = load(put(tmp_path, frame), settings())
+    at = np.flatnonzero(before.roles == "train")[0]
+    after = load(put(tmp_path, pd.concat([frame, frame.iloc[[at]]])), settings())
+    assert after.ids[-1] not in before.ids
+    assert after.recognise(before.rows_seen())[-1]
+
+
+def test_what_cannot_be_told_is_refused(tmp_path):
+    """Without one of the columns that named the rows, or with images for a table, nobody knows them."""
+    frame = people()
+    seen = load(put(tmp_path, frame), settings()).rows_seen()
+    after = load(put(tmp_path, frame.drop(columns="member")), settings())
+    with pytest.raises(RoleError, match="no column member"):
+        after.recognise(seen)
+    with pytest.raises(RoleError, match="another kind"):
+        after.recognise(RowsSeen(columns=None, ids=seen.ids))
+
+
+def test_rows_left_out_are_gone_and_the_rest_goes_by_another_name(tmp_path):
+    """Order is kept, the name depends on which rows they are and on nothing else, and leaving out none changes none."""
+    data = load(put(tmp_path, people()), settings())
+    gate = data.samples("gate")
+    ids = gate.ids.tolist()
+    rest = data.samples("gate", without=ids[:5])
+    assert rest.ids.tolist() == ids[5:]
+    assert rest.snapshot == data.samples("gate", without=ids[4::-1]).snapshot
+    assert len({rest.snapshot, data.digest, data.samples("gate", without=ids[:4]).snapshot}) == 3
+    assert data.samples("gate", without=()).snapshot == data.digest

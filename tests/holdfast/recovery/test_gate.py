@@ -322,6 +322,16 @@ def test_unequal_findings_are_never_compared(change):
         compare(finding(CANDIDATE, flags), theirs)
 
 
+@pytest.mark.parametrize("other", [{}, {"threat": "narrow"}])
+def test_attacks_under_other_threats_are_never_compared(other):
+    """A champion that was attacked within other bounds, or nobody knows which, gives no number to compare with."""
+    ours = finding(CANDIDATE, right(900, 0.9), details={"threat": "wide"})
+    with pytest.raises(ScenarioError, match="threat wide"):
+        compare(ours, finding(CHAMPION, right(900, 0.9), details=other))
+    equal = finding(CHAMPION, right(900, 0.9), details={"threat": "wide", "forwards": 3})
+    assert compare(ours, equal).action == "promote"
+
+
 @pytest.mark.parametrize("role", ["test", "train", "validation"])
 def test_only_gate_rows_are_compared(role):
     """Both sides on the same other role are refused all the same."""
