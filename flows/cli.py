@@ -18,7 +18,7 @@ import typer
 
 from flows.console import STDERR, narrated
 from flows.environment import one_at_a_time, open_stores, prefect_server, prepare
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +76,19 @@ def session(
     except KeyboardInterrupt:
         STDERR.print("[yellow]interrupted[/]: what is finished is kept; the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        # Told by name: importing Prefect here, before its settings are made, would fix the wrong ones.
+        if type(error).__module__.split(".")[0] not in {"prefect", "httpx"}:
+            raise
+        _refuse(_unrecorded(error), as_json=as_json)
+
+
+def _unrecorded(error: Exception) -> StoreError:
+    words = (str(error).splitlines() or ["no answer"])[0][:200]
+    return StoreError(
+        "Prefect API", found=f"{type(error).__name__}: {words}", expected="a server that records the run",
+        remedy="Start it again and run: what is finished is kept.",
+    )  # fmt: skip
 
 
 def _refuse(error: HoldfastError, *, as_json: bool) -> None:

@@ -9,28 +9,42 @@ from flows.integrity import integrity
 from flows.recovery import promotion
 from flows.training import training
 from holdfast.params import Params
-from holdfast.results import Decision, ModelVersion, StageReport
+from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport
 from holdfast.stores import Stores
-from tasks.publishing import LifecycleReport, publish
-from tasks.recovery import find_version, settle
-from tasks.runs import begin, finish
+from tasks.publishing import LifecycleReport, publish, trained_as, verified
+from tasks.recovery import crown, find_version, settle
+from tasks.runs import about, begin, failing, finish, lifecycle_of
 
 
 @flow(name="lifecycle")
 def lifecycle(params: Params, stores: Stores) -> LifecycleReport:
     """Take data to a gated, scored, traceable champion.
 
-    What a killed run had finished is not done again; what it left in flight is finished or undone first.
+    What a killed run had finished is not done again; what it left in flight is finished or undone first. The page is
+    written before the alias moves: a champion without its reasons never serves.
     """
     settle(params, stores)
     snapshot, data = integrity(params, stores)
     runs = begin(params, stores, snapshot)
-    candidate, trained = training(params, stores, snapshot, runs.training)
-    scorecard = evaluation(params, stores, snapshot, candidate, params.evaluation.uses.run, "test", runs.evaluation)
-    decision = promotion(params, stores, snapshot, candidate, scorecard, runs.promotion)
-    report = publish(params, stores, snapshot, data, trained, scorecard, decision, runs.lifecycle)
-    finish(params, stores, runs, decision)
-    return report
+    with failing(params, stores, runs.lifecycle):
+        version, trained = training(params, stores, snapshot, runs.training)
+        findings, decision, nested = _judged(params, stores, snapshot, version)
+        report = publish(params, stores, snapshot, data, trained, findings, decision, runs.lifecycle)
+        if decision.action == "promote":
+            crown(params, stores, decision)
+        finish(stores, runs.lifecycle, (runs.training, *nested), decision)
+        return verified(stores, report)
+
+
+def _judged(
+    params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion
+) -> tuple[StageReport, Decision, tuple[str, ...]]:
+    """Score a version on its test rows, put it through the gate, and name the runs that this took."""
+    pack, gate = params.evaluation.uses.run, params.evaluation.uses.gate
+    scored = about(params, stores, snapshot, version, "evaluation", pack)
+    compared = about(params, stores, snapshot, version, "promotion", gate)
+    findings = evaluation(params, stores, snapshot, version, pack, "test", scored)
+    return findings, promotion(params, stores, snapshot, version, findings, compared), (scored, compared)
 
 
 @flow(name="train-candidate")
@@ -39,9 +53,10 @@ def candidate(params: Params, stores: Stores) -> ModelVersion:
     settle(params, stores)
     snapshot, _ = integrity(params, stores)
     runs = begin(params, stores, snapshot)
-    version, _ = training(params, stores, snapshot, runs.training)
-    finish(params, stores, runs)
-    return version
+    with failing(params, stores, runs.lifecycle):
+        version, _ = training(params, stores, snapshot, runs.training)
+        finish(stores, runs.lifecycle, (runs.training,))
+        return version
 
 
 @flow(name="evaluate-version")
@@ -50,20 +65,24 @@ def scorecard(params: Params, stores: Stores, version: int | None, pack: str) ->
     settle(params, stores)
     snapshot, _ = integrity(params, stores)
     subject = find_version(params, stores, version)
-    runs = begin(params, stores, snapshot)
-    report = evaluation(params, stores, snapshot, subject, pack, "test", runs.evaluation)
-    finish(params, stores, runs)
-    return report
+    run_id = about(params, stores, snapshot, subject, "evaluation", pack)
+    with failing(params, stores, run_id):
+        report = evaluation(params, stores, snapshot, subject, pack, "test", run_id)
+        finish(stores, run_id, ())
+        return report
 
 
 @flow(name="promote-version")
 def promote_version(params: Params, stores: Stores, version: int) -> Decision:
-    """Put a registered version through the gate, and promote it when every gate passes."""
+    """Put a registered version through the gate, write its page, and promote it when every gate passes."""
     settle(params, stores)
-    snapshot, _ = integrity(params, stores)
-    runs = begin(params, stores, snapshot)
+    snapshot, data = integrity(params, stores)
     subject = find_version(params, stores, version)
-    findings = evaluation(params, stores, snapshot, subject, params.evaluation.uses.run, "test", runs.evaluation)
-    decision = promotion(params, stores, snapshot, subject, findings, runs.promotion)
-    finish(params, stores, runs, decision)
-    return decision
+    lifecycle_run = lifecycle_of(stores, subject)
+    with failing(params, stores, lifecycle_run):
+        findings, decision, nested = _judged(params, stores, snapshot, subject)
+        publish(params, stores, snapshot, data, trained_as(stores, subject), findings, decision, lifecycle_run)
+        if decision.action == "promote":
+            crown(params, stores, decision)
+        finish(stores, lifecycle_run, nested, decision)
+        return decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -16,11 +17,12 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from holdfast.digests import digest_sources
+from holdfast.digests import digest_file, digest_json
 from holdfast.errors import ModelError
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
 from holdfast.space import Box, Space
+from holdfast.stores import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,20 +101,58 @@ def resolve_factory(name: str) -> Callable[..., Any]:
     return factory
 
 
-def factory_source(name: str) -> Path | None:
-    """Find the source file of a user's factory module; None for Holdfast's own."""
+def factory_sources(name: str) -> tuple[Path, tuple[Path, ...]] | None:
+    """Find the source of a user's factory: its package whole, or its module with the modules beside it that it imports.
+
+    Returns:
+        The folder that imports start from, and the files; None for Holdfast's own, which the library digest covers.
+
+    Raises:
+        ModelError: there is no such module or function.
+    """
     module_name = name.partition(":")[0]
-    if module_name.split(".")[0] == "holdfast":
+    top = module_name.split(".")[0]
+    if top == "holdfast":
         return None
     resolve_factory(name)
-    found = importlib.util.find_spec(module_name)
-    return Path(found.origin) if found and found.origin else None
+    found = importlib.util.find_spec(top)
+    if found is None or found.origin is None:
+        raise ModelError(
+            f"model.factory {name}", found="a module without source files", expected="a module or package of files",
+            remedy="Give the package an __init__.py.",
+        )  # fmt: skip
+    origin = Path(found.origin)
+    if origin.name == "__init__.py":
+        return origin.parent.parent, tuple(sorted(origin.parent.rglob("*.py")))
+    return origin.parent, tuple(sorted(_imported_beside(origin, set())))
+
+
+def _imported_beside(module: Path, seen: set[Path]) -> set[Path]:
+    """Follow a module's imports to files of the same folder."""
+    seen.add(module)
+    for node in ast.walk(ast.parse(module.read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for top in {name.split(".")[0] for name in names if name}:
+            beside = module.parent / f"{top}.py"
+            if beside.exists() and beside not in seen:
+                _imported_beside(beside, seen)
+            package = module.parent / top
+            if (package / "__init__.py").exists() and top not in _OURS:
+                seen.update(package.rglob("*.py"))
+    return seen
+
+
+_OURS = frozenset({"holdfast", "tasks", "flows", "tests"})
 
 
 def factory_digest(name: str) -> str:
-    """Name a user's factory module by its source; empty for Holdfast's own, which the library digest covers."""
-    source = factory_source(name)
-    return digest_sources(source) if source else ""
+    """Name the source of a user's factory, wherever it lies; empty for Holdfast's own."""
+    sources = factory_sources(name)
+    if sources is None:
+        return ""
+    root, files = sources
+    return digest_json({str(file.relative_to(root)): digest_file(file) for file in files})
 
 
 class Target:
@@ -185,10 +225,22 @@ def save_model(folder: Path, module: nn.Module, spec: ModelSpec) -> str:
     """Write weights as safetensors and the description as JSON; give the digest of the two files' bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     weights, description = save_safetensors(state), json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
-    (folder / SPEC).write_text(description)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS).write_bytes(weights)
+        (folder / SPEC).write_text(description)
+    except OSError as error:
+        raise refused(folder, error) from error
     return _digest(weights, description.encode())
+
+
+def digest_of(folder: Path) -> str:
+    """Name the bytes of a saved model without reading any sense into them.
+
+    Raises:
+        ModelError: a file is missing.
+    """
+    return _digest(*_bytes(folder))
 
 
 def load_model(folder: Path, digest: str | None, device: torch.device | str = "cpu") -> Target:
@@ -202,13 +254,7 @@ def load_model(folder: Path, digest: str | None, device: torch.device | str = "c
     Raises:
         ModelError: files are missing, changed, malformed, or the user's module is not the one trained with.
     """
-    try:
-        weights, description = (folder / WEIGHTS).read_bytes(), (folder / SPEC).read_bytes()
-    except OSError as error:
-        raise ModelError(
-            str(folder), found=error.strerror or "nothing", expected=f"{WEIGHTS} and {SPEC}",
-            remedy="Fetch the version's artefact again.",
-        ) from error  # fmt: skip
+    weights, description = _bytes(folder)
     found = _digest(weights, description)
     if digest is not None and found != digest:
         raise ModelError(
@@ -219,6 +265,7 @@ def load_model(folder: Path, digest: str | None, device: torch.device | str = "c
         )
     try:
         spec = ModelSpec.model_validate_json(description)
+        _check_code(spec)
         module = spec.build(seed=0)
         module.load_state_dict(load_safetensors(weights))
     except (ValidationError, SafetensorError, RuntimeError, ValueError) as error:
@@ -234,6 +281,31 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _bytes(folder: Path) -> tuple[bytes, bytes]:
+    try:
+        return (folder / WEIGHTS).read_bytes(), (folder / SPEC).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            str(folder), found=error.strerror or "nothing", expected=f"{WEIGHTS} and {SPEC}",
+            remedy="Fetch the version's artefact again.",
+        ) from error  # fmt: skip
+
+
+def _check_code(spec: ModelSpec) -> None:
+    """Refuse a user's module that is not the one that was trained with: the weights' digest says nothing of it.
+
+    Raises:
+        ModelError: it was edited since, or it cannot be found.
+    """
+    found = factory_digest(spec.factory)
+    if found != spec.code:
+        raise ModelError(
+            f"model.factory {spec.factory}", found=f"source with digest {found[:16] or 'none'}",
+            expected=f"{spec.code[:16] or 'none'}, as trained with",
+            remedy="Check out the module as it was then, or train a version with the edited one.",
+        )  # fmt: skip
 
 
 def _digest(weights: bytes, description: bytes) -> str:

@@ -116,7 +116,7 @@ class ResultStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _refused(path, error) from error
+            raise refused(path, error) from error
         try:
             record = json.loads(text)
             sound = record["digest"] == digest_json(record["value"])
@@ -152,7 +152,7 @@ def write_atomically(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     try:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
@@ -161,10 +161,11 @@ def write_atomically(path: Path, text: str) -> None:
         Path(name).replace(path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
 
 
-def _refused(path: Path, error: OSError) -> StoreError:
+def refused(path: Path, error: OSError) -> StoreError:
+    """Say of a file system that refused what people can do about it."""
     return StoreError(
         str(path),
         found=error.strerror or type(error).__name__,

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import LedgerError, ParamsError, ProjectionError
-from holdfast.recovery.audit import AuditReport, reconcile, repair
+from holdfast.recovery.audit import AuditReport, repair
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import Value
 from holdfast.stores import WallClock
 from tasks import tracking
-from tasks.recovery import whoami
+from tasks.recovery import audited, whoami
 
 if TYPE_CHECKING:
     from holdfast.params import Params
@@ -98,7 +98,7 @@ def answer(
     if repair is not None:
         found = _repair(ledger, projection, params.name, repair, accept_outside=accept_outside)
     else:
-        found = reconcile(ledger, projection, params.name, expected_head=None)
+        found = audited(ledger, projection, stores, params.name)
     return _document(params, stores, ledger, found, at, version)
 
 
@@ -162,7 +162,7 @@ def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Ori
         version=version,
         digest=str(registered.body["digest"]),
         lineage=registered.body["lineage"],
-        findings=tracking.finding_tags(stores, found.run_id),
+        findings=tracking.finding_tags(stores, found),
         decisions=tuple(entry.body for entry in entries if entry.kind == "decision"),
         run_id=found.run_id,
         ledger_head=tracking.version_tags(stores, found).get("holdfast.ledger_head", ""),

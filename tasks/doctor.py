@@ -11,11 +11,11 @@ from packaging.requirements import Requirement
 
 from holdfast.errors import HoldfastError
 from holdfast.model import resolve_factory
-from holdfast.recovery.audit import reconcile
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import Reason, Value
 from holdfast.stores import WallClock
 from tasks import storage, tracking
+from tasks.recovery import audited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def examine(params: Params, stores: Stores) -> Checkup:
             lambda: f"md5 {storage.verify(stores.project)} as data.dvc pins",
         ),
         _ask("model", lambda: f"{resolve_factory(params.model.factory).__name__} imports"),
-        _ask("tracking", lambda: f"MLflow answers, {len(tracking.list_versions(stores, params.name))} versions"),
+        _ask("tracking", lambda: _tracking(params, stores)),
         _ask("ledger", lambda: _ledger(params, stores)),
     ]
     return Checkup(checks=tuple(checks))
@@ -89,11 +89,20 @@ def _disk(stores: Stores) -> Reason:
     return Reason(about="disk", passed=free >= _LEAST_FREE_BYTES, text=text)
 
 
+def _tracking(params: Params, stores: Stores) -> str:
+    if (
+        stores.tracking.get_secret_value() == f"sqlite:///{stores.root / 'mlflow.db'}"
+        and not (stores.root / "mlflow.db").exists()
+    ):
+        return "none yet: the first run makes it"
+    return f"MLflow answers, {len(tracking.list_versions(stores, params.name))} versions"
+
+
 def _ledger(params: Params, stores: Stores) -> str:
     url = stores.ledger.get_secret_value()
     if url == f"sqlite:///{stores.root / 'ledger.db'}" and not (stores.root / "ledger.db").exists():
         return "none yet: the first run makes it"
-    report = reconcile(Ledger(url, WallClock()), tracking.MlflowProjection(stores), params.name)
+    report = audited(Ledger(url, WallClock()), tracking.MlflowProjection(stores), stores, params.name)
     if report.problems:
         raise HoldfastError(
             "ledger", found="; ".join(report.problems), expected="a whole chain and an alias that agrees",

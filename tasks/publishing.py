@@ -10,12 +10,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import library_digest
-from holdfast.errors import StoreError
+from holdfast.errors import LedgerError, StoreError
 from holdfast.params import Params
 from holdfast.reporting.content import Epoch, HistoryRow, Page
 from holdfast.reporting.markdown import markdown
 from holdfast.reporting.page import render
-from holdfast.results import DataSnapshot, Decision, StageReport, Value
+from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from holdfast.scenarios.base import settings_digest
 from holdfast.scorecard import Scorecard, headline, scorecard, tags
 from holdfast.stores import Stores, write_atomically
@@ -65,7 +65,7 @@ def publish(
     stores: Stores,
     snapshot: DataSnapshot,
     data: StageReport,
-    trained: TrainedModel,
+    trained: TrainedModel | None,
     evaluated: StageReport,
     decision: Decision,
     run_id: str,
@@ -93,6 +93,30 @@ def publish(
     )  # fmt: skip
 
 
+@task(cache_policy=NO_CACHE)
+def trained_as(stores: Stores, version: ModelVersion) -> TrainedModel | None:
+    """Give the training that a version came from; None where it was trained on another machine."""
+    key = tracking.version_tags(stores, version).get("holdfast.key", "")
+    known = stores.results.get(key, TrainedModel) if key else None
+    return known if known is not None and known.digest == version.digest else None
+
+
+@task(cache_policy=NO_CACHE)
+def verified(stores: Stores, report: LifecycleReport) -> LifecycleReport:
+    """Give the summary with the ledger's head as it stands at the end.
+
+    Raises:
+        LedgerError: the chain is broken.
+    """
+    chain = open_ledger(stores).verify()
+    if not chain.valid:
+        raise LedgerError(
+            "ledger", found=str(chain.problem), expected="an unbroken chain",
+            remedy="Restore the ledger from a backup; `holdfast audit` says where it breaks.",
+        )  # fmt: skip
+    return report.model_copy(update={"ledger_head": chain.head, "chain_valid": chain.valid})
+
+
 def _standing(decision: Decision) -> dict[str, str]:
     """Say on the version how the gate ended, if it was asked; a champion's status is written when it is crowned."""
     standing: dict[str, str] = {} if decision.action == "none" else {"holdfast.decision": decision.action}
@@ -105,19 +129,22 @@ def _path(stores: Stores, name: str, version: int) -> Path:
     return stores.reports / f"{name}-{version}.html"
 
 
-def _curve(trained: TrainedModel) -> tuple[Epoch, ...]:
-    return tuple(Epoch(epoch=e.epoch, loss=e.loss, validation=e.validation.value) for e in trained.history)
+def _curve(trained: TrainedModel | None) -> tuple[Epoch, ...]:
+    return tuple(
+        Epoch(epoch=e.epoch, loss=e.loss, validation=e.validation.value) for e in (trained.history if trained else ())
+    )
 
 
 def _lineage(
-    params: Params, snapshot: DataSnapshot, trained: TrainedModel, decision: Decision, run_id: str
+    params: Params, snapshot: DataSnapshot, trained: TrainedModel | None, decision: Decision, run_id: str
 ) -> dict[str, str | int]:
     parent = decision.champion
     return {
         "data md5": snapshot.md5, "file md5": snapshot.file_md5, "git revision": snapshot.revision,
         "quarantined rows (digest)": snapshot.quarantined or "none", "library": library_digest(),
         "params": params.section_digest(*PARAM_SECTIONS), "seed": params.seed, "recipe": params.training.recipe,
-        "training key": trained.key, "best epoch": trained.best_epoch,
+        "training key": trained.key if trained else "not on this machine",
+        "best epoch": trained.best_epoch if trained else "not on this machine",
         "champion before": f"version {parent.version}" if parent else "none", "MLflow run": run_id,
     }  # fmt: skip
 

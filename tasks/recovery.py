@@ -7,13 +7,13 @@ import getpass
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from holdfast.errors import ModelError, StoreError
-from holdfast.model import load_model
+from holdfast.errors import LedgerError, ModelError, StoreError
+from holdfast.model import digest_of
 from holdfast.params import Params
-from holdfast.recovery.audit import checked_champion
+from holdfast.recovery.audit import AuditReport, checked_champion, reconcile
 from holdfast.recovery.gate import decide
 from holdfast.recovery.ledger import ChampionHead, Ledger
-from holdfast.recovery.promotion import Promotion, promote, recover
+from holdfast.recovery.promotion import Projection, Promotion, promote, recover
 from holdfast.results import Decision, Finding, ModelVersion, Reason
 from holdfast.stores import Stores, WallClock
 from tasks import tracking
@@ -42,6 +42,7 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     """
     tracking.prepare(stores, params.name)
     ledger, projection = open_ledger(stores), tracking.MlflowProjection(stores)
+    _require_kept_heads(stores, ledger, params.name)
     settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=whoami())
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
@@ -51,12 +52,31 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
 
 
 def _still_good(stores: Stores, version: ModelVersion) -> bool:
-    """Tell whether a candidate's bytes verify; an outage raises, it is no answer."""
-    try:
-        load_model(tracking.fetch_model(stores, version), version.digest)
-    except ModelError:
-        return False
-    return True
+    """Tell whether a candidate's bytes verify; nothing is built from them, and an outage raises: it is no answer."""
+    return digest_of(tracking.fetch_model(stores, version)) == version.digest
+
+
+def _require_kept_heads(stores: Stores, ledger: Ledger, name: str) -> None:
+    for head in tracking.kept_heads(stores, name):
+        report = ledger.verify(expected_head=head)
+        if not report.valid:
+            raise LedgerError(
+                repr(ledger), found=str(report.problem), expected="the chain that the versions' tags remember",
+                remedy="Restore the ledger from a backup; nothing is promoted until then.",
+            )  # fmt: skip
+
+
+def audited(ledger: Ledger, projection: Projection, stores: Stores, name: str) -> AuditReport:
+    """Reconcile ledger and alias, and hold the chain against every head that was written on a version.
+
+    A hash chain alone does not stop one who rewrites the whole table; a head kept elsewhere does.
+    """
+    report = reconcile(ledger, projection, name)
+    for head in tracking.kept_heads(stores, name) if report.chain_valid else ():
+        report = reconcile(ledger, projection, name, expected_head=head)
+        if not report.chain_valid:
+            break
+    return report
 
 
 @task(cache_policy=NO_CACHE)

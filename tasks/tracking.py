@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import mlflow
 from mlflow import MlflowClient
@@ -24,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 import holdfast
 from holdfast.digests import canonical
 from holdfast.errors import StoreError
-from holdfast.model import factory_source
+from holdfast.model import factory_sources
 from holdfast.results import DataSnapshot, Finding, ModelVersion
 
 if TYPE_CHECKING:
@@ -82,6 +83,18 @@ def shown(url: str) -> str:
         return url.rsplit("@", 1)[-1]
 
 
+def scrubbed(text: str, url: str) -> str:
+    """Take a URL's secrets out of somebody else's words, however they quote it."""
+    text = text.replace(url, shown(url))
+    try:
+        secret = make_url(url).password
+    except ArgumentError:
+        secret = None
+    if secret:
+        text = text.replace(quote(str(secret)), "***").replace(str(secret), "***")
+    return re.sub(r"(//[^/\s:@]*:)[^@\s]+@", r"\1***@", text)
+
+
 @contextmanager
 def answering(stores: Stores) -> Iterator[None]:
     """Turn every way in which tracking can fail to answer into one error: an outage is never an absence."""
@@ -89,13 +102,13 @@ def answering(stores: Stores) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         url = stores.tracking.get_secret_value()
-        text = str(error).replace(url, shown(url)).splitlines()[0][:200]
+        # The cause is cut off: its own text holds the URL, and Prefect keeps tracebacks in its database.
         raise StoreError(
             f"MLflow at {shown(url)}",
-            found=f"{type(error).__name__}: {text}",
+            found=f"{type(error).__name__}: {scrubbed(str(error), url).splitlines()[0][:200]}",
             expected="a tracking server or database that answers",
             remedy="Start or mend it and run again: finished work is kept, nothing was promoted.",
-        ) from error
+        ) from None
 
 
 @cache
@@ -179,6 +192,18 @@ def close_run(stores: Stores, run_id: str, *, status: str = "FINISHED", tags: di
         for tag, value in (tags or {}).items():
             client(stores).set_tag(run_id, tag, value)
         client(stores).set_terminated(run_id, status=status)
+
+
+def fail_runs(stores: Stores, name: str, parent: str) -> None:
+    """Mark a lifecycle's run, and those nested in it that are still running, as failed."""
+    where = experiment(stores, name)
+    with answering(stores):
+        tracker = client(stores)
+        nested = tracker.search_runs(
+            [where], f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        )
+        for run_id in (*(run.info.run_id for run in nested), parent):
+            tracker.set_terminated(run_id, status="FAILED")
 
 
 def log_snapshot(stores: Stores, run_id: str, snapshot: DataSnapshot, context: str) -> None:
@@ -271,6 +296,12 @@ def register(
     The version is tagged with the digest of its bytes; nobody serves it before the ledger says so.
     """
     if (found := find_version(stores, name, key)) is not None:
+        if found.digest != digest:
+            raise StoreError(
+                f"{name} version {found.version}", found=f"digest {found.digest[:16]} of the same training",
+                expected=f"{digest[:16]}, which this training gave",
+                remedy="Training is not repeatable on this machine (threads, device), or the version was changed.",
+            )  # fmt: skip
         return found
     where = experiment(stores, name)
     with answering(stores):
@@ -294,11 +325,11 @@ def register(
 
 
 def _code_paths(spec: ModelSpec) -> list[str]:
-    """Code that goes with a version: this package, and the user's module."""
+    """Code that goes with a version: this package, and the user's module or package."""
     paths = [str(Path(holdfast.__file__).parent)]
-    if (source := factory_source(spec.factory)) is not None:
-        depth = spec.factory.partition(":")[0].count(".")
-        paths.append(str(source.parents[depth - 1] if depth else source))
+    if (sources := factory_sources(spec.factory)) is not None:
+        root, files = sources
+        paths += sorted({str(root / file.relative_to(root).parts[0]) for file in files})
     return paths
 
 
@@ -340,19 +371,32 @@ def list_versions(stores: Stores, name: str) -> list[tuple[ModelVersion, dict[st
         return sorted(listed, key=lambda row: row[0].version)
 
 
+def parent_run(stores: Stores, version: ModelVersion) -> str:
+    """Give the id of the lifecycle run that a version was made in."""
+    with answering(stores):
+        return str(client(stores).get_run(version.run_id).data.tags["mlflow.parentRunId"])
+
+
+def kept_heads(stores: Stores, name: str) -> tuple[str, ...]:
+    """Give the ledger heads that were written on versions when they were crowned: outside the ledger's own table."""
+    tags = (known.get("holdfast.ledger_head") for _, known, _ in list_versions(stores, name))
+    return tuple(dict.fromkeys(head for head in tags if head))
+
+
 def version_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
     """Give the tags of a version."""
     with answering(stores):
         return dict(client(stores).get_model_version(version.name, str(version.version)).tags)
 
 
-def finding_tags(stores: Stores, training_run: str) -> dict[str, str]:
-    """Give the keys of all findings logged beside a training, by scenario path and role."""
+def finding_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
+    """Give the keys of all findings about a version, by scenario path and role; of two, the later run's."""
     with answering(stores):
         tracker = client(stores)
-        run = tracker.get_run(training_run)
+        run = tracker.get_run(version.run_id)
         parent = run.data.tags.get("mlflow.parentRunId", "")
-        siblings = tracker.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+        own = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`holdfast.version` = '{version.version}'"
+        siblings = tracker.search_runs([run.info.experiment_id], own, order_by=["attributes.start_time ASC"])
         tags = {name: key for sibling in siblings for name, key in sibling.data.tags.items()}
         return {
             name.removeprefix("finding."): key
@@ -386,6 +430,11 @@ def tag_version(stores: Stores, version: ModelVersion, tags: dict[str, str]) -> 
 
 def fetch_model(stores: Stores, version: ModelVersion) -> Path:
     """Bring a version's two files to the local store and give their folder; whoever loads them verifies the bytes."""
+    if not re.fullmatch("[0-9a-f]{64}", version.digest):
+        raise StoreError(
+            f"{version.name} version {version.version}", found="a digest that is none", expected="64 hex digits",
+            remedy="Somebody changed the version's tags in the registry: run `holdfast audit`.",
+        )  # fmt: skip
     target = stores.models / version.digest
     if (target / "spec.json").exists() and (target / "model.safetensors").exists():
         return target
@@ -430,3 +479,16 @@ class MlflowProjection:
 
 def _now() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def read_text(stores: Stores, run_id: str, name: str) -> str | None:
+    """Read a text that was kept as an artefact of a run; None only when tracking answers that there is none."""
+    folder = name.rpartition("/")[0] or None
+    with answering(stores), tempfile.TemporaryDirectory() as scratch:
+        if name not in {found.path for found in client(stores).list_artifacts(run_id, folder)}:
+            return None
+        url = stores.tracking.get_secret_value()
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=name, dst_path=scratch, tracking_uri=url
+        )
+        return Path(path).read_text()
