@@ -9,6 +9,7 @@ from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Role, StageReport
 from holdfast.stores import Stores
 from tasks.evaluation import cross_check, record, run_scenario
+from tasks.heldout import LeftOut
 
 AT_ONCE = 2
 """Scenarios at a time in one process."""
@@ -25,8 +26,9 @@ def evaluation(
     role: Role,
     run_id: str,
     side: str = "",
+    left_out: LeftOut | None = None,
 ) -> StageReport:
-    """Report every finding of a pack about one version on the rows of one role."""
+    """Report every finding of a pack about one version on the rows of one role, but for those that are left out."""
     scenarios = params.scenarios(pack)
     findings = run_scenario.map(
         list(scenarios),
@@ -36,6 +38,7 @@ def evaluation(
         snapshot=unmapped(snapshot),
         version=unmapped(version),
         role=role,
+        left_out=unmapped(left_out),
     ).result()
     checked = cross_check(tuple(findings))
     record(checked, version, stores, run_id, side)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from holdfast.data.source import name_without
 from holdfast.errors import ModelError, ScenarioError
 from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_device
 from holdfast.params import Params
@@ -15,14 +18,18 @@ from holdfast.scenarios.validity import with_family_checks
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
+from tasks.heldout import LeftOut, left_out_ids
 from tasks.progress import tell
 from tasks.storage import load_data
 
+if TYPE_CHECKING:
+    from holdfast.data.source import Loaded
 
-def context(params: Params, snapshot: DataSnapshot) -> Context:
-    """Say what a finding's origin needs and a scenario cannot know."""
+
+def context(params: Params, snapshot: DataSnapshot, code: str) -> Context:
+    """Say what a finding's origin needs and a scenario cannot know; the code is the subject's own."""
     return Context(
-        seed=params.seed, code=factory_digest(params.model.factory), revision=snapshot.revision,
+        seed=params.seed, code=code, revision=snapshot.revision,
         metric=params.metric, costs=params.costs,
     )  # fmt: skip
 
@@ -36,24 +43,25 @@ def run_scenario(
     snapshot: DataSnapshot,
     version: ModelVersion,
     role: Role,
+    left_out: LeftOut | None = None,
 ) -> Finding:
     """Put one version, or its recipe, through one scenario, unless this very question was answered before."""
     torch.set_num_threads(1)  # one for each worker thread: two scenarios at once fill two cores
-    origin, device = context(params, snapshot), pick_device(params.device)
+    device = pick_device(params.device)
     workshop = _workshop(params, stores, snapshot) if isinstance(scenario, OnRecipe) else None
-    subject = workshop.digest if workshop else version.digest
-    provenance = origin.origin(subject, snapshot.content, role, device.type)
+    subject: Workshop | Target = workshop or load_model(tracking.fetch_model(stores, version), version.digest, device)
+    without = left_out_ids(stores, left_out) if workshop is None else ()  # a recipe trains: it has no gate rows
+    origin = context(params, snapshot, subject.spec.code)
+    provenance = origin.origin(subject.digest, name_without(snapshot.content, without), role, device.type)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")
         return known
     try:
-        if isinstance(scenario, OnModel):
-            target = load_model(tracking.fetch_model(stores, version), version.digest, device)
-            _check_classes(target, load_data(stores, params, snapshot).classes, version)
-            # In the model's own space: a champion of another snapshot has its own codes for categories.
-            samples = load_data(stores, params, snapshot).samples(role, scenario.period, target.space)
-            finding = scenario.run(target, samples, origin, path)
+        if isinstance(scenario, OnModel) and isinstance(subject, Target):
+            data = load_data(stores, params, snapshot)
+            _check_classes(subject, data.classes, version)
+            finding = ask(scenario, subject, data, role, origin, path, without)
         elif isinstance(scenario, OnRecipe) and workshop is not None:
             finding = scenario.run(workshop, origin, path)
     except _BROKEN as error:
@@ -63,6 +71,34 @@ def run_scenario(
     tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
     return finding
 
+
+def ask(
+    scenario: OnModel,
+    target: Target,
+    data: Loaded,
+    role: Role,
+    origin: Context,
+    path: str,
+    without: tuple[int, ...] = (),
+) -> Finding:
+    """Put a model through a scenario under the threat of these data, whatever the threat was when it was trained.
+
+    Its encoding stays its own: a champion of another snapshot has its own codes for categories. What an attacker
+    may move, how far and in which units is the data's, so that versions of other snapshots face one attacker.
+
+    Raises:
+        ModelError: the threat does not fit the model.
+        ScenarioError: the scenario broke its own contract.
+    """
+    target.space = target.space.under(data.space)
+    finding = scenario.run(target, data.samples(role, scenario.period, target.space, without), origin, path)
+    if scenario.family in _UNDER_THREAT:
+        return finding.model_copy(update={"details": {**finding.details, "threat": target.space.bounds()}})
+    return finding
+
+
+_UNDER_THREAT = frozenset({"evasion", "certificates"})
+"""Families whose score depends on what an attacker may move, and how far."""
 
 # What a scenario of ours or of a third party can break with. Stores and data that do not answer are not among them.
 _BROKEN = (ScenarioError, RuntimeError, ValueError, TypeError, ArithmeticError, LookupError)

@@ -17,6 +17,7 @@ from holdfast.results import DataSnapshot, ModelVersion, Value
 from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
 from tasks import tracking
+from tasks.heldout import keep_rows_seen
 from tasks.progress import tell
 from tasks.recovery import open_ledger
 from tasks.storage import load_data
@@ -103,7 +104,11 @@ def register(
     target = load_model(folder, trained.digest)
     tracking.log_params(stores, run_id, {"recipe": params.training.recipe, **params.recipe().model_dump(mode="json")})
     tracking.log_snapshot(stores, run_id, snapshot, "training")
+    seen = load_data(stores, params, snapshot).rows_seen()
+    keep_rows_seen(stores, run_id, seen)  # first: a kill leaves no version of which nobody knows what it learned from
     version = tracking.register(stores, params.name, folder, target.spec, run_id, trained.key, trained.digest)
+    if version.run_id not in {"", run_id}:
+        keep_rows_seen(stores, version.run_id, seen)  # one key, one data: a record that was lost is made good
     lineage = {
         "data": snapshot.model_dump(mode="json"), "key": trained.key, "params": params.section_digest(*PARAM_SECTIONS),
         "seed": params.seed, "recipe": params.training.recipe, "code": target.spec.code,
