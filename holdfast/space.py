@@ -149,9 +149,9 @@ class Table(Value):
     def bounds(self) -> str:
         """Name what bounds an attacker: two attacks under other bounds are two questions."""
         numbers = {
-            f.name: [None if end is None else repr(float(end)) for end in (f.iqr, f.low, f.high, f.step)]
+            f.name: [None if end is None else repr(float(end)) for end in (f.unit, f.low, f.high, f.step)]
             for f in self.features
-            if f.kind == "number" and f.mutable and f.iqr
+            if f.kind == "number" and f.mutable and f.unit
         }
         categories = sorted(f.name for f in self.features if f.kind == "category" and f.mutable)
         relations = [relation.model_dump(mode="json") for relation in self.relations]
@@ -260,6 +260,9 @@ class Table(Value):
 Space = Annotated[Box | Table, Field(discriminator="kind")]
 
 
+_BOUNDS = ("mutable", "iqr", "spread", "low", "high", "step")
+
+
 def _bounded(own: Feature, said: Feature | None) -> Feature:
     """Bound one feature of a model as a threat says, or let it stand still where the threat says nothing."""
     if said is None:
@@ -268,9 +271,7 @@ def _bounded(own: Feature, said: Feature | None) -> Feature:
         if said.mutable:
             raise _other_threat(f"{own.name} as a {said.kind} that can change", f"a {own.kind}, as the model reads it")
         return own.model_copy(update={"mutable": False})
-    return own.model_copy(
-        update={"mutable": said.mutable, "iqr": said.iqr, "low": said.low, "high": said.high, "step": said.step}
-    )
+    return own.model_copy(update={name: getattr(said, name) for name in _BOUNDS})
 
 
 def _other_threat(found: str, expected: str) -> ModelError:

@@ -151,11 +151,12 @@ OWN = Table(
         Feature(name="b", kind="number", median=3.0, iqr=4.0, std=2.0, knots=(0.0, 1.0), missing=(-1,), mutable=True),
         Feature(name="gone", kind="number", iqr=5.0, mutable=True),
         Feature(name="a", kind="number", median=1.0, iqr=2.0, std=7.0, low=-9.0),
+        Feature(name="fixed", kind="number", iqr=8.0, mutable=True),
     ),
     relations=(Relation(terms={"gone": 1.0}, bound=1.0),),
 )
 ENCODING = ("name", "kind", "categories", "median", "std", "knots", "missing")
-LIMITS = ("mutable", "iqr", "low", "high", "step")
+LIMITS = ("mutable", "iqr", "spread", "low", "high", "step")
 
 
 def without(*names, relations=(), **changes):
@@ -166,7 +167,8 @@ def without(*names, relations=(), **changes):
 
 def test_a_model_keeps_its_encoding_under_the_threat_of_others():
     """By name and in the model's order: what it reads by is its own, what bounds an attacker is the threat's."""
-    threat = without(relations=(Relation(terms={"a": 1.0, "b": -1.0}, bound=2.0),))
+    relations = (Relation(terms={"a": 1.0, "b": -1.0}, bound=2.0),)
+    threat = without(relations=relations, b={"iqr": 0.0, "spread": 6.0})
     found = OWN.under(threat)
     said = {feature.name: feature for feature in threat.features}
     assert found.names == OWN.names
@@ -176,7 +178,7 @@ def test_a_model_keeps_its_encoding_under_the_threat_of_others():
             assert [getattr(bounded, n) for n in LIMITS] == [getattr(said[own.name], n) for n in LIMITS]
     assert found.relations == threat.relations
     assert not found.features[2].mutable
-    assert found.scale(torch.device("cpu")).tolist() == [0.0, 10.0, 0.0, 10.0]
+    assert found.scale(torch.device("cpu")).tolist() == [0.0, 6.0, 0.0, 10.0, 0.0]
     assert found.under(threat) == found
 
 
@@ -204,7 +206,7 @@ def test_a_threat_that_does_not_fit_the_model_is_refused():
 @pytest.mark.parametrize(
     "threat",
     [
-        without(a={"iqr": 11.0}), without(a={"low": 1.0}), without(a={"high": 99.0}), without(b={"step": 6.0}),
+        without(a={"iqr": 0.0, "spread": 11.0}), without(a={"iqr": 11.0}), without(a={"low": 1.0}), without(a={"high": 99.0}), without(b={"step": 6.0}),
         without(a={"mutable": False}), without(k={"mutable": False}), without(fixed={"mutable": True}),
         without("c"), without(relations=TABLE.relations[:1]),
     ],
