@@ -1,0 +1,67 @@
+"""Promotion as a story: what is left out of the gate is left out for both, and a block asks nobody anything."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import evaluation as evaluating
+from flows import recovery
+from holdfast.results import Decision, ModelVersion, StageReport
+from tasks.heldout import GateRows, LeftOut
+
+PARAMS: Any = SimpleNamespace(evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate")))
+CANDIDATE, CHAMPION = (ModelVersion(name="people", version=n, digest=str(n) * 64) for n in (2, 1))
+SCORECARD = StageReport(stage="evaluation", subject=CANDIDATE.digest)
+KEPT = Decision(action="keep", reasons=(), candidate=CANDIDATE)
+
+
+def promoted(monkeypatch: pytest.MonkeyPatch, rows: GateRows) -> tuple[Decision, list[tuple[Any, ...]]]:
+    """Let the flow run on stand-ins for its chores, and list whom it evaluated without which rows."""
+    asked: list[tuple[Any, ...]] = []
+
+    def evaluate(*arguments: Any, side: str = "", left_out: LeftOut | None = None) -> StageReport:
+        asked.append((arguments[3], side, left_out))
+        return SCORECARD
+
+    chores = {"resolve_champion": CHAMPION, "hold_out": rows, "judge": KEPT}
+    for name, answer in chores.items():
+        monkeypatch.setattr(recovery, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(recovery, "evaluation", evaluate)
+    stores: Any = None
+    snapshot: Any = None
+    return recovery.promotion.fn(PARAMS, stores, snapshot, CANDIDATE, SCORECARD, "run"), asked
+
+
+@pytest.mark.parametrize("left_out", [None, LeftOut(key="k", rows=3)])
+def test_both_sides_are_asked_without_the_same_rows(monkeypatch: pytest.MonkeyPatch, left_out: LeftOut | None) -> None:
+    """Candidate and champion get one reference to the rows that are left out."""
+    decision, asked = promoted(monkeypatch, GateRows(left_out=left_out))
+    assert asked == [(CANDIDATE, "", left_out), (CHAMPION, "champion", left_out)]
+    assert decision == KEPT
+
+
+def test_a_block_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the rows cannot be told apart nothing is evaluated, and the block is the decision."""
+    block = Decision(action="block", reasons=(), candidate=CANDIDATE, champion=CHAMPION)
+    assert promoted(monkeypatch, GateRows(decision=block)) == (block, [])
+
+
+def test_every_scenario_hears_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference reaches each scenario of the pack."""
+    heard: dict[str, Any] = {}
+
+    def fan_out(*_: Any, **named: Any) -> Any:
+        heard.update(named)
+        return SimpleNamespace(result=list)
+
+    monkeypatch.setattr(evaluating, "run_scenario", SimpleNamespace(map=fan_out))
+    monkeypatch.setattr(evaluating, "cross_check", lambda findings: findings)
+    monkeypatch.setattr(evaluating, "record", lambda *_: None)
+    params: Any = SimpleNamespace(scenarios=lambda _: {"probes/quality": None})
+    nothing: Any = None
+    left_out = LeftOut(key="k", rows=3)
+    evaluating.evaluation.fn(params, nothing, nothing, CANDIDATE, "gate", "gate", "run", left_out=left_out)
+    assert heard["left_out"].value == left_out
