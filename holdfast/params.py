@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,16 +11,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from holdfast.digests import digest_json
 from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
+from holdfast.params_checks import check_names, check_registered, explain, find_secrets
 from holdfast.recovery.gate import Gates
-from holdfast.registry import available, find
+from holdfast.registry import find
 from holdfast.results import Role, Value
 from holdfast.scenarios.base import Scenario
 from holdfast.training.base import Recipe
 
 FAMILIES = ("attacks", "corruptions", "anomalies", "faults", "poisoning", "privacy", "drift", "certificates", "probes")
-_SECRET_NAME = re.compile(r"pass(word|wd)?$|secret|token|api_?key|credential", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s:]*:[^/@\s]+@", re.IGNORECASE)
-_NO_ONE = "no such setting"
 
 
 class FeatureParams(Value):
@@ -33,6 +29,13 @@ class FeatureParams(Value):
     high: float | None = None
     step: Annotated[float, Field(gt=0)] | None = None
     mutable: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            msg = f"low {self.low:g} is above high {self.high:g}"
+            raise ValueError(msg)
+        return self
 
 
 class DataParams(Value):
@@ -67,7 +70,7 @@ class DataParams(Value):
     @field_validator("task", mode="before")
     @classmethod
     def _refuse_by_name(cls, task: object) -> object:
-        if task in {"regression", "forecasting"}:
+        if isinstance(task, str) and task in {"regression", "forecasting"}:
             msg = f"{task} is not supported yet: classification is"
             raise ValueError(msg)
         return task
@@ -225,13 +228,13 @@ def load(path: Path, overlays: tuple[Path, ...] = (), assignments: tuple[str, ..
     for assignment in assignments:
         problem = _assign(tree, assignment)
         problems += [problem] if problem else []
-    problems += _find_secrets(tree)
+    problems += find_secrets(tree)
     params: Params | None = None
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        problems += _explain(error, Params, "")
-    problems += _check_registered(tree) + _check_names(tree)
+        problems += explain(error, Params, "")
+    problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump())
     if problems or params is None:
         raise _all_at_once(path, overlays, problems)
     return params
@@ -251,20 +254,47 @@ def _all_at_once(path: Path, overlays: tuple[Path, ...], problems: list[str]) ->
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(
             str(path), found=error.strerror or "nothing", expected="a YAML file", remedy="Name an existing file."
         ) from error
-    except yaml.YAMLError as error:
-        raise ParamsError(
-            str(path), found=" ".join(str(error).split()), expected="YAML", remedy="Mend the syntax there."
-        ) from error
+    except ValueError as error:
+        raise ParamsError(str(path), found=str(error), expected="YAML", remedy="Mend the syntax there.") from error
     if not isinstance(tree, dict):
         raise ParamsError(
             str(path), found=type(tree).__name__, expected="a mapping of sections", remedy="See params.yaml."
         )
     return tree
+
+
+def _parse(text: str) -> object:
+    """Read YAML.
+
+    Raises:
+        ValueError: it is none; the message names the place and repeats no value of the file.
+    """
+    try:
+        tree = yaml.safe_load(text)
+        _depth(tree)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
+        msg = f"{place}: {error.problem or error.context or 'no YAML'}"
+        raise ValueError(msg) from None
+    except (yaml.YAMLError, UnicodeError):
+        msg = "characters that YAML does not allow"
+        raise ValueError(msg) from None
+    except RecursionError:
+        msg = "sections inside sections without end"
+        raise ValueError(msg) from None
+    return tree
+
+
+def _depth(node: object) -> int:
+    """Count sections inside sections; an alias that holds itself raises RecursionError."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return 1 + max((_depth(each) for each in inner), default=0)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -286,163 +316,14 @@ def _assign(tree: dict[str, Any], assignment: str) -> str | None:
     if not equals or not place:
         return f"--set {assignment}: must have the form a.b=c"
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return f"--set {assignment}: the value is no YAML"
+        value = _parse(text)
+    except ValueError:
+        return f"--set {place}: the value is no YAML"
     *parents, last = place.split(".")
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            return f"--set {assignment}: {parent} is a value, not a section"
+            return f"--set {place}: {parent} is a value, not a section"
     node[last] = value
     return None
-
-
-def _find_secrets(node: object, place: str = "") -> list[str]:
-    """Find passwords in URLs, and values under names of secrets: they never belong in the file."""
-    if isinstance(node, dict):
-        problems = []
-        for key, value in node.items():
-            here = f"{place}.{key}" if place else str(key)
-            if isinstance(value, str) and _SECRET_NAME.search(str(key)) and not value.startswith(("env:", "block:")):
-                problems.append(
-                    f"{here}: looks like a secret with a value; write env:NAME or block:NAME (value not shown)"
-                )
-            problems += _find_secrets(value, here)
-        return problems
-    if isinstance(node, list):
-        return [problem for i, item in enumerate(node) for problem in _find_secrets(item, f"{place}.{i}")]
-    if isinstance(node, str) and _URL_WITH_PASSWORD.match(node):
-        return [
-            f"{place}: a URL with a password; put it in an environment variable and write env:NAME (value not shown)"
-        ]
-    return []
-
-
-def _check_registered(tree: dict[str, Any]) -> list[str]:
-    """Check what names files: scenarios, packs, checks, the recipe and the gates."""
-    families = _section(_section(tree, "evaluation"), "scenarios")
-    problems = []
-    for family, entries in families.items():
-        if family not in FAMILIES:
-            problems.append(f"evaluation.scenarios.{family}: no such family; {_nearest(family, FAMILIES)}")
-            continue
-        for name, settings in (entries or {}).items() if isinstance(entries, dict) else []:
-            package = f"holdfast.scenarios.{family}"
-            problems += _try(
-                package, str(name).split("-")[0], settings, Scenario, f"evaluation.scenarios.{family}.{name}"
-            )
-    for name, settings in _section(tree, "integrity").items():
-        problems += _try("holdfast.integrity", name, settings, IntegrityCheck, f"integrity.{name}")
-    training = tree.get("training")
-    if isinstance(training, dict):
-        recipe, settings = training.get("recipe", "standard"), training.get("settings")
-        problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
-    return problems
-
-
-_KIND = {"Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe"}
-
-
-def _try(package: str, name: str, settings: object, base: type[Any], place: str, name_place: str = "") -> list[str]:
-    """Find what a name stands for and validate its settings; give what is wrong."""
-    try:
-        kind = find(package, name, base)
-    except LookupError as error:
-        text = str(error).replace("no such name", f"no such {_KIND[base.__name__]}")
-        return [f"{name_place or place}: {text}; {_nearest(name, available(package))}"]
-    try:
-        kind.model_validate(settings or {})
-    except ValidationError as error:
-        return _explain(error, kind, f"{place}.")
-    return []
-
-
-def _check_names(tree: dict[str, Any]) -> list[str]:
-    """Check references inside the file, as far as it can be read: packs, uses and gates name what is there."""
-    evaluation, gates = _section(tree, "evaluation"), _section(_section(tree, "recovery"), "gates")
-    families, packs = _section(evaluation, "scenarios"), _section(evaluation, "packs")
-    uses = UsesParams().model_dump() | _section(evaluation, "uses")
-    known = [f"{family}/{name}" for family, entries in families.items() for name in entries or ()]
-    held = {pack: [str(path) for path in _section(packs, pack).get("scenarios") or ()] for pack in packs}
-    problems = [
-        f"evaluation.packs.{pack}.scenarios: {path} is not under evaluation.scenarios; {_nearest(path, known)}"
-        for pack, paths in held.items()
-        for path in paths
-        if path not in known
-    ]
-    problems += [
-        f"evaluation.uses.{use}: no pack {pack}; {_nearest(str(pack), packs)}"
-        for use, pack in uses.items()
-        if pack not in packs and use in UsesParams.model_fields
-    ]
-    for rule, use in (("floors", "run"), ("non_inferiority", "gate")):
-        inside = held.get(uses[use], [])
-        problems += [
-            f"recovery.gates.{rule}.{path}: the pack {uses[use]} does not hold it; {_nearest(path, inside)}"
-            for path in _section(gates, rule)
-            if path not in inside and uses[use] in packs
-        ]
-    return problems + _check_costs(tree, _section(gates, "non_inferiority"))
-
-
-def _check_costs(tree: dict[str, Any], compared: dict[str, Any]) -> list[str]:
-    costs = tree.get("costs")
-    if tree.get("metric") == "expected_cost" and costs is None:
-        return ["costs: expected_cost needs a cost matrix"]
-    if isinstance(costs, list) and len(costs) > 2 and "probes/quality" in compared:  # noqa: PLR2004  two classes
-        # Flags tell a wrong class from a right one, not one wrong class from another.
-        return ["recovery.gates.non_inferiority.probes/quality: expected_cost is compared for two classes only"]
-    return []
-
-
-def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    """Give a section of a raw tree; what is no mapping is reported by validation, and holds nothing here."""
-    found = tree.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _explain(error: ValidationError, model: type[Any], prefix: str) -> list[str]:
-    """Say each mistake in one line: place, what is wrong, what was found, the nearest valid name."""
-    lines = []
-    for item in error.errors(include_url=False):
-        place = prefix + ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            name = str(item["loc"][-1])
-            lines.append(
-                f"{place}: {_NO_ONE} (got {_short(item['input'])}); {_nearest(name, _fields(model, item['loc'][:-1]))}"
-            )
-        elif item["type"] == "missing":
-            lines.append(f"{place}: must be set")
-        else:
-            text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            text = text[:1].lower() + text[1:]
-            lines.append(f"{place.rstrip('.')}: {text} (got {_short(item['input'])})")
-    return lines
-
-
-def _fields(model: type[Any], place: tuple[int | str, ...]) -> list[str]:
-    """List the settings that are valid at a place, following nested sections."""
-    current: Any = model
-    for part in place:
-        field = getattr(current, "model_fields", {}).get(part)
-        if field is None:
-            inner = [a for a in getattr(current, "__args__", ()) if hasattr(a, "model_fields")]
-            current = inner[0] if inner else None
-            continue
-        current = field.annotation
-    return list(getattr(current, "model_fields", {}))
-
-
-def _nearest(name: str, valid: Any) -> str:  # noqa: ANN401  any iterable of names
-    names = list(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(names)) or 'none'}"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    if isinstance(value, str) and (_URL_WITH_PASSWORD.match(value)):
-        return "value not shown"
-    return text if len(text) <= 40 else f"{text[:37]}..."  # noqa: PLR2004  one line of a terminal

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from holdfast.errors import ParamsError
 from holdfast.params import load
@@ -35,6 +37,16 @@ WRONG = [
     ("recovery.gates.floors.attacks/pgd=1.5", "recovery.gates.floors.attacks/pgd: must be less than or equal to 1 (got 1.5)"),
     ("integrity.shema={}", "integrity.shema: no such check"),
     ("stores.tracking=http://me:hunter2@host/", "stores.tracking: a URL with a password"),
+    ("stores.ledger=postgresql://u@h/db?sslmode=require&password=hunter2", "stores.ledger: a URL with a password"),
+    ("stores.ledger=postgresql://u:pa/ss@h/db", "stores.ledger: a URL with a password"),
+    ("model.settings.api_token=12345", "model.settings.api_token: looks like a secret with a value"),
+    ("model.settings.passwords=[hunter2]", "model.settings.passwords.0: looks like a secret with a value"),
+    ("data.features.no_emp={low: 5, high: 1}", "data.features.no_emp: low 5 is above high 1"),
+    ("data.task=[regression]", "data.task: must be 'classification'"),
+    ("evaluation.uses.run=[a]", "evaluation.uses.run: no pack ['a']"),
+    ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),
+    ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
+    ("evaluation.scenarios.attacks=pgd", "evaluation.scenarios.attacks: must be a valid dictionary (got pgd)"),
 ]  # fmt: skip
 
 
@@ -49,7 +61,15 @@ def test_a_mistake_is_named_with_its_place(assignment, expected):
 def test_all_mistakes_are_reported_at_once():
     """Nobody mends a file mistake by mistake."""
     # Sums and needs are read after their fields, and a recipe's settings after its name.
-    cases = [case for case in WRONG if not case[0].startswith(("data.roles", "data.time", "training.recipe"))]
+    later = ("data.roles", "data.time", "training.recipe", "data.features")
+    shared = (
+        "stores.ledger",
+        "data.task=[",
+        "evaluation.uses.run",
+        "evaluation.packs",
+        "evaluation.scenarios.attacks=",
+    )
+    cases = [case for case in WRONG if not case[0].startswith((*later, *shared))]
     with pytest.raises(ParamsError) as caught:
         load(PARAMS, assignments=tuple(assignment for assignment, _ in cases))
     assert [expected for _, expected in cases if expected not in str(caught.value)] == []
@@ -90,3 +110,98 @@ def test_a_pack_caps_points_and_never_raises_them(tmp_path):
     assert params.scenarios("smoke")["attacks/fgsm"].points == min(own, params.evaluation.packs["smoke"].points)
     raised = load(PARAMS, assignments=("evaluation.packs.smoke.points=999999",))
     assert raised.scenarios("smoke")["attacks/fgsm"].points == own
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "password=hunter2",
+        "stores.extra={password: hunter2}",
+        "model.settings.url=[",
+        "stores.tracking=x password=hunter2",
+    ],
+)
+def test_no_message_repeats_a_secret(assignment):
+    """A secret in a place where no setting is, or inside a section, is refused and not shown."""
+    with pytest.raises(ParamsError) as caught:
+        load(PARAMS, assignments=(assignment, "api_token=98765"))
+    assert "hunter2" not in str(caught.value)
+    assert "98765" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["model.settings.max_tokens=512", "stores.tracking=http://host:5000/path", "stores.ledger=postgresql://u@h/db?x=1",
+     "stores.ledger=env:LEDGER_URL", "model.settings.api_key=block:key", "stores.tracking=sqlite:///a.db"],
+)  # fmt: skip
+def test_what_is_no_secret_is_accepted(assignment):
+    """Ports, counts of tokens, names of variables and URLs without a password are fine."""
+    load(PARAMS, assignments=(assignment,))
+
+
+def test_a_file_that_is_no_yaml_is_refused_without_repeating_it(tmp_path):
+    """Syntax errors, impossible dates, bytes that are no text and sections without end each name the file."""
+    file = tmp_path / "params.yaml"
+    for content in (
+        b"a: [hunter2",
+        b"a: 2020-13-45",
+        b"\xff\xfe\xfa",
+        b"a: &a [*a]",
+        b"- a",
+        b"",
+        b"{[]: 1}",
+        b"a: \x01",
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ParamsError) as caught:
+            load(file)
+        assert "params.yaml" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+SECTIONS = ["name", "seed", "metric", "costs", "data", "integrity", "model", "training", "evaluation", "recovery",
+            "stores", "scenarios", "packs", "uses", "gates", "floors", "non_inferiority", "attacks", "pgd", "gate", "run",
+            "standard", "recipe", "settings", "features", "roles", "task", "schema", "columns", "relations"]  # fmt: skip
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.dates(), st.sampled_from(SECTIONS), st.text(max_size=5)
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(SECTIONS), st.integers(), st.none()), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+WHOLE = yaml.safe_load(PARAMS.read_text())
+
+
+def places(tree, path=()):
+    """Every place of a tree, the whole apart."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.one_of(st.none(), st.sampled_from(sorted(places(WHOLE), key=str))), tree=TREES)
+def test_whatever_the_file_holds_it_is_valid_or_refused_by_name(tmp_path, place, tree):
+    """Any tree, in any place of the file, gives valid params or the one error that lists mistakes."""
+    whole = yaml.safe_load(PARAMS.read_text())
+    if place is None:
+        whole = tree
+    else:
+        node = whole
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = tree
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(whole, allow_unicode=True))
+    try:
+        params = load(file)
+    except ParamsError:
+        return
+    for pack in params.evaluation.packs:
+        params.scenarios(pack)
+    assert params.recipe()
+    params.checks()

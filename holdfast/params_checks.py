@@ -1,0 +1,220 @@
+"""Checks of a raw ``params.yaml``: secrets, names and references, whatever the tree holds."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from holdfast.integrity.base import IntegrityCheck
+from holdfast.registry import available, find
+from holdfast.scenarios.base import OnRecipe, Scenario
+from holdfast.training.base import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    Tree = dict[Any, Any]
+
+_SECRET_NAME = re.compile(r"pass(words?|wds?)?$|secret|token|api_?key|credential", re.IGNORECASE)
+_SECRET_ITSELF = re.compile(r"(pass(word|wd)?|secret|token|api_?key|credentials?)$", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:?#]*:[^@\s]+@", re.IGNORECASE)
+_PASSWORD_GIVEN = re.compile(
+    r"(^|[?&;\s])[a-z_]*(pass(word|wd)?|pwd|secret|token|api_?key|access_?key)\s*=\s*[^&\s]", re.IGNORECASE
+)
+"""A password in a URL's query, or in a list of settings such as ``host=db password=...``."""
+_NO_ONE = "no such setting"
+_LINE = 40
+"""Characters of a value that a message shows."""
+
+
+def find_secrets(node: object, place: str = "", name: str = "") -> list[str]:
+    """Find passwords in URLs, and values under names of secrets: they never belong in the file.
+
+    Args:
+        node: a raw tree, or any part of it.
+        place: where it lies, for the message.
+        name: the key that it lies under; items of a list lie under the list's.
+    """
+    if isinstance(node, dict):
+        return [
+            problem
+            for key, value in node.items()
+            for problem in find_secrets(value, f"{place}.{key}" if place else str(key), str(key))
+        ]
+    if isinstance(node, list | tuple | set):
+        return [problem for i, item in enumerate(node) for problem in find_secrets(item, f"{place}.{i}", name)]
+    if _holds_secret(name, node):
+        return [f"{place}: looks like a secret with a value; write env:NAME or block:NAME (value not shown)"]
+    if isinstance(node, str) and (_URL_WITH_PASSWORD.search(node) or _PASSWORD_GIVEN.search(node)):
+        return [
+            f"{place}: a URL with a password; put it in an environment variable and write env:NAME (value not shown)"
+        ]
+    return []
+
+
+def _holds_secret(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        return bool(_SECRET_NAME.search(name)) and not value.startswith(("env:", "block:"))
+    # A number of tokens is none: only a name that ends as a secret does holds one that is no text.
+    return value is not None and bool(_SECRET_ITSELF.search(name))
+
+
+def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
+    """Check what names files: scenarios, packs, checks, the recipe and the gates."""
+    scenarios = _section(_section(tree, "evaluation"), "scenarios")
+    problems = []
+    for family in scenarios:
+        if family not in families:
+            problems.append(f"evaluation.scenarios.{family}: no such family; {_nearest(family, families)}")
+            continue
+        for name, settings in _section(scenarios, family).items():
+            package = f"holdfast.scenarios.{family}"
+            problems += _try(
+                package, str(name).split("-")[0], settings, Scenario, f"evaluation.scenarios.{family}.{name}"
+            )
+    for name, settings in _section(tree, "integrity").items():
+        problems += _try("holdfast.integrity", str(name), settings, IntegrityCheck, f"integrity.{name}")
+    training = tree.get("training")
+    if isinstance(training, dict):
+        recipe, settings = training.get("recipe", "standard"), training.get("settings")
+        problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
+    return problems
+
+
+_KIND = {"Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe"}
+
+
+def _try(package: str, name: str, settings: object, base: type[Any], place: str, name_place: str = "") -> list[str]:
+    """Find what a name stands for and validate its settings; give what is wrong."""
+    try:
+        kind = find(package, name, base)
+    except (TypeError, ImportError, AttributeError) as error:  # a third party's entry that is no such thing
+        return [f"{name_place or place}: {error}"]
+    except LookupError as error:
+        text = str(error).replace("no such name", f"no such {_KIND[base.__name__]}")
+        return [f"{name_place or place}: {text}; {_nearest(name, available(package))}"]
+    try:
+        kind.model_validate({} if settings is None else settings)
+    except ValidationError as error:
+        return explain(error, kind, f"{place}.")
+    return []
+
+
+def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
+    """Check references inside the file, as far as it can be read: packs, uses and gates name what is there.
+
+    Args:
+        tree: the raw file.
+        uses: the occasions, with the packs that they use where the file says nothing.
+    """
+    evaluation, gates = _section(tree, "evaluation"), _section(_section(tree, "recovery"), "gates")
+    scenarios, packs = _section(evaluation, "scenarios"), _section(evaluation, "packs")
+    known = [f"{family}/{name}" for family in scenarios for name in _section(scenarios, family)]
+    held = {str(pack): _paths(_section(packs, pack).get("scenarios")) for pack in packs}
+    said = _section(evaluation, "uses")
+    used = {use: str(said.get(use, default)) for use, default in uses.items()}
+    problems = [
+        f"evaluation.packs.{pack}.scenarios: {path} is not under evaluation.scenarios; {_nearest(path, known)}"
+        for pack, paths in held.items()
+        for path in paths
+        if path not in known
+    ]
+    problems += [
+        f"evaluation.uses.{use}: no pack {pack}; {_nearest(pack, held)}"
+        for use, pack in used.items()
+        if pack not in held
+    ]
+    for rule, use in (("floors", "run"), ("non_inferiority", "gate")):
+        inside = held.get(used[use], [])
+        problems += [
+            f"recovery.gates.{rule}.{path}: the pack {used[use]} does not hold it; {_nearest(path, inside)}"
+            for path in _section(gates, rule)
+            if path not in inside and used[use] in held
+        ]
+    problems += [
+        f"evaluation.packs.{used['gate']}.scenarios: {path} trains models, and the gate retrains nothing;"
+        " name it in another pack"
+        for path in held.get(used["gate"], [])
+        if path in known and _trains(path)
+    ]
+    return problems + _check_costs(tree, _section(gates, "non_inferiority"))
+
+
+def _paths(found: object) -> list[str]:
+    return [str(path) for path in found] if isinstance(found, list | tuple) else []
+
+
+def _trains(path: str) -> bool:
+    """Tell whether a scenario that params name asks about a recipe; one that cannot be found is reported elsewhere."""
+    family, _, name = path.partition("/")
+    try:
+        return issubclass(find(f"holdfast.scenarios.{family}", name.split("-")[0], Scenario), OnRecipe)
+    except (LookupError, TypeError, ImportError, AttributeError):
+        return False
+
+
+def _check_costs(tree: Tree, compared: Tree) -> list[str]:
+    costs = tree.get("costs")
+    if tree.get("metric") == "expected_cost" and costs is None:
+        return ["costs: expected_cost needs a cost matrix"]
+    if isinstance(costs, list) and len(costs) > 2 and "probes/quality" in compared:  # noqa: PLR2004  two classes
+        # Flags tell a wrong class from a right one, not one wrong class from another.
+        return ["recovery.gates.non_inferiority.probes/quality: expected_cost is compared for two classes only"]
+    return []
+
+
+def _section(tree: Tree, name: object) -> Tree:
+    """Give a section of a raw tree; what is no mapping is reported by validation, and holds nothing here."""
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def explain(error: ValidationError, model: type[Any], prefix: str) -> list[str]:
+    """Say each mistake in one line: place, what is wrong, what was found, the nearest valid name."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            name = str(item["loc"][-1])
+            lines.append(
+                f"{place}: {_NO_ONE} (got {_short(item['input'], item['loc'])}); "
+                f"{_nearest(name, _fields(model, item['loc'][:-1]))}"
+            )
+        elif item["type"] == "missing":
+            lines.append(f"{place}: must be set")
+        else:
+            text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            text = text[:1].lower() + text[1:]
+            lines.append(f"{place.rstrip('.')}: {text} (got {_short(item['input'], item['loc'])})")
+    return lines
+
+
+def _fields(model: type[Any], place: tuple[int | str, ...]) -> list[str]:
+    """List the settings that are valid at a place, following nested sections."""
+    current: Any = model
+    for part in place:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            inner = [a for a in getattr(current, "__args__", ()) if hasattr(a, "model_fields")]
+            current = inner[0] if inner else None
+            continue
+        current = field.annotation
+    return list(getattr(current, "model_fields", {}))
+
+
+def _nearest(name: object, valid: Iterable[object]) -> str:
+    names = sorted(str(each) for each in valid)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(names) or 'none'}"
+
+
+def _short(value: object, place: tuple[int | str, ...]) -> str:
+    """Show a value on a line, unless it is a secret or holds one."""
+    keys = [str(part) for part in place if isinstance(part, str)]
+    if any(find_secrets(value, key, key) for key in keys or [""]):
+        return "value not shown"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
