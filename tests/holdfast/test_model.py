@@ -152,6 +152,28 @@ def test_the_users_module_is_named_by_its_source(tmp_path, monkeypatch):
     assert factory_digest("holdfast.networks:mlp") == ""
 
 
+def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypatch):
+    """The weights' digest says nothing of the code that runs them: edited code, or an edited helper, is refused."""
+    monkeypatch.syspath_prepend(tmp_path)
+    net, helper = tmp_path / "users_net_b.py", tmp_path / "users_helper_b.py"
+    helper.write_text("WIDTH = 4\n")
+    net.write_text(
+        "import users_helper_b\nfrom torch import nn\n"
+        "def build(shape, classes):\n    return nn.Linear(shape[0], classes)\n"
+    )
+    factory = "users_net_b:build"
+    spec = SPEC.model_copy(update={"factory": factory, "settings": {}, "code": factory_digest(factory)})
+    digest = save_model(folder, spec.build(seed=0), spec)
+    assert load_model(folder, digest).spec == spec
+    helper.write_text("WIDTH = 5\n")
+    with pytest.raises(ModelError, match="as trained with"):
+        load_model(folder, digest)
+    helper.write_text("WIDTH = 4\n")
+    net.write_text(net.read_text() + "# edited\n")
+    with pytest.raises(ModelError, match="as trained with"):
+        load_model(folder, digest)
+
+
 def test_mlflow_loads_tables_and_images(folder, tmp_path):
     """The loader hook gives one probability for each class, and the prediction by name."""
     save_model(folder, SPEC.build(seed=1), SPEC)

@@ -1,0 +1,83 @@
+"""Tracking: what MLflow answers is believed as it is, and what it cannot answer is an error without secrets."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import StoreError
+from holdfast.model import ModelSpec, save_model
+from holdfast.results import ModelVersion
+from holdfast.space import Feature, Table
+from holdfast.stores import Stores
+from tasks import tracking
+
+SPEC = ModelSpec(
+    factory="holdfast.networks:mlp",
+    settings={"width": 4},
+    space=Table(features=(Feature(name="age", kind="number", median=40, iqr=10),)),
+    classes=("no", "yes"),
+)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stores")
+    made = Stores.local(root, root)
+    tracking.prepare(made, "people")
+    return made
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:hunter2@127.0.0.1:9/x", "postgresql+psycopg2://me:hunter2@127.0.0.1:9/x", "http://me:hun%20ter2@h/"],
+)
+def test_an_outage_says_no_secret_not_even_in_its_traceback(tmp_path, url):
+    """The error, its cause and its rendered traceback hold no password, however the library quotes the URL."""
+    stores = Stores.local(tmp_path, tmp_path, tracking=url)
+    with pytest.raises(StoreError) as caught, tracking.answering(stores):
+        raise OSError(f"cannot reach {url}, that is {url.replace('hun%20ter2', 'hun ter2')}")
+    said = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "hunter2" not in said
+    assert "hun ter2" not in said
+    assert caught.value.__suppress_context__
+
+
+def test_no_alias_is_none_and_no_model_is_an_error(stores):
+    """Only a registry that knows the model may say that it has no champion."""
+    projection = tracking.MlflowProjection(stores)
+    assert projection.read("people") is None
+    with pytest.raises(StoreError, match="not found"):
+        projection.read("strangers")
+
+
+def test_a_version_is_registered_once_for_a_key_and_loads_without_a_pickle(stores, tmp_path):
+    """The same key gives the same version; other bytes under it are refused; the artefact holds no pickle."""
+    run = tracking.open_run(stores, "people", "k1", title="training")
+    digest = save_model(tmp_path / "m", SPEC.build(seed=0), SPEC)
+    first = tracking.register(stores, "people", tmp_path / "m", SPEC, run, "k1", digest)
+    assert tracking.register(stores, "people", tmp_path / "m", SPEC, run, "k1", digest) == first
+    with pytest.raises(StoreError, match="of the same training"):
+        tracking.register(stores, "people", tmp_path / "m", SPEC, run, "k1", "f" * 64)
+    assert (tracking.fetch_model(stores, first) / "spec.json").exists()
+    names = [path.name for path in Path(stores.artifacts).rglob("*") if path.is_file()]
+    assert "MLmodel" in names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc", "f" * 63, "F" * 64])
+def test_a_digest_that_is_none_is_never_a_path(stores, digest):
+    """A tag that somebody changed in the registry cannot make the store write elsewhere."""
+    with pytest.raises(StoreError, match="a digest that is none"):
+        tracking.fetch_model(stores, ModelVersion(name="people", version=1, digest=digest, source="models:/m-1"))
+
+
+def test_a_run_that_failed_says_so(stores):
+    """What is still running under a lifecycle is marked as failed; what had finished stays finished."""
+    parent = tracking.open_run(stores, "people", "p", title="lifecycle")
+    done = tracking.open_run(stores, "people", "d", title="training", parent=parent)
+    tracking.close_run(stores, done)
+    broken = tracking.open_run(stores, "people", "b", title="evaluation", parent=parent)
+    tracking.fail_runs(stores, "people", parent)
+    found = {run: tracking.client(stores).get_run(run).info.status for run in (parent, done, broken)}
+    assert found == {parent: "FAILED", done: "FINISHED", broken: "FAILED"}
