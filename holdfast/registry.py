@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
+from holdfast.digests import digest_json, digest_sources
+
 Registered = TypeVar("Registered")
 _NOT_ENTRIES = {"__init__", "base"}
+_NOT_THEIRS = {"holdfast", "pydantic", *sys.stdlib_module_names}
+"""The library digest covers the first; the others' versions say enough."""
 
 
 def class_name(stem: str) -> str:
@@ -54,3 +59,30 @@ def find(package: str, name: str, base: type[Registered]) -> type[Registered]:
         msg = f"{package}.{name} must hold a class {class_name(name)} derived from {base.__name__}"
         raise TypeError(msg)
     return found
+
+
+@cache
+def code_of(kind: type) -> str:
+    """Name the source of a registered class that is not Holdfast's own, and of the classes that it derives from.
+
+    Returns:
+        A digest over the package that each class lies in, whole, or over its module where it lies in none, as this
+        process first read them; empty for Holdfast's own classes, which the library digest covers.
+
+    Raises:
+        TypeError: a class has no source file, so nothing would tell when it changes.
+    """
+    modules = {each.__module__ for each in kind.__mro__ if each.__module__.split(".")[0] not in _NOT_THEIRS}
+    return digest_json({name: digest_sources(_source(name)) for name in sorted(modules)}) if modules else ""
+
+
+def _source(module: str) -> Path:
+    """Find the folder of a module's top package, or the file of a module outside packages."""
+    top = getattr(sys.modules.get(module.split(".", maxsplit=1)[0]), "__file__", None)
+    if top is not None and Path(top).name == "__init__.py":
+        return Path(top).parent
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        msg = f"{module} has no source file; put the class into a module or package of files"
+        raise TypeError(msg)
+    return Path(file)

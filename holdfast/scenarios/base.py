@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from holdfast.digests import digest_json, library_digest, library_versions
+from holdfast.registry import code_of
 from holdfast.results import (
     Check,
     Cost,
@@ -92,6 +93,13 @@ class Scenario(Value):
         """All settings, defaults included: what the finding states and its key depends on."""
         return self.model_dump(mode="json")
 
+    @final
+    def origin(self, context: Context, subject: str, data: str, role: Role, device: str) -> Provenance:
+        """Say where a finding of this scenario comes from: the context, and a third party's code where it is one."""
+        found = context.origin(subject, data, role, device)
+        own = code_of(type(self))
+        return found.model_copy(update={"code": digest_json([found.code, own])}) if own else found
+
     def _finding(self, path: str, outcome: Outcome, provenance: Provenance, cost: Cost) -> Finding:
         return Finding(
             path=path, dimension=self.dimension, family=self.family, settings=self.settings, provenance=provenance,
@@ -129,7 +137,7 @@ class OnModel(Scenario):
         """
         path = path or self.name()
         samples = choose(samples.require("test", "gate"), self.points, context.seed).to(target.device)
-        provenance = context.origin(target.digest, samples.snapshot, samples.role, target.device.type)
+        provenance = self.origin(context, target.digest, samples.snapshot, samples.role, target.device.type)
         if reason := self.inapplicable(target, samples):
             return self._finding(path, Outcome(score=None, unscored=reason), provenance, Cost())
         started, forwards, backwards = time.perf_counter(), target.forwards, target.backwards
@@ -165,7 +173,7 @@ class OnRecipe(Scenario):
             ScenarioError: the scenario broke its own contract.
         """
         path = path or self.name()
-        provenance = context.origin(workshop.digest, workshop.train.snapshot, "test", workshop.device.type)
+        provenance = self.origin(context, workshop.digest, workshop.train.snapshot, "test", workshop.device.type)
         if workshop.spec.space.kind not in self.kinds:
             reason = f"not defined on a {workshop.spec.space.kind} space"
             return self._finding(path, Outcome(score=None, unscored=reason), provenance, Cost())

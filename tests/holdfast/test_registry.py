@@ -1,5 +1,7 @@
 """The path is the registry: every file holds the class that its name promises, and says where it comes from."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,8 @@ import pytest
 import holdfast
 from holdfast.integrity.base import IntegrityCheck
 from holdfast.params import FAMILIES
-from holdfast.registry import available, class_name, find
-from holdfast.scenarios.base import Scenario
+from holdfast.registry import available, class_name, code_of, find
+from holdfast.scenarios.base import Context, Scenario
 from holdfast.training.base import Recipe
 
 ROOT = Path(holdfast.__file__).parent
@@ -48,3 +50,47 @@ def test_a_name_that_is_none_lists_what_there_is():
 def test_a_private_file_is_no_entry(tmp_path):
     """Helpers beside the entries are not offered as settings."""
     assert not [name for package, _ in KINDS for name in available(package) if name.startswith("_")]
+
+
+ATTACK = """
+from holdfast.scenarios.base import OnModel
+class Theirs(OnModel):
+    dimension, family = "robustness", "probes"
+    def measure(self, target, samples, noise, context):
+        raise NotImplementedError
+"""
+
+
+def theirs(folder, monkeypatch, package, helper):
+    """Import a third party's scenario as a fresh process would."""
+    (folder / package).mkdir(parents=True, exist_ok=True)
+    (folder / package / "__init__.py").write_text("")
+    (folder / package / "attack.py").write_text(ATTACK)
+    (folder / package / "helper.py").write_text(helper)
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{package}.attack").Theirs
+
+
+def test_code_of_third_parties_is_named_and_ours_is_not(tmp_path, monkeypatch):
+    """Any file of a third party's package changes the digest, and with it the identity of its findings."""
+    before = theirs(tmp_path, monkeypatch, "acme_scenarios", "x = 1")
+    same = theirs(tmp_path, monkeypatch, "acme_scenarios", "x = 1")
+    origin = {"subject": "m", "data": "d", "role": "test", "device": "cpu"}
+    first = before().origin(Context(seed=0, code="model"), **origin)
+    assert code_of(before) == code_of(same) != ""
+    after = theirs(tmp_path, monkeypatch, "acme_scenarios", "x = 2")
+    assert code_of(after) != code_of(before)
+    assert after().origin(Context(seed=0, code="model"), **origin).code != first.code
+    assert before().origin(Context(seed=0, code="other"), **origin).code != first.code
+    quality = find("holdfast.scenarios.probes", "quality", Scenario)
+    assert code_of(quality) == ""
+    assert quality().origin(Context(seed=0, code="model"), **origin).code == "model"
+
+
+def test_a_class_without_source_is_refused():
+    """Nothing would tell when it changes, so no result of it could be kept."""
+    with pytest.raises(TypeError, match="no source file"):
+        code_of(type("Nowhere", (), {"__module__": "nowhere_at_all"}))
