@@ -29,6 +29,8 @@ PLAIN: dict[str, dict[str, str]] = {
     "data add": {"commit": "commands that commit the data, in order"},
     "data quarantine": {"rows": f"list of `{Held.__name__}`"},
     "data release": {"released": "rows that are excluded no more"},
+    "data docs": {"docs": "path of the first page of Great Expectations' Data Docs"},
+    "data read": {"out": "where the data of that revision is"},
     "data pull": {"pull": "files fetched"},
     "data push": {"push": "files sent"},
 }

@@ -49,6 +49,15 @@ def test_the_reference_is_what_the_values_say(reference: dict[str, Any]) -> None
     assert written == reference["page"](), "write it again: python tests/flows/reference.py > docs/reference-json.md"
 
 
+def test_every_command_is_in_the_reference(reference: dict[str, Any]) -> None:
+    """No command prints a document that the reference does not know."""
+    from flows.cli import app, data_app  # noqa: PLC0415  beside the values it prints
+
+    alone = {command.name or command.callback.__name__ for command in app.registered_commands}
+    below = {f"data {command.name}" for command in data_app.registered_commands}
+    assert alone | below | {"data"} == set(reference["DOCUMENTS"]) | set(reference["PLAIN"])
+
+
 def test_every_document_has_the_fields_of_its_reference(reference: dict[str, Any], documents: dict[str, Any]) -> None:
     """What a command prints has all the documented fields, and no other, at every depth."""
     page = (REPOSITORY / "docs" / "reference-json.md").read_text()
