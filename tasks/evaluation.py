@@ -52,7 +52,7 @@ def run_scenario(
     subject: Workshop | Target = workshop or load_model(tracking.fetch_model(stores, version), version.digest, device)
     without = left_out_ids(stores, left_out) if workshop is None else ()  # a recipe trains: it has no gate rows
     origin = context(params, snapshot, subject.spec.code)
-    provenance = origin.origin(subject.digest, name_without(snapshot.content, without), role, device.type)
+    provenance = scenario.origin(origin, subject.digest, name_without(snapshot.content, without), role, device.type)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")

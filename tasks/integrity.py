@@ -13,6 +13,7 @@ from holdfast.integrity.base import Material, run_checks, verdict
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.integrity.schema import Schema
 from holdfast.params import Params
+from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores, WallClock
 from tasks.progress import tell
@@ -45,7 +46,14 @@ def describe(params: Params, stores: Stores) -> DataSnapshot:
 @task(cache_policy=NO_CACHE)
 def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
     """Put the snapshot through every check of ``params.integrity``, once for the same data and checks."""
-    key = work_key("integrity", params.section_digest("data", "integrity"), found.file_md5, found.md5, seed=params.seed)
+    key = work_key(
+        "integrity",
+        params.section_digest("data", "integrity"),
+        found.file_md5,
+        found.md5,
+        *(code_of(type(check)) for check in params.checks()),
+        seed=params.seed,
+    )
     if (known := stores.results.get(key, StageReport)) is not None:
         tell("integrity", f"{len(known.integrity)} checks reused: same data, same checks")
         return known

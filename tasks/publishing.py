@@ -17,9 +17,11 @@ from holdfast.reporting.markdown import markdown
 from holdfast.reporting.page import render
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from holdfast.scenarios.base import settings_digest
+from holdfast.scenarios.packs import overrun
 from holdfast.scorecard import Scorecard, headline, scorecard, tags
 from holdfast.stores import Stores, write_atomically
 from tasks import tracking
+from tasks.progress import tell
 from tasks.recovery import open_ledger
 from tasks.training import PARAM_SECTIONS, TrainedModel
 
@@ -80,7 +82,7 @@ def publish(
         title=f"{params.name}: {decision.action}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
         version=decision.candidate, findings=evaluated.findings, integrity=data.integrity, snapshot=snapshot,
         lineage=_lineage(params, snapshot, trained, decision, run_id), training=_curve(trained), metric=params.metric,
-        history=_history(params, stores), ledger_head=chain.head,
+        history=_history(params, stores), ledger_head=chain.head, warnings=_warnings(params, evaluated, pack),
     )  # fmt: skip
     path = _path(stores, params.name, decision.candidate.version if decision.candidate else 0)
     html = render(page)
@@ -123,6 +125,14 @@ def _standing(decision: Decision) -> dict[str, str]:
     if decision.action not in {"promote", "none"}:
         standing["holdfast.status"] = "kept out"
     return standing
+
+
+def _warnings(params: Params, evaluated: StageReport, pack: str) -> tuple[str, ...]:
+    late = overrun(evaluated.findings, params.evaluation.packs[pack].budget_seconds)
+    if late is None:
+        return ()
+    tell("evaluation", f"pack {pack} {late}")
+    return (f"Pack {pack} {late}.",)
 
 
 def _path(stores: Stores, name: str, version: int) -> Path:

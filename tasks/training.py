@@ -13,6 +13,7 @@ from holdfast.digests import work_key
 from holdfast.model import ModelSpec, factory_digest, load_model, pick_device, save_model
 from holdfast.params import Params
 from holdfast.recovery.promotion import register as record_version
+from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, ModelVersion, Value
 from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
@@ -45,6 +46,8 @@ def training_key(params: Params, snapshot: DataSnapshot) -> str:
         params.section_digest("name", "data", "model", "training", "device"),
         snapshot.content,
         factory_digest(params.model.factory),
+        code_of(type(params.recipe())),
+        pick_device(params.device).type,
         seed=params.seed,
     )
 
