@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.digests import digest_json
+from holdfast.registry import code_of
 from holdfast.training.loop import fit
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Workshop:
     @property
     def digest(self) -> str:
         """Name the recipe and the model description: what findings about recipes belong to."""
-        return digest_json([self.recipe.name(), self.recipe.model_dump(mode="json"), self.spec.model_dump(mode="json")])
+        recipe = [self.recipe.name(), self.recipe.model_dump(mode="json"), code_of(type(self.recipe))]
+        return digest_json([*recipe, self.spec.model_dump(mode="json")])
 
     def fit(self, train: Samples, *, seed: int, epochs: int | None = None) -> Target:
         """Train one copy on these rows, as the pipeline would, for ``epochs`` where given; no checkpoints."""
