@@ -110,7 +110,7 @@ class Project:
         """Open MLflow on a copy of its database as it is now: a client of a file that was put back reads the old one."""
         from mlflow import MlflowClient  # noqa: PLC0415  seconds, that not every test needs
 
-        copy = Path(tempfile.mkdtemp(prefix="holdfast-registry-")) / "mlflow.db"
+        copy = Path(tempfile.mkdtemp(prefix="registry-", dir=self.folder.parent)) / "mlflow.db"
         with sqlite3.connect(self.root / "mlflow.db") as source, sqlite3.connect(copy) as target:
             source.backup(target)
         return MlflowClient(f"sqlite:///{copy}")
