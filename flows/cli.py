@@ -144,10 +144,11 @@ def evaluate(
     pack: Annotated[str | None, typer.Option(help="Pack of scenarios; the one of `run` when left out.")] = None,
 ) -> None:
     """Put one version through a pack of scenarios on its test rows."""
-    with session(overlays, assignments, as_json=as_json) as now:
+    chosen = [] if pack is None else [f"evaluation.uses.run={pack}"]  # so that a wrong name is refused with the params
+    with session(overlays, [*(assignments or []), *chosen], as_json=as_json) as now:
         from flows.lifecycle import scorecard  # noqa: PLC0415
 
-        report = scorecard(now.params, now.stores, version, pack or now.params.evaluation.uses.run)
+        report = scorecard(now.params, now.stores, version, now.params.evaluation.uses.run)
     lines = [
         f"{f.path}: {f.score.value:.3f} [{f.score.low:.3f}, {f.score.high:.3f}] n={f.score.n}"
         if f.score

@@ -48,7 +48,7 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
     if head is None:
         raise ModelError(
             f"model {params.name}", found="no champion", expected="one that passed its gate",
-            remedy="`holdfast run` makes one.",
+            remedy="`holdfast run` makes one when its gate passes; `holdfast audit` lists what was kept out.",
         )  # fmt: skip
     version = located(stores, head)
     return Predictor.open(
