@@ -50,7 +50,13 @@ class Session:
 
 @contextmanager
 def session(
-    overlays: list[Path] | None, assignments: list[str] | None, *, as_json: bool, server: bool = True, lock: bool = True
+    overlays: list[Path] | None,
+    assignments: list[str] | None,
+    *,
+    as_json: bool,
+    server: bool = True,
+    lock: bool = True,
+    pack: str | None = None,
 ) -> Iterator[Session]:
     """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes."""
     project = Path.cwd()
@@ -59,6 +65,8 @@ def session(
         from holdfast.params import load  # noqa: PLC0415  torch takes a second, `--help` should not
 
         params = load(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
+        if pack is not None:
+            params.scenarios(pack)  # a wrong name is refused before any work
         stores = open_stores(params, project)
         prepare(stores)
         with narrated():

@@ -181,7 +181,16 @@ class Params(Value):
     stores: StoresParams = StoresParams()
 
     def scenarios(self, pack: str) -> dict[str, Scenario]:
-        """Build one pack's scenarios by path; validated before, so it cannot fail on what ``load`` accepted."""
+        """Build one pack's scenarios by path; they were validated with the file.
+
+        Raises:
+            ParamsError: there is no such pack.
+        """
+        if pack not in self.evaluation.packs:
+            raise ParamsError(
+                "evaluation.packs", found=pack, expected=f"one of {', '.join(self.evaluation.packs)}",
+                remedy="Name a pack of params.yaml.",
+            )  # fmt: skip
         chosen = self.evaluation.packs[pack]
         return {path: _build_scenario(path, self._settings(path), chosen.points) for path in chosen.scenarios}
 

@@ -205,3 +205,9 @@ def test_whatever_the_file_holds_it_is_valid_or_refused_by_name(tmp_path, place,
         params.scenarios(pack)
     assert params.recipe()
     params.checks()
+
+
+def test_a_pack_by_a_wrong_name_is_refused_with_the_right_ones():
+    """The error lists the packs there are."""
+    with pytest.raises(ParamsError, match="one of smoke, gate, standard"):
+        load(PARAMS).scenarios("nope")
