@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +37,13 @@ def available(package: str) -> tuple[str, ...]:
         and not path.stem.startswith("_")
         and f"class {class_name(path.stem)}(" in path.read_text()
     }
-    return tuple(sorted(files | {entry.name for entry in entry_points(group=package)}))
+    return tuple(sorted(files | set(_outside(package))))
+
+
+@cache
+def _outside(package: str) -> dict[str, EntryPoint]:
+    """Find what third parties registered; reading the metadata of every installed package is slow, so once."""
+    return {entry.name: entry for entry in entry_points(group=package)}
 
 
 def find(package: str, name: str, base: type[Registered]) -> type[Registered]:
@@ -51,8 +57,8 @@ def find(package: str, name: str, base: type[Registered]) -> type[Registered]:
         family = package.rsplit(".", 1)[-1]
         msg = f"no such name; {family}/ holds: {', '.join(available(package))}"
         raise LookupError(msg)
-    outside = entry_points(group=package, name=name)
-    found = next(iter(outside)).load() if outside else None
+    outside = _outside(package).get(name)
+    found = outside.load() if outside else None
     if found is None:
         found = getattr(importlib.import_module(f"{package}.{name}"), class_name(name), None)
     if not (isinstance(found, type) and issubclass(found, base)):
