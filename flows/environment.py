@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import signal
@@ -132,7 +133,6 @@ def prefect_server(stores: Stores) -> Iterator[str]:
         return
     _end_orphan(stores)
     server, url = _start_server(stores)
-    os.environ["PREFECT_API_URL"] = url
     try:
         _close_abandoned(url)
         yield url
@@ -175,9 +175,12 @@ def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
     _pid_file(stores).write_text(str(server.pid))
+    os.environ["PREFECT_API_URL"] = url  # Prefect reads it when it is imported
     try:
+        importlib.import_module("flows.lifecycle")  # seconds of imports, while the server boots
         _wait_for(server, url, home)
     except BaseException:  # an interrupt leaves no server behind either
+        del os.environ["PREFECT_API_URL"]
         _end(server)
         raise
     return server, url

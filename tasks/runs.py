@@ -48,7 +48,7 @@ def about(params: Params, stores: Stores, snapshot: DataSnapshot, version: Model
     asked = settings_digest(params.scenarios(pack))
     return tracking.open_run(
         stores, params.name, f"{stage}:{version.version}:{version.digest}:{snapshot.content}:{asked}",
-        title=f"{stage} {pack}", parent=tracking.parent_run(stores, version),
+        title=stage, parent=tracking.parent_run(stores, version),
         tags={"holdfast.version": str(version.version), "holdfast.pack": pack},
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ def train(params: Params, stores: Stores, snapshot: DataSnapshot) -> TrainedMode
     """Fit the user's model by the recipe; a killed training goes on at its last epoch."""
     key = training_key(params, snapshot)
     if (known := stores.results.get(key, TrainedModel)) is not None and (stores.models / known.digest).exists():
-        tell("training", f"reused: digest {known.digest[:16]}, epoch {known.best_epoch} of {len(known.history)}")
+        tell("training", f"reused: digest {known.digest[:16]}, same data, recipe, code and seed")
         return known
     data = load_data(stores, params, snapshot)
     spec = ModelSpec(
