@@ -113,7 +113,8 @@ class Project:
         copy = Path(tempfile.mkdtemp(prefix="registry-", dir=self.folder.parent)) / "mlflow.db"
         with sqlite3.connect(self.root / "mlflow.db") as source, sqlite3.connect(copy) as target:
             source.backup(target)
-        return MlflowClient(f"sqlite:///{copy}")
+        url = f"sqlite:///{copy}"
+        return MlflowClient(url, registry_uri=url)  # else the registry that this process named last answers
 
     def stores(self) -> Stores:
         """Give the stores as the command resolves them."""

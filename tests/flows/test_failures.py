@@ -104,7 +104,7 @@ def test_an_alias_moved_by_hand_is_refused_reported_and_repaired(champion: Any) 
     """An alias that was taken away: prediction refuses, the audit reports, a named reason puts it back."""
     from mlflow import MlflowClient  # noqa: PLC0415  seconds
 
-    mine = MlflowClient(f"sqlite:///{champion.root / 'mlflow.db'}")
+    mine = MlflowClient(url := f"sqlite:///{champion.root / 'mlflow.db'}", registry_uri=url)
     mine.delete_registered_model_alias("tiny", "champion")
     mine._tracking_client.store.engine.dispose()
     profile, rows = ("--params", "profiles/tiny.yaml"), f"data/{LOANS}"
@@ -126,7 +126,7 @@ def test_an_outside_move_is_accepted_in_a_persons_name(champion: Any) -> None:
     from mlflow import MlflowClient  # noqa: PLC0415  seconds
 
     profile = ("--params", "profiles/tiny.yaml")
-    mine = MlflowClient(f"sqlite:///{champion.root / 'mlflow.db'}")
+    mine = MlflowClient(url := f"sqlite:///{champion.root / 'mlflow.db'}", registry_uri=url)
     mine.delete_registered_model_alias("tiny", "champion")
     mine._tracking_client.store.engine.dispose()
     assert "ProjectionError" in champion.run(expect=8).words

@@ -80,6 +80,7 @@ SCRIPT = """
 import sys, torch, pathlib
 sys.path.insert(0, {tests!r})
 import conftest
+torch.set_num_threads(1)  # as the test itself: equal bits are promised for one thread count
 from holdfast.training.loop import fit
 from holdfast.training.standard import Standard
 world = conftest.image_world.__wrapped__()
