@@ -14,7 +14,7 @@ from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_d
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, question
 from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
-from holdfast.scenarios.validity import with_family_checks
+from holdfast.scenarios.cross_checks import with_family_checks
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from holdfast.perturbation import Threat
-from holdfast.results import Check, Finding
-from holdfast.scenarios.attacks._batch import Batch, single_step
-from holdfast.space import Box
+from holdfast.results import Check
+from holdfast.scenarios.attacks._batch import Batch, cross_entropy, single_step
+from holdfast.space import Box, Table
 from holdfast.statistics import excess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from holdfast.data import Samples
     from holdfast.model import Target
     from holdfast.scenarios.attacks.base import Attack
@@ -29,13 +27,36 @@ THRESHOLD = 0.02
 """A check fails over 2 points of excess, and only where the excess is significant (one-sided 1 %)."""
 FEWEST = 7
 """Fewer points than this can never be significant: 2 ** -6 > 1 %."""
-SHARES = {"repeat": 0.02, "zero": 0.02, "single": 0.04, "unbounded": 0.06, "converged": 0.16}
+SHARES = {"repeat": 0.02, "zero": 0.02, "single": 0.03, "guess": 0.03, "unbounded": 0.06, "converged": 0.14}
 """Each check's part of the attack's forwards: 30 % together."""
 _ROUNDS = 8
 _SPAN = 0.1
 """Share of the bounds that data of at least one batch should span."""
 _REACH = 100.0
 """Units of distance that count as unbounded on a table."""
+_MARKS = 9
+"""Values of one feature that an enumeration looks at, at most."""
+
+REMEDIES = {
+    "eval_mode": "Dropout or batch statistics are at work: the factory must give a module that eval() reaches.",
+    "logits_not_probabilities": "Attacks lose their gradient behind a softmax: let the model give logits.",
+    "output_varies": "A model that answers everything alike is not robust: look at its training.",
+    "data_spans_bounds": "Inputs are scaled twice, or not at all: give raw inputs, and scale inside the model.",
+    "deterministic_forward": "The same input gets other logits: take randomness out of the model's forward.",
+    "zero_epsilon_is_clean": "An attack without reach changes answers: the model reads its input in two ways.",
+    "gradients_not_zero": "Attacks cannot see through this model: look for rounding, arg-max, detach or huge logits.",
+    "gradients_finite": "Gradients overflow or divide by zero: look for roots, logarithms and divisions at 0.",
+    "loss_rises": "Gradients do not lead uphill: they are wrong, or steps are too coarse for this model. Take more "
+    "steps, and look for detach or custom backward passes.",
+    "multi_step_beats_single_step": "Later gradients mislead, or steps are too few: take more steps or "
+    "restarts, or look for masking.",
+    "unbounded_reaches_zero": "An attack without bounds should break everything: gradients are masked.",
+    "enumerated_optimum": "A search of the whole ball breaks what the attack leaves: take more steps or restarts.",
+    "converged": "More steps still break points: the score is too high; take more steps or restarts.",
+    "masking": "An attack without gradients breaks what gradients leave: gradients are masked.",
+    "single_step": "One step breaks what many leave: gradients mislead.",
+}
+"""What a failed check means, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +74,8 @@ class Case:
     rose: torch.Tensor
     steps: torch.Tensor
     free: torch.Tensor
-    pinned: torch.Tensor
-    """Points at a bound that their first gradient points out of."""
+    first: torch.Tensor
+    """The inputs at which the first gradients were taken."""
     forwards: int
 
     def afford(self, part: str, cost: int) -> int:
@@ -67,16 +88,22 @@ def run_checks(attack: Attack, case: Case, noise: Noise) -> tuple[Check, ...]:
 
     The harness is checked for every attack; gradients and steps for attacks that use them.
     """
-    checks = (
+    checks = [
         _eval_mode(case), _logits(case), _output_varies(case), _bounds(case), _deterministic(case),
         _zero_epsilon(attack, case, noise),
-    )  # fmt: skip
-    if not attack.white_box:
-        return checks
-    return (
-        *checks, _gradients_not_zero(case), _gradients_finite(case), _loss_rises(attack, case),
-        _single_step(attack, case), _unbounded(attack, case, noise), _converged(attack, case, noise),
-    )  # fmt: skip
+    ]  # fmt: skip
+    if attack.white_box:
+        checks += [_gradients_not_zero(case), _gradients_finite(case), _loss_rises(attack, case, noise)]
+        checks += [_single_step(attack, case), _unbounded(attack, case, noise), _converged(attack, case, noise)]
+        checks += [_enumerated(attack, case)] if _bound(case) else []  # in place of no bounds, and on its budget
+    return tuple(explain(check) for check in checks)
+
+
+def explain(check: Check) -> Check:
+    """Add to a failed check what it means and what to do."""
+    if check.status != "failed":
+        return check
+    return check.model_copy(update={"reason": f"{check.reason}. {REMEDIES[check.name.split('[')[0]]}"})
 
 
 def judge(name: str, bad: Flags, reference: Flags, what: str) -> Check:
@@ -181,15 +208,36 @@ def _gradients_finite(case: Case) -> Check:
     return _never("gradients_finite", case.wild[seen], "a gradient is not finite", none="no point was attacked")
 
 
-def _loss_rises(attack: Attack, case: Case) -> Check:
+def _loss_rises(attack: Attack, case: Case, noise: Noise) -> Check:
+    name = "loss_rises"
     if attack.longer() is None:
-        return skip("loss_rises", "a single step has no course")
+        return skip(name, "a single step has no course")
     walked = (case.steps > 1) & case.free
-    seen = walked & ~case.pinned
-    apart = int((walked & case.pinned).sum())
-    note = f" ({apart} at bounds that their gradient points out of are left out)" if apart else ""
-    what, none = f"the loss never rises{note}", f"no point took two steps that could raise it{note}"
-    return _never("loss_rises", ~case.rose[seen], what, none=none)
+    if isinstance(case.target.space, Table):
+        return _beats_guessing(name, attack, case, torch.nonzero(walked).flatten(), noise)
+    return _never(name, ~case.rose[walked], "the loss never rises", none="no point took two steps that could raise it")
+
+
+def _beats_guessing(name: str, attack: Attack, case: Case, walked: torch.Tensor, noise: Noise) -> Check:
+    """Hold the steps against one blind guess in the ball, for each point.
+
+    Where few features of a row can move, a start may be the highest point of all, or a kink whose gradient leads
+    nowhere: that the loss never rose is then no fault. A guess rises from such a start no more often.
+    """
+    rows = walked[: case.afford("guess", 2)]
+    if len(rows) < FEWEST:
+        return skip(name, f"steps or budget allow {len(rows)} points, {FEWEST} can be significant")
+    space, first, y = case.target.space, case.first[rows], case.samples.y[rows]
+    home = case.samples.x[rows]
+    categories = space.columns("category") if isinstance(space, Table) else []
+    home[:, categories] = first[:, categories]
+    guess = Threat(norm=attack.norm, epsilon=attack.epsilon).start(
+        home, case.samples.ids[rows], noise.derive("guess"), space
+    )
+    with torch.no_grad():
+        before, after = (cross_entropy(y)(case.target.logits(x), torch.arange(len(y))) for x in (first, guess))
+    luck, rose = (after > before).cpu().numpy(), case.rose[rows].cpu().numpy()
+    return judge(name, luck & ~rose, rose & ~luck, "a blind guess raises the loss and the steps never, the reverse")
 
 
 def _single_step(attack: Attack, case: Case) -> Check:
@@ -206,13 +254,45 @@ def _single_step(attack: Attack, case: Case) -> Check:
     return judge(name, held, (~batch.broken).cpu().numpy(), "points that hold against all steps, against one step")
 
 
+def _enumerated(attack: Attack, case: Case) -> Check:
+    """Look at every combination of values in the ball: what one of them breaks, the attack should have broken."""
+    name, space = "enumerated_optimum", case.target.space
+    if isinstance(space, Box):
+        return skip(name, "a ball of pixels cannot be enumerated")
+    if attack.longer() is None:
+        return skip(name, "a single step need not find the best of the ball")
+    threat = Threat(norm=attack.norm, epsilon=attack.epsilon)
+    axes = _axes(space, attack.epsilon)
+    count = math.prod(len(axis) for axis in axes)
+    if count == 1:
+        return skip(name, "no number moves within epsilon")
+    rows = torch.nonzero(case.right).flatten()[: case.afford("unbounded", count)]
+    if len(rows) < FEWEST:
+        return skip(name, f"{count} combinations a point: the budget allows {len(rows)}, {FEWEST} can be significant")
+    x = case.samples.x[rows].repeat_interleave(count, 0)
+    z = threat.project(x + torch.cartesian_prod(*axes).reshape(count, -1).to(x).repeat(len(rows), 1), x, space)
+    breaks = case.target.predict(z) != case.samples.y[rows].repeat_interleave(count)
+    missed = case.robust[rows] & (breaks & threat.holds(z, x, space)).reshape(len(rows), count).any(1)
+    return _never(name, missed, f"one of {count} combinations breaks what the attack leaves", none="no point")
+
+
+def _axes(space: Table, epsilon: float) -> list[torch.Tensor]:
+    """Give for each feature up to nine moves (m,) within epsilon, 0 among them; only 0 for what cannot move."""
+    axes = []
+    for unit, feature in zip(space.scale(torch.device("cpu")).tolist(), space.features, strict=True):
+        step = feature.step or epsilon * unit * 2 / (_MARKS - 1)
+        reach = int(epsilon * unit / step + 1e-6) if step else 0
+        marks = {round(mark) for mark in torch.linspace(-reach, reach, min(2 * reach + 1, _MARKS)).tolist()}
+        axes.append(torch.tensor(sorted(marks)) * step)
+    return axes
+
+
 def _unbounded(attack: Attack, case: Case, noise: Noise) -> Check:
-    name = "unbounded_reaches_zero"
+    name, space = "unbounded_reaches_zero", case.target.space
     if attack.longer() is None:
         return skip(name, "a single step need not find what lies far away")
     if reason := _bound(case):
         return skip(name, reason)
-    space = case.target.space
     reach = space.high - space.low if isinstance(space, Box) else _REACH
     if attack.norm == "l2":
         reach *= math.sqrt(case.samples.x[0].numel())
@@ -262,71 +342,3 @@ def _converged(attack: Attack, case: Case, noise: Noise) -> Check:
     if len(held) < FEWEST:
         return skip(name, f"survivors and budget allow {len(held)} points, {FEWEST} can be significant")
     return _never(name, ~held, "survivors that twice the steps break", none="no point")
-
-
-def with_family_checks(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Give the findings back, in order, each multi-step white-box one with the checks that take several attacks.
-
-    A black box, or one step, that breaks what gradients leave convicts the gradients' numbers, not its own.
-    """
-    found = tuple(findings)
-    checks = {
-        finding.path: _family_checks(group) for group in _by_threat(found) for finding in group if _climbs(finding)
-    }
-    return tuple(f.model_copy(update={"checks": (*f.checks, *checks.get(f.path, ()))}) for f in found)
-
-
-def family_checks(findings: Iterable[Finding]) -> tuple[Check, ...]:
-    """Check what only several attacks on the same points can show, for each threat model.
-
-    Masking: the black box breaks points that every multi-step white-box attack leaves, more than the reverse.
-    A single step that beats all multi-step attacks. Names carry the threat model in brackets.
-    """
-    return tuple(check for group in _by_threat(findings) for check in _family_checks(group))
-
-
-def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
-    norm, epsilon, categories = _threat(group[0])
-    threat = f"{norm} {epsilon:g}" + (f" + {categories} categories" if categories else "")
-    black = [f for f in group if f.details.get("access") == "black_box"]
-    single = [f for f in group if f.details.get("single_step")]
-    multi = [f for f in group if _climbs(f)]
-    return (
-        _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box"),
-        _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step"),
-        skip(f"transfer[{threat}]", "no surrogate was attacked"),
-    )
-
-
-def _climbs(finding: Finding) -> bool:
-    return finding.details.get("access") == "white_box" and not finding.details.get("single_step")
-
-
-def _against(name: str, multi: Sequence[Finding], other: Sequence[Finding], what: str) -> Check:
-    if not multi or not other:
-        return skip(name, "it takes findings of both kinds on the same points")
-    budgets = ", ".join(f"{f.path}: {f.details['most_forwards_per_point']}" for f in (*multi, *other))
-    return judge(name, _all_hold(multi), _all_hold(other), f"{what} (forwards per point at most: {budgets})")
-
-
-def _by_threat(findings: Iterable[Finding]) -> list[list[Finding]]:
-    groups: dict[tuple[object, ...], list[Finding]] = {}
-    for finding in findings:
-        if finding.family == "evasion" and finding.score is not None and finding.per_example is not None:
-            if "epsilon" not in finding.settings:  # a certificate: the lower bracket, no attack
-                continue
-            origin = finding.provenance
-            key = (*_threat(finding), finding.per_example.points, origin.subject, origin.data, origin.role, origin.seed)
-            groups.setdefault(key, []).append(finding)
-    return list(groups.values())
-
-
-def _threat(finding: Finding) -> tuple[str, float, int]:
-    settings = finding.settings
-    return str(settings["norm"]), float(settings["epsilon"]), int(settings["categories"])
-
-
-def _all_hold(findings: Sequence[Finding]) -> Flags:
-    flags = [f.per_example.unpack_flags() for f in findings if f.per_example is not None]
-    together: Flags = np.logical_and.reduce(flags)
-    return together

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.space import Box
 
 
-BOOKS = ("flat", "wild", "rose", "pinned")
+BOOKS = ("flat", "wild", "rose")
 """What a batch notes of each point for the validity record."""
 
 
@@ -39,7 +39,7 @@ class Batch:
         flat: points whose first gradient was zero in every feature that can move (n,).
         wild: points that once had a gradient that is not finite (n,).
         rose: points whose loss rose within one run (n,).
-        pinned: points that their first gradient pushes against a bound: they cannot move where it points (n,).
+        first: the inputs at which the first gradients were taken (n, *shape).
         steps: gradient evaluations of each point (n,).
     """
 
@@ -51,9 +51,8 @@ class Batch:
         self.x, self.y, self.ids = x, y, ids
         self.origin = x if origin is None else origin
         self.adversarial = self.origin.clone()
-        self.broken, self.flat, self.wild, self.rose, self.pinned = (
-            torch.zeros_like(y, dtype=torch.bool) for _ in range(5)
-        )
+        self.first = self.origin.clone()
+        self.broken, self.flat, self.wild, self.rose = (torch.zeros_like(y, dtype=torch.bool) for _ in range(4))
         self.steps = torch.zeros_like(y)
         self.space: Box | Table = target.space
         self._relaxed = _without_grid(target.space)
@@ -149,23 +148,11 @@ class Batch:
         ways = [self.threat.project(origin + sign * reach, origin, self.space) for sign in (1, -1)]
         return ((ways[0] != origin) | (ways[1] != origin)) & ~origin.isnan()
 
-    def _against_bound(self, rows: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-        """Tell which rows x (m, *shape) a step of epsilon along their gradient leaves where they are.
-
-        Only a gradient that asks for something counts: one that is zero wherever the row can move is no excuse.
-        """
-        slope = gradient.nan_to_num(0.0, 0.0, 0.0)
-        asks = (self._movable(self.origin[rows]) & (slope != 0)).flatten(1).any(1)
-        step = self.threat.ascend(x, slope, self.threat.epsilon, self.space)
-        ahead = self.threat.project(step, self._home(rows, x), self.space)
-        return asks & ((ahead == x) | x.isnan()).flatten(1).all(1)
-
     def _trace(self, rows: Tensor, x: Tensor, values: Tensor, gradient: Tensor) -> None:
         slope = torch.where(self.space.scale(gradient.device) > 0, gradient, 0.0).flatten(1)
         first = self.steps[rows] == 0
         self.flat[rows] |= first & (slope == 0).all(1)
-        if bool(first.any()):
-            self.pinned[rows[first]] = self._against_bound(rows[first], x[first], gradient[first])
+        self.first[rows[first]] = x[first]
         self.wild[rows] |= ~slope.isfinite().all(1)
         self.steps[rows] += 1
         baseline = self._baseline[rows]

@@ -49,7 +49,7 @@ class Strike:
     rose: Tensor
     steps: Tensor
     free: Tensor
-    pinned: Tensor
+    first: Tensor
 
 
 class Attack(OnModel):
@@ -119,7 +119,7 @@ class Attack(OnModel):
         spent = target.forwards - started
         case = Case(
             target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
-            wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, pinned=strike.pinned,
+            wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, first=strike.first,
             forwards=spent,
         )  # fmt: skip
         checks = run_checks(self, case, noise.derive("validity"))
@@ -158,7 +158,7 @@ class Attack(OnModel):
             ScenarioError: a proposal is not finite, has another shape, or cannot be brought into the threat.
         """
         x, n = samples.x, len(samples)
-        adversarial, predicted = x.clone(), torch.full_like(samples.y, -1)
+        adversarial, first, predicted = x.clone(), x.clone(), torch.full_like(samples.y, -1)
         flags = {name: torch.zeros(n, dtype=torch.bool, device=x.device) for name in ("free", *BOOKS)}
         steps = torch.zeros_like(samples.y)
         size = max(_SHARD // max(x[0].numel(), 1), 1) if n else 1
@@ -166,14 +166,14 @@ class Attack(OnModel):
         for start in range(0, len(live), size):
             rows = live[start : start + size]
             batch = self._attack(target, samples.take(rows), noise)
-            adversarial[rows] = batch.adversarial
+            adversarial[rows], first[rows] = batch.adversarial, batch.first
             predicted[rows] = target.predict(batch.adversarial)
             steps[rows] = batch.steps
             flags["free"][rows] = batch.free()
             for name in BOOKS:
                 flags[name][rows] = getattr(batch, name)
         robust = attacked & (predicted == samples.y)
-        return Strike(adversarial=adversarial, predicted=predicted, robust=robust, steps=steps, **flags)
+        return Strike(adversarial=adversarial, first=first, predicted=predicted, robust=robust, steps=steps, **flags)
 
     def _attack(self, target: Target, samples: Samples, noise: Noise) -> Batch:
         """Swap categories, then propose; the batch comes back with verified rows in ``adversarial``."""
@@ -190,7 +190,7 @@ class Attack(OnModel):
                 origin=origin[live], categories=self.categories,
             )  # fmt: skip
             everything.adversarial[live] = self._verified(part, self.perturb(part, noise))
-            for name in (*BOOKS, "steps"):
+            for name in (*BOOKS, "steps", "first"):
                 getattr(everything, name)[live] = getattr(part, name)
         return everything
 

@@ -1,0 +1,83 @@
+"""The validity record across attacks: what only several findings on the same points can show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from holdfast.scenarios.validity import explain, judge, skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from holdfast.results import Check, Finding
+    from holdfast.scenarios.validity import Flags
+
+
+def with_family_checks(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Give the findings back, in order, each multi-step white-box one with the checks that take several attacks.
+
+    A black box, or one step, that breaks what gradients leave convicts the gradients' numbers, not its own.
+    """
+    found = tuple(findings)
+    checks = {
+        finding.path: _family_checks(group) for group in _by_threat(found) for finding in group if _climbs(finding)
+    }
+    return tuple(f.model_copy(update={"checks": (*f.checks, *checks.get(f.path, ()))}) for f in found)
+
+
+def family_checks(findings: Iterable[Finding]) -> tuple[Check, ...]:
+    """Check what only several attacks on the same points can show, for each threat model.
+
+    Masking: the black box breaks points that every multi-step white-box attack leaves, more than the reverse.
+    A single step that beats all multi-step attacks. Names carry the threat model in brackets.
+    """
+    return tuple(check for group in _by_threat(findings) for check in _family_checks(group))
+
+
+def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
+    norm, epsilon, categories = _threat(group[0])
+    threat = f"{norm} {epsilon:g}" + (f" + {categories} categories" if categories else "")
+    black = [f for f in group if f.details.get("access") == "black_box"]
+    single = [f for f in group if f.details.get("single_step")]
+    multi = [f for f in group if _climbs(f)]
+    return (
+        _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box"),
+        _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step"),
+        skip(f"transfer[{threat}]", "no surrogate was attacked"),
+    )
+
+
+def _climbs(finding: Finding) -> bool:
+    return finding.details.get("access") == "white_box" and not finding.details.get("single_step")
+
+
+def _against(name: str, multi: Sequence[Finding], other: Sequence[Finding], what: str) -> Check:
+    if not multi or not other:
+        return skip(name, "it takes findings of both kinds on the same points")
+    budgets = ", ".join(f"{f.path}: {f.details['most_forwards_per_point']}" for f in (*multi, *other))
+    return explain(judge(name, _all_hold(multi), _all_hold(other), f"{what} (forwards per point at most: {budgets})"))
+
+
+def _by_threat(findings: Iterable[Finding]) -> list[list[Finding]]:
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        if finding.family == "evasion" and finding.score is not None and finding.per_example is not None:
+            if "epsilon" not in finding.settings:  # a certificate: the lower bracket, no attack
+                continue
+            origin = finding.provenance
+            key = (*_threat(finding), finding.per_example.points, origin.subject, origin.data, origin.role, origin.seed)
+            groups.setdefault(key, []).append(finding)
+    return list(groups.values())
+
+
+def _threat(finding: Finding) -> tuple[str, float, int]:
+    settings = finding.settings
+    return str(settings["norm"]), float(settings["epsilon"]), int(settings["categories"])
+
+
+def _all_hold(findings: Sequence[Finding]) -> Flags:
+    flags = [f.per_example.unpack_flags() for f in findings if f.per_example is not None]
+    together: Flags = np.logical_and.reduce(flags)
+    return together
