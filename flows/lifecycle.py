@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from prefect import flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.evaluation import evaluation
 from flows.integrity import integrity
@@ -15,6 +19,16 @@ from tasks.publishing import LifecycleReport, publish, trained_as, verified
 from tasks.recovery import crown, find_version, settle
 from tasks.runs import about, begin, failing, finish, lifecycle_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def one_heartbeat() -> Iterator[None]:
+    """Let subflows live by the heartbeat of the flow whose process they share: one of their own costs each a second."""
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
 
 @flow(name="lifecycle")
 def lifecycle(params: Params, stores: Stores) -> LifecycleReport:
@@ -23,17 +37,18 @@ def lifecycle(params: Params, stores: Stores) -> LifecycleReport:
     What a killed run had finished is not done again; what it left in flight is finished or undone first. The page is
     written before the alias moves: a champion without its reasons never serves.
     """
-    settle(params, stores)
-    snapshot, data = integrity(params, stores)
-    runs = begin(params, stores, snapshot)
-    with failing(params, stores, runs.lifecycle):
-        version, trained = training(params, stores, snapshot, runs.training)
-        findings, decision, nested = _judged(params, stores, snapshot, version)
-        report = publish(params, stores, snapshot, data, trained, findings, decision, runs.lifecycle)
-        if decision.action == "promote":
-            crown(params, stores, decision)
-        finish(stores, runs.lifecycle, (runs.training, *nested), decision)
-        return verified(stores, report)
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, data = integrity(params, stores)
+        runs = begin(params, stores, snapshot)
+        with failing(params, stores, runs.lifecycle):
+            version, trained = training(params, stores, snapshot, runs.training)
+            findings, decision, nested = _judged(params, stores, snapshot, version)
+            report = publish(params, stores, snapshot, data, trained, findings, decision, runs.lifecycle)
+            if decision.action == "promote":
+                crown(params, stores, decision)
+            finish(stores, runs.lifecycle, (runs.training, *nested), decision)
+            return verified(stores, report)
 
 
 def _judged(
@@ -50,39 +65,42 @@ def _judged(
 @flow(name="train-candidate")
 def candidate(params: Params, stores: Stores) -> ModelVersion:
     """Validate the data and train a candidate: registered, and promoted by nothing here."""
-    settle(params, stores)
-    snapshot, _ = integrity(params, stores)
-    runs = begin(params, stores, snapshot)
-    with failing(params, stores, runs.lifecycle):
-        version, _ = training(params, stores, snapshot, runs.training)
-        finish(stores, runs.lifecycle, (runs.training,))
-        return version
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, _ = integrity(params, stores)
+        runs = begin(params, stores, snapshot)
+        with failing(params, stores, runs.lifecycle):
+            version, _ = training(params, stores, snapshot, runs.training)
+            finish(stores, runs.lifecycle, (runs.training,))
+            return version
 
 
 @flow(name="evaluate-version")
 def scorecard(params: Params, stores: Stores, version: int | None, pack: str) -> StageReport:
     """Put a registered version, the champion when none is named, through a pack on its test rows."""
-    settle(params, stores)
-    snapshot, _ = integrity(params, stores)
-    subject = find_version(params, stores, version)
-    run_id = about(params, stores, snapshot, subject, "evaluation", pack)
-    with failing(params, stores, run_id):
-        report = evaluation(params, stores, snapshot, subject, pack, "test", run_id)
-        finish(stores, run_id, ())
-        return report
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, _ = integrity(params, stores)
+        subject = find_version(params, stores, version)
+        run_id = about(params, stores, snapshot, subject, "evaluation", pack)
+        with failing(params, stores, run_id):
+            report = evaluation(params, stores, snapshot, subject, pack, "test", run_id)
+            finish(stores, run_id, ())
+            return report
 
 
 @flow(name="promote-version")
 def promote_version(params: Params, stores: Stores, version: int) -> Decision:
     """Put a registered version through the gate, write its page, and promote it when every gate passes."""
-    settle(params, stores)
-    snapshot, data = integrity(params, stores)
-    subject = find_version(params, stores, version)
-    lifecycle_run = lifecycle_of(stores, subject)
-    with failing(params, stores, lifecycle_run):
-        findings, decision, nested = _judged(params, stores, snapshot, subject)
-        publish(params, stores, snapshot, data, trained_as(stores, subject), findings, decision, lifecycle_run)
-        if decision.action == "promote":
-            crown(params, stores, decision)
-        finish(stores, lifecycle_run, nested, decision)
-        return decision
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, data = integrity(params, stores)
+        subject = find_version(params, stores, version)
+        lifecycle_run = lifecycle_of(stores, subject)
+        with failing(params, stores, lifecycle_run):
+            findings, decision, nested = _judged(params, stores, snapshot, subject)
+            publish(params, stores, snapshot, data, trained_as(stores, subject), findings, decision, lifecycle_run)
+            if decision.action == "promote":
+                crown(params, stores, decision)
+            finish(stores, lifecycle_run, nested, decision)
+            return decision
