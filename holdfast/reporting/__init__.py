@@ -2,6 +2,6 @@
 
 from holdfast.reporting.content import Epoch, HistoryRow, Page
 from holdfast.reporting.markdown import markdown
-from holdfast.reporting.page import render
+from holdfast.reporting.page import drawings, render
 
-__all__ = ["Epoch", "HistoryRow", "Page", "markdown", "render"]
+__all__ = ["Epoch", "HistoryRow", "Page", "drawings", "markdown", "render"]

@@ -55,6 +55,13 @@ class Figure(Value):
     missing: str = ""
     """Why there is no drawing."""
 
+    def alone(self, style: str) -> str:
+        """Give the drawing as an SVG file of its own, with the colours of a style sheet; empty where none was drawn."""
+        if not self.svg:
+            return ""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="{style}"'
+        return self.svg.replace("<svg", head, 1)
+
 
 def absent(name: str, caption: str, reason: str) -> Figure:
     """Stand in for a figure whose data are not there, in words."""

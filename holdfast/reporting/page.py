@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
+    from holdfast.reporting.canvas import Figure
     from holdfast.reporting.content import Page
     from holdfast.results import Finding, IntegrityFinding
 
@@ -31,14 +34,44 @@ SHOWN = 3
 """Attacks whose examples are shown, the strongest first."""
 
 
-def render(page: Page) -> str:
+class Drawings(NamedTuple):
+    """The figures of a page, drawn from its findings alone."""
+
+    forest: Figure
+    curves: list[Figure]
+    confusions: list[Figure]
+    training: Figure
+
+    def files(self) -> dict[str, str]:
+        """Give each figure as an SVG file of its own, by file name, in the page's light colours."""
+        style = _style_sheet().split(":root {", 1)[1].split("}", 1)[0]
+        colours = "; ".join([*re.findall(r"--\w+: #[0-9a-f]{6}", style), "background: var(--paper)"])
+        every = (self.forest, *self.curves, *self.confusions, self.training)
+        return {f"{figure.name}.svg": figure.alone(colours) for figure in every if figure.svg}
+
+
+def drawings(page: Page) -> Drawings:
+    """Draw all figures of a page."""
+    findings = text.ordered(page.findings)
+    confused = attacks_with_confusion(findings)[:CONFUSED]
+    return Drawings(
+        forest=forest(findings),
+        curves=curves(findings),
+        confusions=[figure for finding in confused for figure in confusions(finding)],
+        training=training_curve(page.training, page.metric),
+    )
+
+
+def render(page: Page, drawn: Drawings | None = None) -> str:
     """Render a report as one HTML document: no script, no network, everything inline.
 
     The same page gives the same bytes. All text is escaped.
 
     Args:
-        page: what the report says; figures are drawn from its findings alone.
+        page: what the report says.
+        drawn: its figures, where they are drawn already.
     """
+    drawn = drawn or drawings(page)
     findings = text.ordered(page.findings)
     failed, passed = text.verdict_reasons(page.decision)
     glyph, verdict, meaning = text.VERDICTS[page.decision.action]
@@ -55,13 +88,13 @@ def render(page: Page) -> str:
         meaning=meaning,
         failed=failed,
         passed=passed,
-        forest=forest(findings),
-        curves=curves(findings),
-        confusions=[figure for finding in attacks[:CONFUSED] for figure in confusions(finding)],
+        forest=drawn.forest,
+        curves=drawn.curves,
+        confusions=drawn.confusions,
         confused_left=[finding.path for finding in attacks[CONFUSED:]],
         galleries=shown[:SHOWN],
         galleries_left=[each.path for each in shown[SHOWN:]],
-        training=training_curve(page.training, page.metric),
+        training=drawn.training,
         integrity=[(check, _quarantined(check)) for check in page.integrity],
         unscored=[finding for finding in findings if finding.unscored is not None],
         checked=[finding for finding in findings if finding.checks],
@@ -83,6 +116,10 @@ def _quarantined(check: IntegrityFinding) -> list[tuple[str, int]]:
 def _ball(finding: Finding) -> str:
     stated = threat(finding)
     return "" if stated is None else str(stated)
+
+
+def _style_sheet() -> str:
+    return (Path(__file__).parent / "page.css").read_text()
 
 
 @cache

@@ -6,11 +6,12 @@ import re
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from holdfast import reporting
-from holdfast.reporting import Page, markdown, render
+from holdfast.reporting import Page, drawings, markdown, render
 from holdfast.reporting.text import VERDICTS
 from holdfast.results import Decision, Reason
 from holdfast.scorecard import scorecard
@@ -246,3 +247,16 @@ def test_contrast_is_enough_in_light_dark_and_print():
             for name in ("ink", "muted", "accent", "good", "bad", "warn"):
                 assert _contrast(scheme[name], ground) >= 4.5, (name, scheme)
             assert all(_contrast(scheme[f"s{k}"], ground) >= 3 for k in range(1, 7))
+
+
+def test_every_figure_is_a_file_of_its_own(page, html):
+    """The figures of the page come as SVG files that parse, know their colours, and are drawn once for both."""
+    drawn = drawings(page)
+    assert render(page, drawn) == html
+    files = drawn.files()
+    assert "forest.svg" in files
+    assert len(files) == html.count("<svg ")
+    for name, body in files.items():
+        root = ET.fromstring(body)  # noqa: S314  our own drawing
+        assert root.tag == "{http://www.w3.org/2000/svg}svg", name
+        assert set(re.findall(r"var\((--\w+)\)", body)) <= set(re.findall(r"(--\w+): #", body))
