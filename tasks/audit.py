@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     from holdfast.stores import Stores
 
 
+AS_REGISTERED = "as registered"
+
+
 class Origin(Value):
     """Where one version comes from."""
 
     version: int
     digest: str
     lineage: dict[str, Any]
-    """Data md5 and revision, roles, quarantined rows, params, recipe, seed, code: as registered."""
+    """Data md5 and revision, roles, quarantined rows, rows seen (digest), params, recipe, seed, code: as registered."""
     findings: dict[str, str]
     """Scenario path and role to the key of the finding."""
     decisions: tuple[dict[str, Any], ...]
     """Every decision about it, with its reasons and evidence."""
     run_id: str
+    rows_seen: str
+    """``as registered``, or what is wrong with the record of the rows it learned from: then it is never compared."""
     ledger_head: str
     """The chain's head that was written on the version when it was crowned."""
 
@@ -114,13 +119,16 @@ def _document(
     known = {record.version for record in found.versions}
     registered = [v.version for v, _, _ in tracking.list_versions(stores, params.name)]
     head = found.champion
+    origin = _origin(params, stores, ledger, version) if version is not None else None
+    unlike = origin.rows_seen if origin is not None and origin.rows_seen != AS_REGISTERED else ""
+    problems = (f"version {version}: {unlike}, so it is never compared",) if unlike else ()
     return Audit(
         chain_valid=found.chain_valid, chain_length=found.chain_length, chain_head=found.chain_head,
         champion=head.version if head else None, champion_digest=head.digest if head else None,
-        alias_version=found.alias_version, agrees=found.agrees, problems=found.problems,
+        alias_version=found.alias_version, agrees=found.agrees, problems=(*found.problems, *problems),
         versions=tuple(record.model_dump(mode="json") for record in found.versions),
         served_at=_served(ledger, params.name, at) if at else None,
-        origin=_origin(params, stores, ledger, version) if version is not None else None,
+        origin=origin,
         orphans=tuple(number for number in registered if number not in known),
     )  # fmt: skip
 
@@ -149,6 +157,8 @@ def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Ori
     """
     with ledger.reading() as view:
         entries = list(view.entries(model=params.name, version=version))
+    from tasks.heldout import fault_of_rows_seen  # noqa: PLC0415  loads DVC, which no other question needs
+
     registered = next((entry for entry in entries if entry.kind == "registered"), None)
     found = tracking.get_version(stores, params.name, version)
     if registered is None or found is None:
@@ -165,5 +175,6 @@ def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Ori
         findings=tracking.finding_tags(stores, found),
         decisions=tuple(entry.body for entry in entries if entry.kind == "decision"),
         run_id=found.run_id,
+        rows_seen=fault_of_rows_seen(stores, found) or AS_REGISTERED,
         ledger_head=tracking.version_tags(stores, found).get("holdfast.ledger_head", ""),
     )

@@ -81,7 +81,7 @@ def hold_out(
     Roles follow from params and features: when these change, a row that trained the champion can become a gate row.
 
     Raises:
-        StoreError: tracking does not answer, or holds no record of what a version learned from.
+        StoreError: tracking does not answer, or holds no record of what a version learned from, or another one.
     """
     data = load_data(stores, params, snapshot)
     gate = data.holds("gate")
@@ -100,22 +100,51 @@ def hold_out(
 
 
 def rows_seen(stores: Stores, version: ModelVersion) -> RowsSeen:
-    """Read which rows a version learned from.
+    """Read which rows a version learned from, as the ledger recorded it at registration.
 
     Raises:
-        StoreError: tracking does not answer, or its record is missing or malformed.
+        StoreError: tracking or ledger do not answer, or the record is missing, malformed or not what was registered.
     """
+    seen = _recorded(stores, version)
+    if isinstance(seen, RowsSeen):
+        return seen
+    raise StoreError(
+        f"{version.name} version {version.version}, run {version.run_id or 'unknown'}",
+        found=seen,
+        expected="the record of the rows it learned from, as registered: without it no gate row is known to be fresh",
+        remedy=f"Restore {ROWS_SEEN} to that run in MLflow; or delete it and run `holdfast train` with the code,"
+        " params and data of that version, which writes it again;"
+        " a version registered without its digest is trained anew.",
+    )
+
+
+def fault_of_rows_seen(stores: Stores, version: ModelVersion) -> str:
+    """Say what is wrong with the record of what a version learned from; empty when it is what was registered.
+
+    Raises:
+        StoreError: tracking or ledger do not answer.
+    """
+    seen = _recorded(stores, version)
+    return "" if isinstance(seen, RowsSeen) else seen
+
+
+def _recorded(stores: Stores, version: ModelVersion) -> RowsSeen | str:
+    """Read the record and hold it against the ledger's digest of it, or say what is wrong with it."""
+    with open_ledger(stores).reading() as view:
+        entries = view.entries(model=version.name, version=version.version, kinds=("registered",))
+        registered = next((entry.body["lineage"].get("rows_seen") for entry in entries), None)
     text = tracking.read_text(stores, version.run_id, ROWS_SEEN) if version.run_id else None
+    if text is None:
+        return f"no {ROWS_SEEN}"
     try:
-        return RowsSeen.model_validate_json(text or "")
-    except ValidationError as error:
-        raise StoreError(
-            f"{version.name} version {version.version}, run {version.run_id or 'unknown'}",
-            found=f"no {ROWS_SEEN}" if text is None else f"a malformed {ROWS_SEEN}",
-            expected="the record of the rows it learned from: without it no gate row is known to be fresh",
-            remedy=f"Restore {ROWS_SEEN} to that run in MLflow; or delete it and run `holdfast train` with the code,"
-            " params and data of that version, which writes it again.",
-        ) from error
+        seen = RowsSeen.model_validate_json(text)
+    except ValidationError:
+        return f"a malformed {ROWS_SEEN}"
+    if registered is None:
+        return f"{ROWS_SEEN} of a version that was registered without its digest"
+    if seen.fingerprint() != registered:
+        return f"{ROWS_SEEN} with digest {seen.fingerprint()[:16]}, registered with {str(registered)[:16]}"
+    return seen
 
 
 def _keep(stores: Stores, data: Loaded, rows: Array) -> LeftOut | None:

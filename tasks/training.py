@@ -116,6 +116,7 @@ def register(
     lineage = {
         "data": snapshot.model_dump(mode="json"), "key": trained.key, "params": params.section_digest(*PARAM_SECTIONS),
         "seed": params.seed, "recipe": params.training.recipe, "code": target.spec.code,
+        "rows_seen": seen.fingerprint(),
     }  # fmt: skip
     ledger = open_ledger(stores)
     with ledger.reading() as view:

@@ -11,6 +11,7 @@ from holdfast.data.source import RowsSeen, load
 from holdfast.errors import StoreError
 from holdfast.model import ModelSpec, save_model
 from holdfast.params import DataParams
+from holdfast.recovery.promotion import register as record_version
 from holdfast.results import ModelVersion, PerExample
 from holdfast.scenarios.base import choose
 from holdfast.scenarios.probes.quality import Quality
@@ -61,13 +62,21 @@ def snapshot(tmp_path, monkeypatch):
 
 
 def version(stores, number, snapshot):
-    """Register nothing: save a model of that snapshot, open its training run and keep what it learned from."""
+    """Save a model of that snapshot, open its training run, keep what it learned from and record it in the ledger."""
     spec = ModelSpec(factory="holdfast.networks:mlp", space=snapshot.data.space, classes=snapshot.data.classes)
     digest = save_model(stores.models / "part", spec.build(seed=number), spec)
     (stores.models / "part").rename(stores.models / digest)
     run_id = tracking.open_run(stores, PARAMS.name, f"training:{digest}:{number}", title="training")
-    keep_rows_seen(stores, run_id, snapshot.data.rows_seen())
-    return ModelVersion(name=PARAMS.name, version=number, digest=digest, run_id=run_id)
+    seen = snapshot.data.rows_seen()
+    keep_rows_seen(stores, run_id, seen)
+    made = ModelVersion(name=PARAMS.name, version=number, digest=digest, run_id=run_id)
+    return recorded(stores, made, {"rows_seen": seen.fingerprint()})
+
+
+def recorded(stores, made, lineage):
+    """Record a version in the ledger, as its registration does."""
+    record_version(heldout.open_ledger(stores), made, who="t", lineage=lineage)
+    return made
 
 
 def asked(stores, snapshot, subject, left_out=None, role="gate"):
@@ -124,9 +133,9 @@ def test_the_first_version_is_held_to_its_own_rows(stores, frame, snapshot):
 def test_what_cannot_be_compared_is_blocked_and_recorded(stores, frame, snapshot, why):
     """A champion whose rows cannot be told apart, or that learned from all of them, is replaced by nobody."""
     before = snapshot(frame, roles=GREEDY if why == "no row is left" else SHARES)
-    champion = version(stores, 6, before)
+    champion = version(stores, 6 if why == "no row is left" else 60, before)
     after = snapshot(frame.drop(columns="c") if why == "a column is gone" else frame)
-    candidate = version(stores, 7, after)
+    candidate = version(stores, 7 if why == "no row is left" else 70, after)
     decision = hold_out.fn(PARAMS, stores, after, candidate, champion).decision
     assert decision.action == "block"
     (reason,) = decision.reasons
@@ -150,6 +159,29 @@ def test_a_version_without_its_record_is_not_compared(stores, frame, snapshot):
                 hold_out.fn(PARAMS, stores, here, *pair)
 
 
+@pytest.mark.parametrize("changed", ["the record", "the run", "nothing, and the ledger has no digest"])
+def test_a_record_that_is_not_what_was_registered_is_refused(stores, frame, snapshot, changed):
+    """Rows taken out of the record, the record of another run and one that nobody vouched for compare nothing."""
+    here, number = snapshot(frame), {"the record": 20, "the run": 21}.get(changed, 22)
+    candidate, subject = version(stores, number + 10, here), version(stores, number, here)
+    assert rows_seen(stores, subject) == here.data.rows_seen()
+    seen = here.data.rows_seen()
+    fewer = seen.model_copy(update={"ids": seen.ids[1:]})
+    if changed == "the record":
+        tracking.log_text(stores, subject.run_id, ROWS_SEEN, fewer.model_dump_json())
+    elif changed == "the run":
+        run_id = tracking.open_run(stores, PARAMS.name, "another", title="training")
+        keep_rows_seen(stores, run_id, fewer)
+        subject = subject.model_copy(update={"run_id": run_id})
+    else:
+        subject = recorded(stores, subject.model_copy(update={"version": number + 1}), {})
+    for pair in ((subject, candidate), (candidate, subject)):
+        with pytest.raises(StoreError, match=r"as registered"):
+            hold_out.fn(PARAMS, stores, here, *pair)
+    assert ROWS_SEEN in heldout.fault_of_rows_seen(stores, subject)
+    assert heldout.fault_of_rows_seen(stores, candidate) == ""
+
+
 def test_an_outage_is_no_missing_record(stores):
     """A run that tracking does not know raises; it is not read as a run that kept nothing."""
     with pytest.raises(StoreError, match="answers"):
@@ -161,7 +193,8 @@ def test_a_record_is_kept_once(stores):
     run_id = tracking.open_run(stores, PARAMS.name, "once", title="training")
     for ids in ((1, 2), (3,)):
         keep_rows_seen(stores, run_id, RowsSeen(columns=("a",), ids=ids))
-    subject = ModelVersion(name=PARAMS.name, version=9, digest="", run_id=run_id)
+    lineage = {"rows_seen": RowsSeen(columns=("a",), ids=(1, 2)).fingerprint()}
+    subject = recorded(stores, ModelVersion(name=PARAMS.name, version=9, digest="", run_id=run_id), lineage)
     assert rows_seen(stores, subject).ids == (1, 2)
 
 
