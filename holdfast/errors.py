@@ -28,6 +28,10 @@ class ParamsError(HoldfastError):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        listed = self.found.endswith("\n")  # each line says itself what was expected there
+        return f"{self.where}: found {self.found}{self.remedy}" if listed else super().__str__()
+
 
 class DataError(HoldfastError):
     """The data cannot be read, or is not the data that ``data.dvc`` pins."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from holdfast.digests import digest_json
 from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
-from holdfast.params_checks import check_names, check_registered, explain, find_secrets
+from holdfast.params_checks import check_names, check_registered, explain
+from holdfast.params_files import Layers, find_secrets, read
 from holdfast.recovery.gate import Gates
 from holdfast.registry import find
 from holdfast.results import Role, Value
@@ -231,13 +231,16 @@ def load(path: Path, overlays: tuple[Path, ...] = (), assignments: tuple[str, ..
     Raises:
         ParamsError: anything is wrong; the message lists every mistake, a line each.
     """
-    tree, problems = _read(path), []
-    for overlay in overlays:
-        tree = _merge(tree, _read(overlay))
-    for assignment in assignments:
-        problem = _assign(tree, assignment)
-        problems += [problem] if problem else []
-    problems += find_secrets(tree)
+    return validate(read(path, overlays, assignments))
+
+
+def validate(layers: Layers) -> Params:
+    """Validate the whole that was read.
+
+    Raises:
+        ParamsError: anything is wrong; the message lists every mistake, a line each, with the layer that made it.
+    """
+    tree, problems = layers.tree, find_secrets(layers.tree)
     params: Params | None = None
     try:
         params = Params.model_validate(tree)
@@ -245,94 +248,5 @@ def load(path: Path, overlays: tuple[Path, ...] = (), assignments: tuple[str, ..
         problems += explain(error, Params, "")
     problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump())
     if problems or params is None:
-        raise _all_at_once(path, overlays, problems)
+        raise layers.refuse(problems)
     return params
-
-
-def _all_at_once(path: Path, overlays: tuple[Path, ...], problems: list[str]) -> ParamsError:
-    unique = list(dict.fromkeys(problems))
-    where = " + ".join(file.name for file in (path, *overlays))
-    listing = "".join(f"\n  {problem}" for problem in unique)
-    return ParamsError(
-        where,
-        found=f"{len(unique)} mistake{'s' if len(unique) != 1 else ''}:{listing}\n",
-        expected="a valid file",
-        remedy="Nothing was started.",
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = _parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ParamsError(
-            str(path), found=error.strerror or "nothing", expected="a YAML file", remedy="Name an existing file."
-        ) from error
-    except ValueError as error:
-        raise ParamsError(str(path), found=str(error), expected="YAML", remedy="Mend the syntax there.") from error
-    if not isinstance(tree, dict):
-        raise ParamsError(
-            str(path), found=type(tree).__name__, expected="a mapping of sections", remedy="See params.yaml."
-        )
-    return tree
-
-
-def _parse(text: str) -> object:
-    """Read YAML.
-
-    Raises:
-        ValueError: it is none; the message names the place and repeats no value of the file.
-    """
-    try:
-        tree = yaml.safe_load(text)
-        _depth(tree)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the file"
-        msg = f"{place}: {error.problem or error.context or 'no YAML'}"
-        raise ValueError(msg) from None
-    except (yaml.YAMLError, UnicodeError):
-        msg = "characters that YAML does not allow"
-        raise ValueError(msg) from None
-    except RecursionError:
-        msg = "sections inside sections without end"
-        raise ValueError(msg) from None
-    return tree
-
-
-def _depth(node: object) -> int:
-    """Count sections inside sections; an alias that holds itself raises RecursionError."""
-    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return 1 + max((_depth(each) for each in inner), default=0)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one tree over another: mappings merge, unless one says ``replace: true``; all else replaces."""
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, dict) and value.get("replace") is True:
-            merged[key] = {name: inner for name, inner in value.items() if name != "replace"}
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _assign(tree: dict[str, Any], assignment: str) -> str | None:
-    """Set one knob in place; give the problem, if there is one."""
-    place, equals, text = assignment.partition("=")
-    if not equals or not place:
-        return f"--set {assignment}: must have the form a.b=c"
-    try:
-        value = _parse(text)
-    except ValueError:
-        return f"--set {place}: the value is no YAML"
-    *parents, last = place.split(".")
-    node = tree
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            return f"--set {place}: {parent} is a value, not a section"
-    node[last] = value
-    return None

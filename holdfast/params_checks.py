@@ -1,14 +1,14 @@
-"""Checks of a raw ``params.yaml``: secrets, names and references, whatever the tree holds."""
+"""Checks of a raw ``params.yaml``: names, settings and references, whatever the tree holds."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from holdfast.integrity.base import IntegrityCheck
+from holdfast.params_files import find_secrets, short
 from holdfast.registry import available, find
 from holdfast.scenarios.base import OnRecipe, Scenario
 from holdfast.training.base import Recipe
@@ -18,48 +18,7 @@ if TYPE_CHECKING:
 
     Tree = dict[Any, Any]
 
-_SECRET_NAME = re.compile(r"pass(words?|wds?)?$|secret|token|api_?key|credential", re.IGNORECASE)
-_SECRET_ITSELF = re.compile(r"(pass(word|wd)?|secret|token|api_?key|credentials?)$", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s:?#]*:[^@\s]+@", re.IGNORECASE)
-_PASSWORD_GIVEN = re.compile(
-    r"(^|[?&;\s])[a-z_]*(pass(word|wd)?|pwd|secret|token|api_?key|access_?key)\s*=\s*[^&\s]", re.IGNORECASE
-)
-"""A password in a URL's query, or in a list of settings such as ``host=db password=...``."""
 _NO_ONE = "no such setting"
-_LINE = 40
-"""Characters of a value that a message shows."""
-
-
-def find_secrets(node: object, place: str = "", name: str = "") -> list[str]:
-    """Find passwords in URLs, and values under names of secrets: they never belong in the file.
-
-    Args:
-        node: a raw tree, or any part of it.
-        place: where it lies, for the message.
-        name: the key that it lies under; items of a list lie under the list's.
-    """
-    if isinstance(node, dict):
-        return [
-            problem
-            for key, value in node.items()
-            for problem in find_secrets(value, f"{place}.{key}" if place else str(key), str(key))
-        ]
-    if isinstance(node, list | tuple | set):
-        return [problem for i, item in enumerate(node) for problem in find_secrets(item, f"{place}.{i}", name)]
-    if _holds_secret(name, node):
-        return [f"{place}: looks like a secret with a value; write env:NAME or block:NAME (value not shown)"]
-    if isinstance(node, str) and (_URL_WITH_PASSWORD.search(node) or _PASSWORD_GIVEN.search(node)):
-        return [
-            f"{place}: a URL with a password; put it in an environment variable and write env:NAME (value not shown)"
-        ]
-    return []
-
-
-def _holds_secret(name: str, value: object) -> bool:
-    if isinstance(value, str):
-        return bool(_SECRET_NAME.search(name)) and not value.startswith(("env:", "block:"))
-    # A number of tokens is none: only a name that ends as a secret does holds one that is no text.
-    return value is not None and bool(_SECRET_ITSELF.search(name))
 
 
 def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
@@ -216,5 +175,4 @@ def _short(value: object, place: tuple[int | str, ...]) -> str:
     keys = [str(part) for part in place if isinstance(part, str)]
     if any(find_secrets(value, key, key) for key in keys or [""]):
         return "value not shown"
-    text = " ".join(str(value).split())
-    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+    return short(value)

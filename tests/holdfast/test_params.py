@@ -1,5 +1,7 @@
 """Params are validated whole: each mistake is named with its place, and all of them at once."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,113 @@ def test_a_pack_by_a_wrong_name_is_refused_with_the_right_ones():
     """The error lists the packs there are."""
     with pytest.raises(ParamsError, match="one of smoke, gate, standard"):
         load(PARAMS).scenarios("nope")
+
+
+OVERLAY = """
+seed: -2
+evaluation: {scenarios: {attacks: {pgdd: {steps: 3}}}}
+training: {settings: {epochs: 0}}
+"""
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    """An overlay with three mistakes, in a file of its own."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(OVERLAY)
+    return file
+
+
+def refusal(**layers):
+    """The error that layers of params give."""
+    with pytest.raises(ParamsError) as caught:
+        load(PARAMS, **layers)
+    return caught.value
+
+
+def test_a_list_of_mistakes_ends_with_what_happened_and_no_tail():
+    """Below the last mistake stands that nothing was started, and no empty phrase."""
+    error = refusal(assignments=("seed=-1",))
+    assert str(error).splitlines() == [
+        "--set seed=-1: found 1 mistake:", "  seed: must be greater than or equal to 0 (got -1)", "Nothing was started.",
+    ]  # fmt: skip
+
+
+def test_a_mistake_is_blamed_on_the_layer_that_made_it(overlay):
+    """An overlay's mistakes name the overlay, an assignment's the assignment, and neither names params.yaml."""
+    assert refusal(overlays=(overlay,)).where == str(overlay)
+    error = refusal(overlays=(overlay,), assignments=("training.settings.epochs=-1", "metric=acuracy"))
+    lines = str(error).splitlines()
+    assert "params.yaml" not in str(error)
+    for place, layer in (
+        ("seed:", overlay), ("evaluation.scenarios.attacks.pgdd:", overlay),
+        ("training.settings.epochs:", "--set training.settings.epochs=-1"), ("metric:", "--set metric=acuracy"),
+    ):  # fmt: skip
+        (line,) = [line for line in lines if line.strip().startswith(place)]
+        assert line.endswith(f"[{layer}]")
+
+
+def test_the_last_layer_that_set_a_place_is_to_blame(overlay):
+    """An assignment that mends an overlay's mistake leaves it blameless; one that repeats it takes the blame."""
+    lines = str(refusal(overlays=(overlay,), assignments=("seed=-3",))).splitlines()
+    (line,) = [line for line in lines if "seed:" in line]
+    assert line.endswith("[--set seed=-3]")
+    assert "seed" not in str(refusal(overlays=(overlay,), assignments=("seed=3",)))
+
+
+def test_what_nobody_set_is_for_the_file_to_set(tmp_path):
+    """A missing section is params.yaml's, and a section that an overlay replaced is the overlay's."""
+    bare, replaced = tmp_path / "params.yaml", tmp_path / "replaced.yaml"
+    whole = yaml.safe_load(PARAMS.read_text())
+    del whole["name"]
+    bare.write_text(yaml.safe_dump(whole))
+    with pytest.raises(ParamsError) as caught:
+        load(bare, assignments=("seed=1",))
+    assert caught.value.where == "params.yaml"
+    replaced.write_text("model: {replace: true}")
+    assert refusal(overlays=(replaced,)).where == str(replaced)
+
+
+def test_a_mistake_of_two_layers_together_names_both():
+    """Shares that only together are too large name both who set some of them."""
+    assert refusal(assignments=("data.roles.train=0.9",)).where == "params.yaml + --set data.roles.train=0.9"
+
+
+def test_what_cannot_be_read_is_reported_at_once_and_together(tmp_path):
+    """Two overlays that are not there, and an assignment without a value, are three mistakes of one error."""
+    error = refusal(overlays=(tmp_path / "a.yaml", tmp_path / "b.yaml"), assignments=("seed", "name.of.it=3"))
+    assert "4 mistakes" in str(error)
+    for part in (
+        "a.yaml: found No such file",
+        "b.yaml: found No such file",
+        "--set seed: found no '='",
+        "--set name.of.it:",
+    ):
+        assert part in str(error)
+
+
+HEAVY = ("torch", "pandas", "scipy", "sklearn", "mlflow", "prefect", "great_expectations", "dvc")
+LIGHTLY = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from holdfast.errors import ParamsError
+from holdfast.params_files import read
+try:
+    read(Path(sys.argv[1]), tuple(map(Path, sys.argv[2:3])), tuple(sys.argv[3:]))
+except ParamsError:
+    print(*(set(sys.modules) & set({heavy!r})))
+else:
+    print("no refusal")
+"""
+
+
+@pytest.mark.parametrize("layers", [("nope.yaml",), ("params.yaml", "nope.yaml"), ("params.yaml", "params.yaml", "x")])
+def test_what_cannot_be_read_is_refused_before_anything_heavy_is_imported(layers):
+    """A wrong path and a malformed assignment import no tensors, tables, trackers or orchestrators."""
+    code = LIGHTLY.format(heavy=HEAVY)
+    done = subprocess.run(
+        (sys.executable, "-c", code, *layers), cwd=PROJECT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == ""
