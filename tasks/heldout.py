@@ -47,6 +47,8 @@ class GateRows(Value):
     """None when no version that is compared learned from a gate row."""
     decision: Decision | None = None
     """Set when nothing can be compared: blocked, and recorded."""
+    reasons: tuple[Reason, ...] = ()
+    """How many gate rows may be compared on and how many were left out, for the decision that follows."""
 
 
 def keep_rows_seen(stores: Stores, run_id: str, seen: RowsSeen) -> None:
@@ -94,9 +96,15 @@ def hold_out(
             text = f"which gate rows {who} learned from cannot be told: {error}"
             return GateRows(decision=_block(params, stores, candidate, champion, text))
     if not (gate & ~seen).any():
-        text = f"each of the {int(gate.sum())} gate rows was learned from by a version that is compared: none is left"
+        text = f"{_counted(gate, seen)}: none is left"
         return GateRows(decision=_block(params, stores, candidate, champion, text))
-    return GateRows(left_out=_keep(stores, data, gate & seen))
+    told = Reason(about="gate rows", passed=True, text=f"{_counted(gate, seen)}; each scenario says its n")
+    return GateRows(left_out=_keep(stores, data, gate & seen), reasons=(told,))
+
+
+def _counted(gate: Array, seen: Array) -> str:
+    kept, out = int((gate & ~seen).sum()), int((gate & seen).sum())
+    return f"{kept} compared; {out} left out that the candidate or champion had seen"
 
 
 def rows_seen(stores: Stores, version: ModelVersion) -> RowsSeen:

@@ -138,8 +138,9 @@ def judge(
     candidate_gate: tuple[Finding, ...],
     champion_gate: tuple[Finding, ...],
     scorecard: tuple[Finding, ...],
+    about_rows: tuple[Reason, ...] = (),
 ) -> Decision:
-    """Decide by the gate, and record the decision once with its evidence."""
+    """Decide by the gate, and record the decision once with its evidence and what is said of the gate's rows."""
     if champion is not None and candidate.digest == champion.digest:
         same = "is the champion already" if candidate.version == champion.version else "has the champion's very bytes"
         return Decision(
@@ -159,6 +160,7 @@ def judge(
         scorecard,
         params.costs,
     )
+    decision = decision.model_copy(update={"reasons": (*about_rows, *decision.reasons)})
     open_ledger(stores).append(
         "decision", who=whoami(), model=params.name, version=candidate.version,
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",

@@ -9,7 +9,7 @@ import pytest
 
 from flows import evaluation as evaluating
 from flows import recovery
-from holdfast.results import Decision, ModelVersion, StageReport
+from holdfast.results import Decision, ModelVersion, Reason, StageReport
 from tasks.heldout import GateRows, LeftOut
 
 PARAMS: Any = SimpleNamespace(evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate")))
@@ -18,7 +18,9 @@ SCORECARD = StageReport(stage="evaluation", subject=CANDIDATE.digest)
 KEPT = Decision(action="keep", reasons=(), candidate=CANDIDATE)
 
 
-def promoted(monkeypatch: pytest.MonkeyPatch, rows: GateRows) -> tuple[Decision, list[tuple[Any, ...]]]:
+def promoted(
+    monkeypatch: pytest.MonkeyPatch, rows: GateRows, heard: list[tuple[Any, ...]] | None = None
+) -> tuple[Decision, list[tuple[Any, ...]]]:
     """Let the flow run on stand-ins for its chores, and list whom it evaluated without which rows."""
     asked: list[tuple[Any, ...]] = []
 
@@ -26,9 +28,15 @@ def promoted(monkeypatch: pytest.MonkeyPatch, rows: GateRows) -> tuple[Decision,
         asked.append((arguments[3], side, left_out))
         return SCORECARD
 
-    chores = {"resolve_champion": CHAMPION, "hold_out": rows, "judge": KEPT}
+    def judge(*arguments: Any) -> Decision:
+        if heard is not None:
+            heard.append(arguments)
+        return KEPT
+
+    chores = {"resolve_champion": CHAMPION, "hold_out": rows}
     for name, answer in chores.items():
         monkeypatch.setattr(recovery, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(recovery, "judge", judge)
     monkeypatch.setattr(recovery, "evaluation", evaluate)
     stores: Any = None
     snapshot: Any = None
@@ -41,6 +49,14 @@ def test_both_sides_are_asked_without_the_same_rows(monkeypatch: pytest.MonkeyPa
     decision, asked = promoted(monkeypatch, GateRows(left_out=left_out))
     assert asked == [(CANDIDATE, "", left_out), (CHAMPION, "champion", left_out)]
     assert decision == KEPT
+
+
+def test_the_judge_hears_how_many_rows_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of the gate's rows is handed to the decision."""
+    told = (Reason(about="gate rows", passed=True, text="7 compared; 0 left out"),)
+    heard: list[tuple[Any, ...]] = []
+    promoted(monkeypatch, GateRows(reasons=told), heard)
+    assert [arguments[-1] for arguments in heard] == [told]
 
 
 def test_a_block_is_final(monkeypatch: pytest.MonkeyPatch) -> None:

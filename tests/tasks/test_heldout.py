@@ -98,6 +98,10 @@ def test_a_change_of_excluded_columns_leaves_no_row_that_the_champion_learned_fr
 
     rows = hold_out.fn(PARAMS, stores, after, candidate, champion)
     assert rows.decision is None
+    (told,) = rows.reasons
+    assert told.text.startswith(
+        f"{len(fresh)} compared; {len(gate) - len(fresh)} left out that the candidate or champion"
+    )
     assert set(left_out_ids(stores, rows.left_out)) == set(gate) & learned
     ours, theirs = (asked(stores, after, subject, rows.left_out) for subject in (candidate, champion))
     assert ours.score.n == theirs.score.n == len(fresh)
@@ -117,7 +121,9 @@ def test_equal_roles_leave_nothing_out(stores, frame, snapshot):
     """Where roles are as they were, the gate is whole, and findings keep their names."""
     here = snapshot(frame)
     rows = hold_out.fn(PARAMS, stores, here, version(stores, 3, here), version(stores, 4, here))
-    assert rows == heldout.GateRows()
+    assert (rows.left_out, rows.decision) == (None, None)
+    (told,) = rows.reasons
+    assert told.text.startswith(f"{here.data.holds('gate').sum()} compared; 0 left out")
     assert left_out_ids(stores, None) == ()
 
 
@@ -143,6 +149,8 @@ def test_what_cannot_be_compared_is_blocked_and_recorded(stores, frame, snapshot
     with heldout.open_ledger(stores).reading() as view:
         bodies = [entry.body for entry in view.entries(model=PARAMS.name, kinds=("decision",))]
     assert decision.model_dump(mode="json") in bodies
+    if why == "no row is left":
+        assert reason.text.startswith(f"0 compared; {after.data.holds('gate').sum()} left out")
 
 
 def test_a_version_without_its_record_is_not_compared(stores, frame, snapshot):

@@ -1,11 +1,14 @@
-"""Recovery: a ledger that was rewritten as a whole is told by the heads that lie outside it."""
+"""Recovery: decisions on record with all that was said, and a rewritten ledger told by the heads outside it."""
 
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
 from holdfast.errors import LedgerError
+from holdfast.recovery.gate import Gates
 from holdfast.recovery.ledger import Ledger
+from holdfast.results import ModelVersion, Reason
 from holdfast.stores import Stores, WallClock
 from tasks import recovery, tracking
 
@@ -51,3 +54,18 @@ def test_a_broken_chain_stays_broken_without_any_kept_head(ledger, tmp_path, mon
             database.execute(f'drop trigger "{trigger}"')
         database.execute("update holdfast_ledger set who = 'mallory' where seq = 2")
     assert not recovery.audited(ledger, Alias(), Stores.local(tmp_path, tmp_path), "people").chain_valid
+
+
+def test_a_decision_says_which_rows_it_stands_on(tmp_path):
+    """What is said of the gate's rows is the first reason, in the decision and on record."""
+    stores = Stores.local(tmp_path, tmp_path)
+    params = SimpleNamespace(
+        name="people", metric="accuracy", costs=None, recovery=SimpleNamespace(gates=Gates()),
+    )  # fmt: skip
+    told = Reason(about="gate rows", passed=True, text="7 compared; 2 left out")
+    candidate = ModelVersion(name="people", version=1, digest="a" * 64)
+    decision = recovery.judge.fn(params, stores, candidate, None, (), (), (), (told,))
+    assert decision.reasons[0] == told
+    assert len(decision.reasons) > 1
+    (entry,) = [entry for entry in recovery.open_ledger(stores).history("people") if entry.kind == "decision"]
+    assert entry.body == decision.model_dump(mode="json")
