@@ -45,28 +45,34 @@ def describe(params: Params, stores: Stores) -> DataSnapshot:
 
 @task(cache_policy=NO_CACHE)
 def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
-    """Put the snapshot through every check of ``params.integrity``, once for the same data and checks."""
+    """Put the snapshot through every check of ``params.integrity``, once for the same bytes of the data set and checks.
+
+    A check of where the bytes come from is asked anew each time: its answer is about all of ``data/`` and the pin.
+    """
+    checks = params.checks()
     key = work_key(
         "integrity",
         params.section_digest("data", "integrity"),
         found.file_md5,
-        found.md5,
-        *(code_of(type(check)) for check in params.checks()),
+        *(code_of(type(check)) for check in checks if not check.about_origin),
         seed=params.seed,
     )
-    if (known := stores.results.get(key, StageReport)) is not None:
-        tell("integrity", f"{len(known.integrity)} checks reused: same data, same checks")
-        return known
+    known = stores.results.get(key, StageReport)
+    answered = {} if known is None else {finding.check: finding for finding in known.integrity}
+    if answered:
+        tell("integrity", f"{len(answered)} checks reused: same data, same checks")
     material = _material(params, stores, found)
-    checks = params.checks()
     findings = []
     for number, check in enumerate(checks, start=1):
-        (finding,) = run_checks([check], material)
-        tell("integrity", f"{finding.check}  {finding.verdict}  {finding.reason}", done=number, total=len(checks))
+        finding = answered.get(check.name())
+        if finding is None:
+            (finding,) = run_checks([check], material)
+            tell("integrity", f"{finding.check}  {finding.verdict}  {finding.reason}", done=number, total=len(checks))
         findings.append(finding)
-    report = StageReport(stage="integrity", subject=found.file_md5, integrity=tuple(findings))
-    stores.results.put(key, report)
-    return report
+    if known is None:
+        lasting = tuple(f for f, check in zip(findings, checks, strict=True) if not check.about_origin)
+        stores.results.put(key, StageReport(stage="integrity", subject=found.file_md5, integrity=lasting))
+    return StageReport(stage="integrity", subject=found.file_md5, integrity=tuple(findings))
 
 
 @task(cache_policy=NO_CACHE)
@@ -107,7 +113,7 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
 
 
 def _material(params: Params, stores: Stores, found: DataSnapshot) -> Material:
-    return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(found))
+    return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(stores, found))
 
 
 def data_docs(params: Params, stores: Stores) -> Path:

@@ -133,14 +133,13 @@ def snapshot(params: Params, stores: Stores, excluded_ids: AbstractSet[int] = fr
     Raises:
         DataError: the data is not what is pinned, or not what params say.
     """
-    md5 = verify(stores.project)
+    verify(stores.project)
     data = load(stores.project / DATA, params.data, excluded_ids)
+    md5, file_md5 = _measured(stores.project, params.data.path)
     _remember(stores, data)
     if quarantined := data.quarantined():
         ids = sorted(int(row) for row in data.ids[data.excluded])
         write_atomically(_excluded_path(stores, quarantined), json.dumps(ids))
-    with opened(stores.project) as repo:
-        file_md5 = hash_path(repo, stores.project / DATA / params.data.path)
     return DataSnapshot(
         name=params.name, path=f"{DATA}/{params.data.path}", md5=md5, file_md5=file_md5,
         revision=revision(stores.project), rows=len(data), period=data.period, roles=data.role_summaries(),
@@ -168,14 +167,35 @@ def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
     return data
 
 
-def provenance(snapshot: DataSnapshot) -> Mapping[str, str]:
-    """Say where a snapshot's bytes come from, for the integrity checks: verified, so found is as expected."""
-    return {
-        "md5": snapshot.md5,
-        "expected_md5": snapshot.md5,
-        "file_md5": snapshot.file_md5,
-        "revision": snapshot.revision,
-    }
+def _measured(project: Path, path: str) -> tuple[str, str]:
+    """Hash ``data/`` and the data set in it after they were read, so that a change since `verify` shows in the md5.
+
+    Raises:
+        DataError: DVC does not version the data set.
+    """
+    with opened(project) as repo:
+        files = data_files(repo) or {}
+    parts = Path(path).parts
+    own = {name[len(parts) :]: md5 for name, md5 in files.items() if name[: len(parts)] == parts}
+    if not own:
+        raise DataError(
+            f"{DATA}/{path}", found=f"a data set that {PIN} does not cover", expected="versioned files",
+            remedy="Take it out of .dvcignore, and `holdfast data add` it.",
+        )  # fmt: skip
+    return folder_md5(files), own[()] if () in own else folder_md5(own)
+
+
+def provenance(stores: Stores, snapshot: DataSnapshot) -> Mapping[str, str]:
+    """Say where a snapshot's bytes come from, for the integrity checks.
+
+    Returns:
+        ``md5`` of ``data/`` as measured when the snapshot was read, ``expected_md5`` as ``data.dvc`` pins it now.
+
+    Raises:
+        DataError: ``data.dvc`` is missing or malformed.
+    """
+    with opened(stores.project) as repo:
+        return {"md5": snapshot.md5, "expected_md5": pinned_md5(repo)}
 
 
 def add(project: Path, path: Path) -> tuple[str, ...]:

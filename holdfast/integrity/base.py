@@ -87,6 +87,8 @@ class IntegrityCheck(Value):
 
     reference: ClassVar[str] = ""
     """The paper that defines it, where one does."""
+    about_origin: ClassVar[bool] = False
+    """Whether it asks where the bytes come from: its own bytes cannot tell, so it is asked anew each time."""
     on_fault: Literal["quarantine", "block"] = "quarantine"
     max_quarantined: Share = 0.05
     """Largest share of rows that may be quarantined."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from holdfast.digests import digest_json
 from holdfast.integrity.base import Faults, IntegrityCheck, Material
@@ -23,6 +23,7 @@ class Provenance(IntegrityCheck):
     What is not known is a fault: a file without a pin has no provenance.
     """
 
+    about_origin: ClassVar[bool] = True
     on_fault: Literal["block"] = "block"
     schema_version: str | None = None
     """Version that the table must have, as ``schema_version`` of this module names it; None asks for none."""

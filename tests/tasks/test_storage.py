@@ -18,7 +18,6 @@ from holdfast.stores import Stores
 from tasks import storage
 
 TOP = Path(__file__).parents[2]
-TRACKED = ("data.dvc", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
 
 
 def git(project, *words):
@@ -32,17 +31,6 @@ def people(folder, n=400, shift=0):
     )
     frame.to_csv(folder / "people.csv", index=False)
     return folder / "people.csv"
-
-
-@pytest.fixture
-def tarball(tmp_path):
-    """The project's data files as an archive holds them: no git, no cache, no data/."""
-    project = tmp_path / "project"
-    for name in TRACKED:
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TOP / name, project / name)
-    shutil.copytree(TOP / "embedded", project / "embedded")
-    return project
 
 
 @pytest.fixture
@@ -313,6 +301,18 @@ def test_a_snapshot_leads_back_to_its_rows(clone, tmp_path):
     assert again.excluded.sum() == 3
     assert again.role_summaries() == part.roles
     assert storage.load_data(at, Params, part) is again
+
+
+def test_a_snapshot_names_its_own_file_or_folder_as_dvc_does(clone, tmp_path):
+    """The data set's md5 is DVC's own of that file or folder."""
+    storage.add(clone, people(tmp_path))
+    (tmp_path / "pets" / "cat").mkdir(parents=True)
+    (tmp_path / "pets" / "cat" / "1.txt").write_text("cat")
+    storage.add(clone, tmp_path / "pets")
+    repo = Repo(str(clone))
+    for path in ("people.csv", "pets", "pets/cat"):
+        assert storage._measured(clone, path) == (pin(clone), storage.hash_path(repo, clone / "data" / path))
+    repo.close()
 
 
 def test_data_that_changes_underneath_is_refused(clone, tmp_path):

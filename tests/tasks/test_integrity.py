@@ -1,0 +1,133 @@
+"""The integrity stage: what is asked once, what is asked anew, and bytes that are not the pinned ones."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdfast.digests import digest_json
+from holdfast.errors import IntegrityError
+from holdfast.integrity.duplicates import Duplicates
+from holdfast.integrity.label_errors import LabelErrors
+from holdfast.integrity.provenance import Provenance
+from holdfast.params import DataParams
+from holdfast.stores import Stores
+from tasks import integrity, storage
+
+CHECKS = (Provenance(), Duplicates(), LabelErrors())
+
+
+class Params:
+    """What the stage reads of params."""
+
+    name, seed = "people", 0
+    data = DataParams(
+        kind="table", path="people.csv", label="left", roles={"train": 0.6, "validation": 0.2, "gate": 0.2}
+    )
+
+    @staticmethod
+    def checks():
+        return CHECKS
+
+    @staticmethod
+    def section_digest(*sections):
+        return digest_json(sections)
+
+
+def people(n=400):
+    draw = np.random.default_rng(0)
+    age = (draw.normal(0, 3, n) + draw.choice([20, 60], n)).round(4)
+    return pd.DataFrame({"age": age, "pay": draw.normal(size=n).round(4), "left": (age > 40).astype(int)})
+
+
+@pytest.fixture
+def stores(tarball, tmp_path):
+    """A project with a table of its own, pinned."""
+    people().to_csv(tmp_path / "people.csv", index=False)
+    storage.add(tarball, tmp_path / "people.csv")
+    storage._loaded.clear()
+    return Stores.local(tarball, tarball / ".holdfast")
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="holdfast")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_another_file_in_data_reuses_the_checks_but_for_provenance(stores, said, tmp_path):
+    """The data set's own bytes did not change: its checks stand, and provenance is told of the folder as it is now."""
+    before = integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    (tmp_path / "more.csv").write_text("a\n1\n")
+    storage.add(stores.project, tmp_path / "more.csv")
+    found = integrity.found_data.fn(Params, stores)
+    spoken = len(said())
+    after = integrity.examine.fn(Params, stores, found)
+    words = said()[spoken:]
+    assert words[0].startswith("integrity: 2 checks reused")
+    assert len(words) == 2
+    assert "provenance  pass" in words[1]
+    assert found.md5 in after.integrity[0].reason
+    assert found.md5 not in before.integrity[0].reason
+    assert after.integrity[1:] == before.integrity[1:]
+    assert [finding.check for finding in after.integrity] == [check.name() for check in CHECKS]
+
+
+def test_another_file_of_the_data_set_is_examined_anew(stores, said):
+    """One changed value, pinned: nothing is reused."""
+    integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    people().assign(pay=0.5).to_csv(stores.project / "data" / "people.csv", index=False)
+    storage.add(stores.project, stores.project / "data" / "people.csv")
+    integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    assert not [line for line in said() if "reused" in line]
+
+
+@pytest.mark.parametrize("how", ["verifying is switched off", "a write between verifying and reading"])
+def test_bytes_that_slip_past_verifying_are_blocked_by_provenance(stores, monkeypatch, how):
+    """The check holds what was measured against what is pinned, whatever was verified before, also when reused."""
+    sound = integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    assert {finding.verdict for finding in sound.integrity} == {"pass"}
+    pinned = storage.verify(stores.project)
+    file = stores.project / "data" / "people.csv"
+
+    def changed():
+        file.write_text(file.read_text().replace("age", "agf"))
+
+    if how == "verifying is switched off":
+        changed()
+        monkeypatch.setattr(storage, "verify", lambda _: pinned)
+        monkeypatch.setattr(integrity, "materialise", lambda _: pinned)
+    else:
+        real = storage.load
+
+        def load(*arguments):
+            changed()
+            return real(*arguments)
+
+        monkeypatch.setattr(storage, "load", load)
+    found = integrity.found_data.fn(Params, stores)
+    report = integrity.examine.fn(Params, stores, found)
+    (blocked,) = [finding for finding in report.integrity if finding.verdict == "block"]
+    assert blocked.check == "provenance"
+    assert f"the pinned one {pinned}" in blocked.reason
+    with pytest.raises(IntegrityError, match="provenance"):
+        integrity.refuse_blocked.fn(Params, stores, report)
+
+
+def test_an_unrelated_file_alone_blocks_a_reused_report(stores, monkeypatch):
+    """The data set is as it was and its checks are reused; a file beside it that nobody pinned still blocks."""
+    integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    pinned = storage.verify(stores.project)
+    (stores.project / "data" / "more.csv").write_text("a\n1\n")
+    monkeypatch.setattr(storage, "verify", lambda _: pinned)
+    monkeypatch.setattr(integrity, "materialise", lambda _: pinned)
+    report = integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    assert [finding.check for finding in report.integrity if finding.verdict == "block"] == ["provenance"]
+
+
+def test_a_data_set_that_is_not_versioned_is_refused(stores):
+    """A file that .dvcignore hides has no md5 that anybody pinned."""
+    (stores.project / ".dvcignore").write_text("data/people.csv\n")
+    with pytest.raises(storage.DataError, match="does not cover"):
+        storage._measured(stores.project, "people.csv")
