@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
 from holdfast.data.table import encode
-from holdfast.model import load_model
+from holdfast.errors import ModelError
+from holdfast.model import SPEC, load_model
 from holdfast.space import Table
 
 if TYPE_CHECKING:
     from holdfast.model import Target
+
+
+DESCRIPTION, DIGEST = "MLmodel", "holdfast.digest"
+"""MLflow's description of an artefact, and the name under which its metadata holds the digest of the model's bytes."""
 
 
 class Scorer:
@@ -49,6 +56,25 @@ class Scorer:
 
 
 def _load_pyfunc(path: str) -> Scorer:
-    """Load from the two files below ``path``; MLflow's loader hook."""
-    folder = next(file.parent for file in Path(path).rglob("spec.json"))
-    return Scorer(load_model(folder, digest=None))
+    """Load from the two files below ``path``, their bytes held against MLflow's description; MLflow's loader hook.
+
+    Raises:
+        ModelError: the bytes are not those that were logged, or nothing says which were.
+    """
+    folder = next((file.parent for file in Path(path).rglob(SPEC)), Path(path))
+    return Scorer(load_model(folder, _logged_digest(folder)))
+
+
+def _logged_digest(folder: Path) -> str:
+    """Read the digest that was logged with a model, from the description that lies above its data."""
+    description = next((above / DESCRIPTION for above in folder.parents if (above / DESCRIPTION).is_file()), None)
+    try:
+        digest = yaml.safe_load(description.read_text())["metadata"][DIGEST] if description else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        digest = None
+    if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
+        raise ModelError(
+            str(description or folder), found=f"no {DIGEST}", expected="the digest that the model was logged with",
+            remedy="Fetch the whole artefact of a version that `holdfast` registered.",
+        )  # fmt: skip
+    return digest

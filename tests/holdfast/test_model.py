@@ -174,15 +174,49 @@ def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypa
         load_model(folder, digest)
 
 
-def test_mlflow_loads_tables_and_images(folder, tmp_path):
+def logged(root, spec, seed):
+    """Save a model as MLflow lays it out: the data below, the description with the digest above."""
+    digest = save_model(root / "data" / "model", spec.build(seed=seed), spec)
+    (root / "MLmodel").write_text(f"metadata:\n  holdfast.digest: {digest}\n")
+    return root / "data" / "model"
+
+
+def test_mlflow_loads_tables_and_images(tmp_path):
     """The loader hook gives one probability for each class, and the prediction by name."""
-    save_model(folder, SPEC.build(seed=1), SPEC)
-    table = _load_pyfunc(str(folder)).predict({"age": [30, None], "town": ["a", "zz"]})
+    table = _load_pyfunc(str(logged(tmp_path / "table", SPEC, 1))).predict({"age": [30, None], "town": ["a", "zz"]})
     assert list(table) == ["no", "yes", "prediction"]
     assert table[["no", "yes"]].sum(1).to_numpy() == pytest.approx(1.0)
     box = ModelSpec(
         factory="holdfast.networks:cnn", settings={"width": 2, "hidden": 4},
         space=Box(shape=(1, 8, 8), mean=(0.5,), std=(0.2,)), classes=("x", "y", "z"),
     )  # fmt: skip
-    save_model(tmp_path / "box", box.build(seed=0), box)
-    assert len(_load_pyfunc(str(tmp_path / "box")).predict(torch.zeros(3, 1, 8, 8).numpy())) == 3
+    data = str(logged(tmp_path / "box", box, 0))
+    assert len(_load_pyfunc(data).predict(torch.zeros(3, 1, 8, 8).numpy())) == 3
+
+
+@pytest.mark.parametrize("changed", ["the weights", "the description"])
+def test_mlflow_refuses_bytes_that_were_not_logged(tmp_path, changed):
+    """One flipped bit of a weight, or another order of classes, is not loaded through MLflow either."""
+    folder = logged(tmp_path, SPEC, 1)
+    if changed == "the weights":
+        weights = bytearray((folder / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(weights)
+    else:
+        spec = SPEC.model_copy(update={"classes": SPEC.classes[::-1]})
+        (folder / "spec.json").write_text(spec.model_dump_json())
+    with pytest.raises(ModelError, match="as recorded"):
+        _load_pyfunc(str(folder))
+
+
+@pytest.mark.parametrize(
+    "description", [None, "", "metadata: {}", "metadata:\n  holdfast.digest: 12", "metadata: [", "\0", "metadata:"]
+)
+def test_mlflow_loads_nothing_without_a_logged_digest(tmp_path, description):
+    """Bytes that nobody vouches for are refused, not believed."""
+    folder = logged(tmp_path, SPEC, 1)
+    (tmp_path / "MLmodel").unlink()
+    if description is not None:
+        (tmp_path / "MLmodel").write_text(description)
+    with pytest.raises(ModelError, match=r"no holdfast\.digest"):
+        _load_pyfunc(str(folder))

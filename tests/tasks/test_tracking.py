@@ -4,9 +4,11 @@ import traceback
 from pathlib import Path
 
 import pytest
+import yaml
 
-from holdfast.errors import StoreError
+from holdfast.errors import ModelError, StoreError
 from holdfast.model import ModelSpec, save_model
+from holdfast.pyfunc import _load_pyfunc
 from holdfast.results import ModelVersion
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores
@@ -63,6 +65,21 @@ def test_a_version_is_registered_once_for_a_key_and_loads_without_a_pickle(store
     names = [path.name for path in Path(stores.artifacts).rglob("*") if path.is_file()]
     assert "MLmodel" in names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
+
+
+def test_mlflow_serves_only_the_bytes_that_were_registered(stores, tmp_path):
+    """The registered artefact loads through MLflow's hook as MLflow calls it; with one byte changed it does not."""
+    run = tracking.open_run(stores, "people", "k2", title="training")
+    digest = save_model(tmp_path / "m", SPEC.build(seed=2), SPEC)
+    made = tracking.register(stores, "people", tmp_path / "m", SPEC, run, "k2", digest)
+    (top,) = [path.parent for path in Path(stores.artifacts).rglob("MLmodel") if made.source[-32:] in str(path)]
+    data = top / yaml.safe_load((top / "MLmodel").read_text())["flavors"]["python_function"]["data"]
+    assert len(_load_pyfunc(str(data)).predict({"age": [30, 50]})) == 2
+    weights = bytearray((data / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (data / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ModelError, match="as recorded"):
+        _load_pyfunc(str(data))
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc", "f" * 63, "F" * 64])
