@@ -2,14 +2,14 @@
 
 Exit codes: 0 done; 1 refused (see the message); 2 wrong params or usage; 3 data; 4 integrity blocked; 5 model;
 6 scenario; 7 a store does not answer; 8 the champion alias disagrees with the ledger; 10 done, and the gate did not
-promote; 130 interrupted, and the next start goes on from there.
+promote; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next start goes on from there.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.console import STDERR, narrated
-from flows.environment import one_at_a_time, open_stores, prefect_server, prepare
+from flows.environment import Terminated, ended_by_sigterm, one_at_a_time, open_stores, prefect_server, prepare
 from holdfast.errors import HoldfastError, StoreError
+from holdfast.params_files import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from holdfast.params import Params
     from holdfast.stores import Stores
 
 NOT_PROMOTED = 10
 INTERRUPTED = 130
+TERMINATED = 143
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
@@ -56,34 +58,36 @@ def session(
     as_json: bool,
     server: bool = True,
     lock: bool = True,
-    pack: str | None = None,
+    early: Callable[[], None] | None = None,
 ) -> Iterator[Session]:
-    """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes."""
+    """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes.
+
+    ``early`` checks a command's own arguments, before seconds of imports.
+    """
     project = Path.cwd()
     sys.path.insert(0, str(project))  # where the user's model module lives
     try:
-        from holdfast.params import load  # noqa: PLC0415  torch takes a second, `--help` should not
+        with ended_by_sigterm():
+            if early is not None:
+                early()
+            layers = read(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
+            from holdfast.params import validate  # noqa: PLC0415  torch takes seconds, a wrong path should not
 
-        params = load(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
-        if pack is not None:
-            params.scenarios(pack)  # a wrong name is refused before any work
-        stores = open_stores(params, project)
-        prepare(stores)
-        with narrated():
-            if not lock:
+            params = validate(layers)
+            stores = open_stores(params, project)
+            prepare(stores)
+            with narrated(), ExitStack() as held:
+                if lock:
+                    held.enter_context(one_at_a_time(stores))
+                if server:
+                    held.enter_context(prefect_server(stores))
                 yield Session(params, stores)
-                return
-            with one_at_a_time(stores):
-                if not server:
-                    yield Session(params, stores)
-                    return
-                with prefect_server(stores):
-                    yield Session(params, stores)
     except HoldfastError as error:
         _refuse(error, as_json=as_json)
-    except KeyboardInterrupt:
-        STDERR.print("[yellow]interrupted[/]: what is finished is kept; the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        said, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        STDERR.print(f"[yellow]{said}[/]: what is finished is kept; the same command goes on from there")
+        raise typer.Exit(code) from None
     except Exception as error:
         # Told by name: importing Prefect here, before its settings are made, would fix the wrong ones.
         if type(error).__module__.split(".")[0] not in {"prefect", "httpx"}:

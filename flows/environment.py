@@ -22,6 +22,7 @@ from holdfast.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from holdfast.params import Params
 
@@ -45,6 +46,30 @@ _PATIENT = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 _SERVER_START_SECONDS = 120
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever a Ctrl-C ends and keeps, this ends and keeps too."""
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let the first SIGTERM unwind what runs inside, as Ctrl-C does; what follows it cannot cut the clean-up short.
+
+    Raises:
+        Terminated: SIGTERM came.
+    """
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        # A function, not SIG_IGN: that would be handed to processes that the clean-up starts.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        raise Terminated
+
+    former = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def prepare(stores: Stores) -> None:
@@ -137,10 +162,12 @@ def prefect_server(stores: Stores) -> Iterator[str]:
         _close_abandoned(url)
         yield url
     finally:
-        _flush()
-        del os.environ["PREFECT_API_URL"]
-        _end(server)
-        _pid_file(stores).unlink(missing_ok=True)
+        try:
+            _flush()
+        finally:  # a signal that comes while records are sent leaves no server behind
+            del os.environ["PREFECT_API_URL"]
+            _end(server)
+            _pid_file(stores).unlink(missing_ok=True)
 
 
 def _flush() -> None:

@@ -95,7 +95,7 @@ class Project:
         """Run the lifecycle and have it killed at one call of one function; see ``kill_at.py``."""
         launcher = str(Path(__file__).with_name("kill_at.py"))
         command = (sys.executable, launcher, target, when, str(number), stroke, "run", *TINY, *arguments)
-        return self.ended(self.start(*command), -9 if stroke == "KILL" else 130)
+        return self.ended(self.start(*command), {"KILL": -9, "INT": 130, "TERM": 143}[stroke])
 
     def ledger(self) -> Ledger:
         """Open the ledger."""

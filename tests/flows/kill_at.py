@@ -1,4 +1,4 @@
-"""Runs the command line in this process, and has it killed or interrupted at the nth call of a named function."""
+"""Runs the command line in this process, and has it killed, interrupted or terminated at the nth call of a named function."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def arm(target: str, when: str, number: int, stroke: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Read ``module:name before|after number KILL|INT`` and, behind it, the command line."""
+    """Read ``module:name before|after number KILL|INT|TERM`` and, behind it, the command line."""
     target, when, number, stroke, *arguments = sys.argv[1:]
     original = command_line.prefect_server
 

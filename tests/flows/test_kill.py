@@ -114,6 +114,20 @@ def test_an_interrupt_leaves_everything_consistent_and_the_next_run_goes_on(make
     project.hold()
 
 
+def test_sigterm_in_training_ends_the_server_and_loses_nothing(make: Callable[..., Any]) -> None:
+    """SIGTERM after the first epoch exits 143, ends the run's own server, and leaves its run recorded as crashed."""
+    project = make().alone()
+    done = project.killed("holdfast.training.checkpoints:CheckpointFolder.write", "after", stroke="TERM")
+    assert "terminated: what is finished is kept" in done.words
+    assert "Traceback" not in done.err
+    assert project.no_process_left(), project.processes()
+    assert not (project.root / "prefect" / "server.pid").exists()
+    assert list(project.root.joinpath("checkpoints").iterdir())
+    assert project.ledger().verify().valid
+    with sqlite3.connect(project.root / "prefect" / "server.db") as prefect:
+        assert {state for (state,) in prefect.execute("select state_type from flow_run")} <= {"CRASHED", "COMPLETED"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_chain_of_kills_at_every_place_ends_right(make: Callable[..., Any]) -> None:
@@ -164,13 +178,16 @@ def test_three_random_kills_on_the_loans_end_right(make: Callable[..., Any], req
     assert project.no_process_left()
 
 
-def test_an_interrupt_while_the_server_starts_leaves_none_behind(make: Callable[..., Any]) -> None:
-    """Ctrl-C in the first seconds exits 130 and ends the server that was starting."""
+@pytest.mark.parametrize(("stroke", "word", "code"), [("INT", "interrupted", 130), ("TERM", "terminated", 143)])
+def test_a_signal_while_the_server_starts_leaves_none_behind(
+    make: Callable[..., Any], stroke: str, word: str, code: int
+) -> None:
+    """Ctrl-C or SIGTERM in the first seconds has its exit code and ends the server that was starting."""
     project = make().alone()
     process = project.start(project.command, "run", "--params", "profiles/tiny.yaml")
     pid = project.root / "prefect" / "server.pid"
     while not pid.exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert "interrupted" in project.ended(process, 130).words
+    process.send_signal(signal.Signals[f"SIG{stroke}"])
+    assert word in project.ended(process, code).words
     assert project.no_process_left()
