@@ -142,8 +142,16 @@ class ResultStore:
         write_atomically(self._path(key), json.dumps({"digest": digest_json(body), "value": body}))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a kill, or a full disk, leaves the former one or none.
+REMEDY = "Free space or mend the permissions; `holdfast doctor` shows which. Nothing was lost."
+
+
+def write_atomically(path: Path, body: str | bytes, *, remedy: str = REMEDY) -> None:
+    """Write a file so that a kill, or a full disk, leaves the former one or none: bytes on disk before their name is.
+
+    Args:
+        path: where to; folders are made.
+        body: what; a text is written as UTF-8.
+        remedy: what people can do where the folder cannot be written.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -152,23 +160,23 @@ def write_atomically(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     except OSError as error:
-        raise refused(path, error) from error
+        raise refused(path, error, remedy) from error
     try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(body.encode() if isinstance(body, str) else body)
             stream.flush()
             os.fsync(stream.fileno())
         Path(name).replace(path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise refused(path, error) from error
+        raise refused(path, error, remedy) from error
 
 
-def refused(path: Path, error: OSError) -> StoreError:
+def refused(path: Path, error: OSError, remedy: str = REMEDY) -> StoreError:
     """Say of a file system that refused what people can do about it."""
     return StoreError(
         str(path),
         found=error.strerror or type(error).__name__,
         expected="a folder with room that this user may write",
-        remedy="Free space or mend the permissions; `holdfast doctor` shows which. Nothing was lost.",
+        remedy=remedy,
     )

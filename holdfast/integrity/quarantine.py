@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
@@ -19,6 +16,7 @@ from holdfast.stores import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from holdfast.integrity.base import Material
     from holdfast.results import IntegrityFinding
@@ -56,6 +54,7 @@ class _Batch(Value):
 
 
 AnyValue = TypeVar("AnyValue", _Batch, Release)
+_REMEDY = "Free space or mend the permissions; nothing was set aside, and nothing may train."
 
 
 class Quarantine:
@@ -179,7 +178,9 @@ class Quarantine:
         reasons = tuple(finding.reasons.get(str(row), finding.reason) for row in finding.rows)
         batch = _Batch(snapshot=snapshot, check=finding.check, rows=finding.rows, reasons=reasons)
         mixed = {name: str for name in values.columns if values[name].dtype == object}
-        _write_parquet(self.folder / "batches" / f"{batch.fingerprint()}.parquet", values.astype(mixed))
+        path = self.folder / "batches" / f"{batch.fingerprint()}.parquet"
+        if not path.exists():
+            write_atomically(path, values.astype(mixed).to_parquet(index=False), remedy=_REMEDY)
         self._put("batches", batch)  # last: a batch exists once its JSON does
 
     def _put(self, kind: str, value: Value) -> None:
@@ -197,34 +198,6 @@ class Quarantine:
             if value.fingerprint() != path.stem:
                 raise _corrupt(path)
             yield value
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table so that a kill leaves all of it or none.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
-    if path.exists():
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                table.to_parquet(stream, index=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            str(path),
-            found=error.strerror or type(error).__name__,
-            expected="a folder with room that this user may write",
-            remedy="Free space or mend the permissions; nothing was set aside, and nothing may train.",
-        ) from error
 
 
 def _corrupt(path: Path) -> StoreError:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -18,10 +15,13 @@ from holdfast.errors import StoreError
 from holdfast.stores import write_atomically
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 HEAD = "checkpoint.json"
 _FORMAT = 1
+_REMEDY = "Free space or mend the permissions, and run again: training goes on from the last whole checkpoint."
 
 
 class CheckpointFolder:
@@ -47,7 +47,7 @@ class CheckpointFolder:
         """
         body = save_safetensors({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
         path = self._tensors(epoch)
-        _write_bytes(path, body)
+        write_atomically(path, body, remedy=_REMEDY)
         record = {
             "format": _FORMAT,
             "training": self.training,
@@ -55,7 +55,8 @@ class CheckpointFolder:
             "tensors": hashlib.sha256(body).hexdigest(),
             "numbers": numbers,
         }
-        write_atomically(self.folder / HEAD, json.dumps({"digest": digest_json(record), "value": record}))
+        head = json.dumps({"digest": digest_json(record), "value": record})
+        write_atomically(self.folder / HEAD, head, remedy=_REMEDY)
         # What a kill left behind, and the former epoch.
         for stale in (*self.folder.glob("epoch-*.safetensors"), *self.folder.glob(".part-*")):
             if stale != path:
@@ -110,30 +111,3 @@ class CheckpointFolder:
             expected="an unchanged checkpoint",
             remedy="Delete the folder to train from the start, and find out who changed it.",
         )
-
-
-def _write_bytes(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all, on disk before its name is."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        str(path),
-        found=error.strerror or type(error).__name__,
-        expected="a folder with room that this user may write",
-        remedy="Free space or mend the permissions, and run again: training goes on from the last whole checkpoint.",
-    )

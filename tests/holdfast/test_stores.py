@@ -56,6 +56,13 @@ def test_a_disk_that_fills_leaves_the_former_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("body", ["Größe\r\n", b"\x00\xff"])
+def test_a_body_is_written_as_it_is(tmp_path, body):
+    """Bytes stay bytes, and a text is UTF-8 with its own line ends, on any machine."""
+    write_atomically(tmp_path / "deep" / "file", body)
+    assert (tmp_path / "deep" / "file").read_bytes() == (body.encode() if isinstance(body, str) else body)
+
+
 def test_a_kill_in_the_middle_of_a_write_leaves_the_former_file(tmp_path):
     """The name appears only when every byte is on disk."""
     path = tmp_path / "file"

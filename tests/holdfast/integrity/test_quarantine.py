@@ -8,6 +8,7 @@ import pytest
 from holdfast.errors import DataError, StoreError
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.results import IntegrityFinding
+from holdfast.stores import write_atomically
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -112,13 +113,16 @@ def test_an_edited_reason_is_an_error(store, material):
 def test_a_kill_between_values_and_record_leaves_nothing_half_done(store, material, monkeypatch):
     """Rows count as set aside once their record is there; the next try completes it."""
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed(path, body, **named):
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        write_atomically(path, body, **named)
 
     monkeypatch.setattr("holdfast.integrity.quarantine.write_atomically", killed)
     with pytest.raises(KeyboardInterrupt):
         store.add([finding()], material, "m1")
     monkeypatch.undo()
+    assert [path.suffix for path in store.folder.rglob("*.*")] == [".parquet"]
     assert store.list() == ()
     assert store.add([finding()], material, "m1") == 2
 
