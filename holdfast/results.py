@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -283,7 +282,3 @@ class StageReport(Value):
     subject: str
     findings: tuple[Finding, ...] = ()
     integrity: tuple[IntegrityFinding, ...] = ()
-    failures: tuple[Reason, ...] = ()
-    seconds: float = 0.0
-    reused: bool = False
-    at: datetime | None = None
