@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.console import STDERR, narrated
-from flows.environment import Terminated, ended_by_sigterm, one_at_a_time, open_stores, prefect_server, prepare
+from flows.environment import (
+    Terminated,
+    ended_by_sigterm,
+    named_api,
+    one_at_a_time,
+    open_stores,
+    prefect_server,
+    prepare,
+)
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.params_files import read
 
@@ -58,11 +66,13 @@ def session(
     as_json: bool,
     server: bool = True,
     lock: bool = True,
+    writing: bool = True,
     early: Callable[[], None] | None = None,
 ) -> Iterator[Session]:
     """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes.
 
-    ``early`` checks a command's own arguments, before seconds of imports.
+    ``early`` checks a command's own arguments, before seconds of imports; ``writing`` asks for a folder of state that
+    can be written.
     """
     project = Path.cwd()
     sys.path.insert(0, str(project))  # where the user's model module lives
@@ -74,7 +84,7 @@ def session(
             from holdfast.params import validate  # noqa: PLC0415  torch takes seconds, a wrong path should not
 
             params = validate(layers)
-            stores = open_stores(params, project)
+            stores = open_stores(params, project, writing=writing)
             prepare(stores)
             with narrated(), ExitStack() as held:
                 if lock:
@@ -254,11 +264,11 @@ def predict(
 
 @app.command()
 def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """Check versions, stores, permissions and disk, and say how to mend each fault."""
-    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+    """Check versions, stores, permissions, disk and the Prefect API; say how to mend each fault, and exit 1 for any."""
+    with session(overlays, assignments, as_json=as_json, server=False, lock=False, writing=False) as now:
         from tasks.doctor import examine  # noqa: PLC0415
 
-        checkup = examine(now.params, now.stores)
+        checkup = examine(now.params, now.stores, named_api())
     lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
     _say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
     if not checkup.healthy:

@@ -81,14 +81,26 @@ def prepare(stores: Stores) -> None:
     os.environ.setdefault("PREFECT_HOME", str(stores.root / "prefect"))
 
 
-def open_stores(params: Params, project: Path) -> Stores:
+def open_stores(params: Params, project: Path, *, writing: bool = True) -> Stores:
     """Resolve the stores that params name; ``env:NAME`` reads the environment, here and nowhere below.
+
+    Args:
+        params: what names them.
+        project: the working copy.
+        writing: make the folder of local state, and hold that it can be written.
 
     Raises:
         ParamsError: a named variable is not set.
         StoreError: the folder of local state cannot be made or written.
     """
     root = project / params.stores.root
+    if writing:
+        _require_writable(root)
+    tracking, ledger = (_resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger"))
+    return Stores.local(project, root, tracking, ledger)
+
+
+def _require_writable(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / ".writable"
@@ -97,10 +109,13 @@ def open_stores(params: Params, project: Path) -> Stores:
     except OSError as error:
         raise StoreError(
             str(root), found=error.strerror or type(error).__name__, expected="a folder that this user may write",
-            remedy="Mend its permissions, free space, or set stores.root.",
+            remedy="Mend its permissions, free space, or set stores.root; `holdfast doctor` says which.",
         ) from error  # fmt: skip
-    tracking, ledger = (_resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger"))
-    return Stores.local(project, root, tracking, ledger)
+
+
+def named_api() -> str | None:
+    """Give the Prefect API that the environment names; None where a command starts a server of its own."""
+    return os.environ.get("PREFECT_API_URL") or None
 
 
 def _resolve(place: str, value: str | None, project: Path) -> str | None:
@@ -148,7 +163,7 @@ def prefect_server(stores: Stores) -> Iterator[str]:
     Raises:
         StoreError: the named server does not answer, or ours does not start.
     """
-    if url := os.environ.get("PREFECT_API_URL"):
+    if url := named_api():
         if not _answers(url):
             raise StoreError(
                 "PREFECT_API_URL", found="no answer", expected="a Prefect server in health",
