@@ -113,7 +113,9 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
 
 
 def _material(params: Params, stores: Stores, found: DataSnapshot) -> Material:
-    return load_data(stores, params, found).material(seed=params.seed, provenance=provenance(stores, found))
+    return load_data(stores, params, found).material(
+        seed=params.seed, provenance=provenance(stores, found), progress=lambda text: tell("integrity", text)
+    )
 
 
 def data_docs(params: Params, stores: Stores) -> Path:

@@ -18,14 +18,14 @@ from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
 from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
-from holdfast.integrity.base import Material
+from holdfast.integrity.base import Material, say_nothing
 from holdfast.integrity.image_statistics import image_statistics
 from holdfast.networks import TableEncoder
 from holdfast.results import Role, RoleSummary, Value
 from holdfast.space import Box, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -158,12 +158,15 @@ class Loaded:
         """Name the quarantined rows of this snapshot; empty when there are none."""
         return _summary(self.ids[self.excluded]).digest if self.excluded.any() else ""
 
-    def material(self, *, seed: int, provenance: Mapping[str, str]) -> Material:
+    def material(
+        self, *, seed: int, provenance: Mapping[str, str], progress: Callable[[str], None] = say_nothing
+    ) -> Material:
         """Give what the integrity checks look at: every row, quarantined or not.
 
         Args:
             seed: of the checks that draw.
             provenance: ``md5`` as found, ``expected_md5`` as pinned.
+            progress: hears a line before each step of a check that takes long.
         """
         label: str | None = self.params.label
         if self.frame is None:
@@ -176,6 +179,7 @@ class Loaded:
             frame=frame, label=label, time=self.params.time if self.frame is not None else None, ids=self.ids,
             features=self._features(), labels=self.labels, roles=self.roles,
             kind="table" if self.frame is not None else "images", provenance=dict(provenance), seed=seed,
+            progress=progress,
         )  # fmt: skip
 
     def _inputs(self, rows: Array, space: Table | Box) -> Tensor:

@@ -13,12 +13,16 @@ from holdfast.errors import DataError
 from holdfast.results import IntegrityFinding, Measure, Share, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Sized
+    from collections.abc import Callable, Mapping, Sequence, Sized
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Verdict = Literal["pass", "quarantine", "block"]
 SHOWN = 1000
 """Rows that a blocking finding lists at most: the whole snapshot is refused, the rows only say why."""
+
+
+def say_nothing(_: str) -> None:
+    """Keep progress to oneself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class Material:
     provenance: Mapping[str, str]
     """Where the bytes come from: ``md5`` as found, ``expected_md5`` as pinned."""
     seed: int
+    progress: Callable[[str], None] = say_nothing
+    """Hears a line before each step of a check that takes long; no result may depend on it."""
 
     def __post_init__(self) -> None:
         parts: dict[str, Sized] = {"frame": self.frame, "features": self.features, "labels": self.labels}

@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold
 
 if TYPE_CHECKING:
-    from holdfast.integrity.base import Array
+    from holdfast.integrity.base import Array, Material
 
 _COMPONENTS, _FEATURES = 60, 1500
 _BANDWIDTH, _RIDGE = 0.7, 0.1
@@ -46,12 +46,22 @@ def classify(kind: str, features: Array, labels: Array, asked: Array, classes: i
     return np.asarray(floored / floored.sum(1, keepdims=True))
 
 
-def out_of_sample(kind: str, features: Array, labels: Array, classes: int, folds: int, seed: int) -> Array:
-    """Give each row's probabilities (n, classes) by a classifier that was not fitted on it, by stratified folds."""
-    probabilities = np.zeros((len(labels), classes))
+def out_of_sample(material: Material, labels: Array, classes: int, folds: int, who: str) -> Array:
+    """Give each row's probabilities (n, classes) by a classifier that was not fitted on it, by stratified folds.
+
+    Args:
+        material: its features, kind and seed are read, and its progress hears each fold as it begins.
+        labels: (n,) int64 in 0 .. classes - 1.
+        classes: number of classes.
+        folds: number of folds; each class has at least as many rows.
+        who: the check that asks, for the progress.
+    """
+    probabilities, seed = np.zeros((len(labels), classes)), material.seed & 0x7FFFFFFF
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for fitted, asked in split.split(features, labels):
-        probabilities[asked] = classify(kind, features[fitted], labels[fitted], features[asked], classes, seed)
+    for number, (fitted, asked) in enumerate(split.split(material.features, labels), start=1):
+        material.progress(f"{who}  fold {number} of {folds}, {len(fitted)} rows")
+        rows, others = material.features[fitted], material.features[asked]
+        probabilities[asked] = classify(material.kind, rows, labels[fitted], others, classes, seed)
     return probabilities
 
 

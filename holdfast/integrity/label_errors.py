@@ -68,9 +68,7 @@ class LabelErrors(IntegrityCheck):
                 expected=f"two classes of at least {self.folds} rows",
                 remedy="Merge or drop the small class, or lower integrity.label_errors.folds.",
             )
-        probabilities = out_of_sample(
-            material.kind, material.features, labels, len(names), self.folds, material.seed & 0x7FFFFFFF
-        )
+        probabilities = out_of_sample(material, labels, len(names), self.folds, self.name())
         joint, suggested = confident_joint(probabilities, labels)
         row = np.arange(len(labels))
         margins = probabilities[row, suggested] - probabilities[row, labels]

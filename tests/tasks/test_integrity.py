@@ -74,6 +74,12 @@ def test_another_file_in_data_reuses_the_checks_but_for_provenance(stores, said,
     assert [finding.check for finding in after.integrity] == [check.name() for check in CHECKS]
 
 
+def test_a_long_check_is_heard_while_it_works(stores, said):
+    """The stage passes on what a check says before each of its steps."""
+    integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
+    assert len([line for line in said() if line.startswith("integrity: label_errors  fold ")]) == 3
+
+
 def test_another_file_of_the_data_set_is_examined_anew(stores, said):
     """One changed value, pinned: nothing is reused."""
     integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from holdfast.errors import IntegrityError
+from holdfast.integrity import classifiers
 from holdfast.integrity.label_errors import LabelErrors, confident_joint
 
 
@@ -81,3 +82,18 @@ def test_a_class_too_small_to_fold_is_an_error(build):
     labels = np.array([0] * 10 + [1] * 2)
     with pytest.raises(IntegrityError, match="smallest of 2 rows"):
         LabelErrors().examine(build(features=np.zeros((12, 2), dtype=np.float32), labels=labels))
+
+
+def test_each_fold_is_announced_before_it_is_fitted(build, monkeypatch):
+    """Who waits hears of every fold as it begins, and the finding is the same as in silence."""
+    features = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+    labels, heard = (features[:, 0] > 0).astype(np.int64), []
+    silent = LabelErrors().examine(build(features=features, labels=labels))
+    fit = classifiers.classify
+    monkeypatch.setattr(classifiers, "classify", lambda *parts: heard.append("fitted") or fit(*parts))
+    told = LabelErrors().examine(build(features=features, labels=labels, progress=heard.append))
+    assert [line.partition(",")[0] for line in heard] == [
+        "label_errors  fold 1 of 3", "fitted", "label_errors  fold 2 of 3", "fitted", "label_errors  fold 3 of 3",
+        "fitted",
+    ]  # fmt: skip
+    assert told == silent
