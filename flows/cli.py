@@ -11,6 +11,7 @@ import json
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ from flows.environment import (
     prefect_server,
     prepare,
 )
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import DataError, HoldfastError, StoreError
 from holdfast.params_files import read
 
 if TYPE_CHECKING:
@@ -48,6 +49,22 @@ Overlay = Annotated[
 ]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="One knob: --set training.settings.epochs=3.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+
+
+def _tell_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        typer.echo(f"holdfast {installed('holdfast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _front(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,18 @@ def session(
         if type(error).__module__.split(".")[0] not in {"prefect", "httpx"}:
             raise
         _refuse(_unrecorded(error), as_json=as_json)
+
+
+def _require_here(path: Path) -> None:
+    """Refuse a path that is not there before seconds of imports.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if not path.exists():
+        raise DataError(
+            str(path), found="no such file or folder", expected="one that is there", remedy="Name another."
+        )  # fmt: skip
 
 
 def _unrecorded(error: Exception) -> StoreError:
@@ -255,7 +284,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Let the champion predict rows: verified, validated, logged; it may abstain."""
-    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
+    with session(
+        overlays, assignments, as_json=as_json, server=False, lock=False, early=lambda: _require_here(rows)
+    ) as now:
         from tasks.prediction import predict_file  # noqa: PLC0415
 
         summary = predict_file(now.params, now.stores, rows, out, client)
@@ -297,7 +328,7 @@ def data(
 @data_app.command("add")
 def data_add(path: Path, as_json: AsJson = False) -> None:
     """Copy a file or folder into data/, version it with DVC, and say what to commit."""
-    with session(None, None, as_json=as_json, server=False) as now:
+    with session(None, None, as_json=as_json, server=False, early=lambda: _require_here(path)) as now:
         from tasks.storage import add  # noqa: PLC0415
 
         done = add(now.stores.project, path)
