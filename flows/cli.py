@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.console import STDERR, narrated
+from flows.console import STDERR, decision_lines, narrated, report_lines
 from flows.environment import (
     Terminated,
     ended_by_sigterm,
@@ -32,8 +32,10 @@ from holdfast.params_files import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from holdfast.params import Params
+    from holdfast.results import Decision
     from holdfast.stores import Stores
 
 NOT_PROMOTED = 10
@@ -162,14 +164,22 @@ def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJs
         from flows.lifecycle import lifecycle  # noqa: PLC0415  Prefect reads its settings at import
 
         report = lifecycle(now.params, now.stores)
+        promoted = _promoted(now.stores, report.decision)
     if as_json:
         _print(report.model_dump(mode="json"))
     else:
         STDERR.print()
-        for line in report.lines():
+        for line in report_lines(report, promoted):
             STDERR.print(line, markup=False, soft_wrap=True)
     if report.decision.action not in {"promote", "none"}:
         raise typer.Exit(NOT_PROMOTED)
+
+
+def _promoted(stores: Stores, decision: Decision) -> datetime | None:
+    """Tell when the champion was promoted, where the decision gives its reasons again."""
+    from tasks.publishing import promoted_at  # noqa: PLC0415
+
+    return promoted_at(stores, decision.champion) if decision.action == "none" and decision.champion else None
 
 
 @app.command()
@@ -221,8 +231,8 @@ def promote(
         from flows.lifecycle import promote_version  # noqa: PLC0415
 
         decision = promote_version(now.params, now.stores, version)
-    lines = [decision.action, *(f"  {'ok  ' if r.passed else 'FAIL'} {r.about}: {r.text}" for r in decision.reasons)]
-    _say(decision.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+        promoted = _promoted(now.stores, decision)
+    _say(decision.model_dump(mode="json"), "\n".join(decision_lines(decision, promoted)), as_json=as_json)
     if decision.action not in {"promote", "none"}:
         raise typer.Exit(NOT_PROMOTED)
 

@@ -12,8 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from rich.progress import TaskID
+
+    from holdfast.results import Decision, Reason
+    from tasks.publishing import LifecycleReport
 
 STDERR = Console(stderr=True, highlight=False)
 
@@ -54,3 +58,55 @@ def narrated() -> Iterator[None]:
         finally:
             logger.removeHandler(handler)
             logger.propagate = True
+
+
+def report_lines(report: LifecycleReport, promoted: datetime | None) -> list[str]:
+    """Say in a few lines what a run did: the decision with its reasons, the scores, ledger and page.
+
+    Args:
+        report: what the run gives.
+        promoted: when the champion was promoted; read where nothing was decided.
+    """
+    from holdfast.scorecard import headline  # noqa: PLC0415  numbers, that `--help` needs none of
+
+    scores = [f"  {entry.dimension:<11} {headline(entry)}" for entry in report.scorecard.dimensions]
+    chain = "verified" if report.chain_valid else "BROKEN"
+    return [
+        *decision_lines(report.decision, promoted),
+        *scores,
+        f"ledger {chain}, head {report.ledger_head[:16]}",
+        f"report {report.report}",
+    ]
+
+
+def decision_lines(decision: Decision, promoted: datetime | None) -> list[str]:
+    """Say a decision, who serves after it, and why; where nothing was decided, why the champion once was promoted.
+
+    Args:
+        decision: what was decided. A decision ``none`` has its own reason first, and the champion's behind it.
+        promoted: when the champion was promoted, where that is recorded.
+    """
+    version = decision.candidate
+    who = f"{version.name} version {version.version} (digest {version.digest[:16]})" if version else "no version"
+    now = decision.reasons[:1] if decision.action == "none" else decision.reasons
+    once = decision.reasons[len(now) :]
+    when = f" on {promoted:%Y-%m-%d %H:%M} UTC" if promoted else ""
+    return [
+        f"{decision.action}: {who}{_standing(decision)}",
+        *map(_reason, now),
+        *([f"promoted{when} because:"] if once else []),
+        *map(_reason, once),
+    ]
+
+
+def _standing(decision: Decision) -> str:
+    """Say who serves after a decision that moved nothing."""
+    if decision.action in {"promote", "rollback"}:
+        return ""
+    if decision.champion is None:
+        return "; there is still no champion"
+    return f"; version {decision.champion.version} stays champion"
+
+
+def _reason(reason: Reason) -> str:
+    return f"  {'ok  ' if reason.passed else 'FAIL'} {reason.about}: {reason.text}"

@@ -18,7 +18,7 @@ from holdfast.reporting.page import render
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from holdfast.scenarios.base import settings_digest
 from holdfast.scenarios.packs import overrun
-from holdfast.scorecard import Scorecard, headline, scorecard, tags
+from holdfast.scorecard import Scorecard, scorecard, tags
 from holdfast.stores import Stores, write_atomically
 from tasks import tracking
 from tasks.progress import tell
@@ -42,23 +42,6 @@ class LifecycleReport(Value):
     run_id: str
     ledger_head: str
     chain_valid: bool
-
-    def lines(self) -> list[str]:
-        """Say it in a few lines."""
-        version = self.decision.candidate
-        who = f"{version.name} version {version.version} (digest {version.digest[:16]})" if version else "no version"
-        why = [
-            f"  {'ok  ' if reason.passed else 'FAIL'} {reason.about}: {reason.text}" for reason in self.decision.reasons
-        ]
-        scores = [f"  {entry.dimension:<11} {headline(entry)}" for entry in self.scorecard.dimensions]
-        chain = "verified" if self.chain_valid else "BROKEN"
-        return [
-            f"{self.decision.action}: {who}",
-            *why,
-            *scores,
-            f"ledger {chain}, head {self.ledger_head[:16]}",
-            f"report {self.report}",
-        ]
 
 
 @task(cache_policy=NO_CACHE)
@@ -168,6 +151,13 @@ def _history(params: Params, stores: Stores) -> tuple[HistoryRow, ...]:
         )
         for version, known, made in tracking.list_versions(stores, params.name)
     )  # fmt: skip
+
+
+def promoted_at(stores: Stores, version: ModelVersion) -> datetime | None:
+    """Tell when the decision was recorded that made a version champion; None where another way made it so."""
+    with open_ledger(stores).reading() as view:
+        entries = view.entries(model=version.name, version=version.version, kinds=("decision",), backwards=True)
+        return next((entry.at for entry in entries if entry.body["action"] == "promote"), None)
 
 
 def locate(params: Params, stores: Stores, version: int | None) -> Path:
