@@ -7,40 +7,24 @@ promote; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next star
 
 from __future__ import annotations
 
-import json
-import sys
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import STDERR, decision_lines, narrated, report_lines
-from flows.environment import (
-    Terminated,
-    ended_by_sigterm,
-    named_api,
-    one_at_a_time,
-    open_stores,
-    prefect_server,
-    prepare,
-)
-from holdfast.errors import DataError, HoldfastError, StoreError
-from holdfast.params_files import read
+from flows.console import STDERR, decision_lines, report_lines
+from flows.environment import named_api
+from flows.session import print_document, say, session
+from holdfast.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from holdfast.params import Params
     from holdfast.results import Decision
     from holdfast.stores import Stores
 
 NOT_PROMOTED = 10
-INTERRUPTED = 130
-TERMINATED = 143
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
@@ -69,61 +53,6 @@ def _front(
     pass
 
 
-@dataclass(frozen=True)
-class Session:
-    """Validated params and their stores."""
-
-    params: Params
-    stores: Stores
-
-
-@contextmanager
-def session(
-    overlays: list[Path] | None,
-    assignments: list[str] | None,
-    *,
-    as_json: bool,
-    server: bool = True,
-    lock: bool = True,
-    writing: bool = True,
-    early: Callable[[], None] | None = None,
-) -> Iterator[Session]:
-    """Validate params, open stores, hold the run lock, record with Prefect, narrate; turn refusals into exit codes.
-
-    ``early`` checks a command's own arguments, before seconds of imports; ``writing`` asks for a folder of state that
-    can be written.
-    """
-    project = Path.cwd()
-    sys.path.insert(0, str(project))  # where the user's model module lives
-    try:
-        with ended_by_sigterm():
-            if early is not None:
-                early()
-            layers = read(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
-            from holdfast.params import validate  # noqa: PLC0415  torch takes seconds, a wrong path should not
-
-            params = validate(layers)
-            stores = open_stores(params, project, writing=writing)
-            prepare(stores)
-            with narrated(), ExitStack() as held:
-                if lock:
-                    held.enter_context(one_at_a_time(stores))
-                if server:
-                    held.enter_context(prefect_server(stores))
-                yield Session(params, stores)
-    except HoldfastError as error:
-        _refuse(error, as_json=as_json)
-    except KeyboardInterrupt as stop:
-        said, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
-        STDERR.print(f"[yellow]{said}[/]: what is finished is kept; the same command goes on from there")
-        raise typer.Exit(code) from None
-    except Exception as error:
-        # Told by name: importing Prefect here, before its settings are made, would fix the wrong ones.
-        if type(error).__module__.split(".")[0] not in {"prefect", "httpx"}:
-            raise
-        _refuse(_unrecorded(error), as_json=as_json)
-
-
 def _require_here(path: Path) -> None:
     """Refuse a path that is not there before seconds of imports.
 
@@ -136,27 +65,6 @@ def _require_here(path: Path) -> None:
         )  # fmt: skip
 
 
-def _unrecorded(error: Exception) -> StoreError:
-    words = (str(error).splitlines() or ["no answer"])[0][:200]
-    return StoreError(
-        "Prefect API", found=f"{type(error).__name__}: {words}", expected="a server that records the run",
-        remedy="Start it again and run: what is finished is kept.",
-    )  # fmt: skip
-
-
-def _refuse(error: HoldfastError, *, as_json: bool) -> None:
-    if as_json:
-        parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
-        _print({"error": {"kind": type(error).__name__, **parts}})
-    STDERR.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(error.exit_code) from error
-
-
-def _print(document: dict[str, Any]) -> None:
-    """Write the one JSON document of a command."""
-    typer.echo(json.dumps(document, indent=1, sort_keys=True))
-
-
 @app.command()
 def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Take data to a gated, scored, traceable champion; go on where a stopped run was."""
@@ -166,7 +74,7 @@ def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJs
         report = lifecycle(now.params, now.stores)
         promoted = _promoted(now.stores, report.decision)
     if as_json:
-        _print(report.model_dump(mode="json"))
+        print_document(report.model_dump(mode="json"))
     else:
         STDERR.print()
         for line in report_lines(report, promoted):
@@ -189,7 +97,7 @@ def train(overlays: Overlay = None, assignments: Assignments = None, as_json: As
         from flows.lifecycle import candidate  # noqa: PLC0415
 
         version = candidate(now.params, now.stores)
-    _say(
+    say(
         version.model_dump(mode="json"),
         f"{version.name} version {version.version}, digest {version.digest[:16]}",
         as_json=as_json,
@@ -216,7 +124,7 @@ def evaluate(
         else f"{f.path}: unscored: {f.unscored}"
         for f in report.findings
     ]
-    _say(report.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+    say(report.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
 
 
 @app.command()
@@ -232,7 +140,7 @@ def promote(
 
         decision = promote_version(now.params, now.stores, version)
         promoted = _promoted(now.stores, decision)
-    _say(decision.model_dump(mode="json"), "\n".join(decision_lines(decision, promoted)), as_json=as_json)
+    say(decision.model_dump(mode="json"), "\n".join(decision_lines(decision, promoted)), as_json=as_json)
     if decision.action not in {"promote", "none"}:
         raise typer.Exit(NOT_PROMOTED)
 
@@ -264,7 +172,7 @@ def audit(
             repair=why if repair else None,
             accept_outside=accept_outside,
         )
-    _say(document.model_dump(mode="json"), "\n".join(document.lines()), as_json=as_json)
+    say(document.model_dump(mode="json"), "\n".join(document.lines()), as_json=as_json)
     if document.problems:
         raise typer.Exit(document.exit_code)
 
@@ -281,7 +189,7 @@ def report(
         from tasks.publishing import locate  # noqa: PLC0415
 
         path = locate(now.params, now.stores, version)
-    _say({"report": str(path)}, str(path), as_json=as_json)
+    say({"report": str(path)}, str(path), as_json=as_json)
 
 
 @app.command()
@@ -300,7 +208,7 @@ def predict(
         from tasks.prediction import predict_file  # noqa: PLC0415
 
         summary = predict_file(now.params, now.stores, rows, out, client)
-    _say(summary.model_dump(mode="json"), f"{summary.rows} rows, {summary.abstained} abstained: {out}", as_json=as_json)
+    say(summary.model_dump(mode="json"), f"{summary.rows} rows, {summary.abstained} abstained: {out}", as_json=as_json)
 
 
 @app.command()
@@ -311,7 +219,7 @@ def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: A
 
         checkup = examine(now.params, now.stores, named_api())
     lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
-    _say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+    say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
     if not checkup.healthy:
         raise typer.Exit(1)
 
@@ -328,7 +236,7 @@ def data(
 
         snapshot = describe(now.params, now.stores)
     roles = ", ".join(f"{role} {summary.rows}" for role, summary in snapshot.roles.items())
-    _say(
+    say(
         snapshot.model_dump(mode="json"),
         f"{snapshot.name}: {snapshot.rows} rows, md5 {snapshot.md5}, revision {snapshot.revision}\n{roles}",
         as_json=as_json,
@@ -342,7 +250,7 @@ def data_add(path: Path, as_json: AsJson = False) -> None:
         from tasks.storage import add  # noqa: PLC0415
 
         done = add(now.stores.project, path)
-    _say({"commit": list(done)}, "commit these:\n  " + "\n  ".join(done), as_json=as_json)
+    say({"commit": list(done)}, "commit these:\n  " + "\n  ".join(done), as_json=as_json)
 
 
 @data_app.command("quarantine")
@@ -352,7 +260,7 @@ def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, a
         from tasks.integrity import quarantined  # noqa: PLC0415
 
         rows = quarantined(now.stores)
-    _say(
+    say(
         {"rows": rows},
         "\n".join(
             f"{row['row']}: {row['check']}: {row['reason']}{'  (released)' if row['released'] else ''}" for row in rows
@@ -375,7 +283,7 @@ def data_release(
         from tasks.integrity import release  # noqa: PLC0415
 
         count = release(now.params, now.stores, tuple(ids), why)
-    _say({"released": count}, f"{count} rows released", as_json=as_json)
+    say({"released": count}, f"{count} rows released", as_json=as_json)
 
 
 @data_app.command("docs")
@@ -385,7 +293,7 @@ def data_docs(overlays: Overlay = None, assignments: Assignments = None, as_json
         from tasks.integrity import data_docs as write  # noqa: PLC0415
 
         path = write(now.params, now.stores)
-    _say({"docs": str(path)}, str(path), as_json=as_json)
+    say({"docs": str(path)}, str(path), as_json=as_json)
 
 
 @data_app.command("read")
@@ -400,7 +308,7 @@ def data_read(
         from tasks.storage import read_revision  # noqa: PLC0415
 
         read_revision(now.stores.project, revision, path, out)
-    _say({"out": str(out)}, str(out), as_json=as_json)
+    say({"out": str(out)}, str(out), as_json=as_json)
 
 
 @data_app.command("pull")
@@ -420,14 +328,7 @@ def _remote(verb: str, *, as_json: bool) -> None:
         from tasks import storage  # noqa: PLC0415
 
         count = getattr(storage, verb)(now.stores.project)
-    _say({verb: count}, f"{verb}: {count} files", as_json=as_json)
-
-
-def _say(document: dict[str, Any], text: str, *, as_json: bool) -> None:
-    if as_json:
-        _print(document)
-    else:
-        typer.echo(text)
+    say({verb: count}, f"{verb}: {count} files", as_json=as_json)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import sys
 from contextlib import contextmanager
 
 # Ready to be patched only when stores and the Prefect API are set up: its settings are read at import.
-import flows.cli as command_line
+import flows.session as command_session
+from flows.cli import main as command_line
 
 
 def arm(target: str, when: str, number: int, stroke: signal.Signals) -> None:
@@ -38,7 +39,7 @@ def arm(target: str, when: str, number: int, stroke: signal.Signals) -> None:
 def main() -> None:
     """Read ``module:name before|after number KILL|INT|TERM`` and, behind it, the command line."""
     target, when, number, stroke, *arguments = sys.argv[1:]
-    original = command_line.prefect_server
+    original = command_session.prefect_server
 
     @contextmanager
     def armed_server(stores: object) -> object:
@@ -46,9 +47,9 @@ def main() -> None:
             arm(target, when, int(number), signal.Signals[f"SIG{stroke}"])
             yield url
 
-    command_line.prefect_server = armed_server
+    command_session.prefect_server = armed_server
     sys.argv = ["holdfast", *arguments]
-    command_line.main()
+    command_line()
 
 
 if __name__ == "__main__":
