@@ -255,6 +255,28 @@ class ModelVersion(Value):
     run_id: str = ""
 
 
+class Signal(Value):
+    """What one detector says of one window."""
+
+    detector: str
+    needs: Literal["inputs", "outputs", "labels"]
+    """What it looked at: rows, the champion's answers, or labels that matured."""
+    window: str
+    """Digest of the window's row ids."""
+    position: int
+    """Place of the window in the stream."""
+    n: int
+    statistic: float
+    threshold: float
+    alarm: bool
+    """Whether the statistic exceeds the threshold."""
+    effect: float
+    effect_unit: str
+    p_value: float | None = None
+    e_value: float | None = None
+    details: Json = {}
+
+
 class Reason(Value):
     """One line of why."""
 

@@ -1,0 +1,114 @@
+"""The window: one stretch of production rows, what the champion said of them, and their labels once these matured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from holdfast.digests import digest_json
+from holdfast.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from holdfast.seeding import Noise
+    from holdfast.space import Box, Table
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Rows that were answered together in time; all parts one entry for each row, in one order.
+
+    Raises:
+        DataError: parts differ in length, ids repeat, or probabilities are none.
+    """
+
+    position: int
+    """Place in the stream, from 0; -1 for reference rows, which are no part of it."""
+    ids: Array
+    """Row ids (n,) int64, unique."""
+    x: Tensor
+    """Inputs (n, *shape), as the model takes them."""
+    probabilities: Array
+    """What the champion said (n, classes) float64, each row summing to 1."""
+    space: Box | Table
+    """What the columns of ``x`` are."""
+    labels: Array | None = None
+    """Class indices (n,) int64; None until they mature."""
+
+    def __post_init__(self) -> None:
+        parts = {"x": len(self.x), "probabilities": len(self.probabilities)}
+        parts |= {} if self.labels is None else {"labels": len(self.labels)}
+        for name, length in parts.items():
+            if length != len(self.ids):
+                raise _unsound(self.position, f"{length} rows in {name}", f"{len(self.ids)}, one for each id")
+        if len(np.unique(self.ids)) != len(self.ids):
+            raise _unsound(self.position, "row ids that repeat", "one id for each row")
+        if not np.isfinite(self.probabilities).all() or (np.abs(self.probabilities.sum(1) - 1.0) > _ROUNDING).any():
+            raise _unsound(self.position, "outputs that are no probabilities", "finite rows that sum to 1")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def id(self) -> str:
+        """Name the window by its rows: the digest of their sorted ids."""
+        return digest_json(np.sort(self.ids).tolist())
+
+    @property
+    def predicted(self) -> Array:
+        """Likeliest class of each row (n,) int64."""
+        return np.asarray(self.probabilities.argmax(1))
+
+    @property
+    def confidence(self) -> Array:
+        """Probability of the likeliest class (n,) float64."""
+        return np.asarray(self.probabilities.max(1))
+
+    @property
+    def wrong(self) -> Array:
+        """Rows (n,) bool that the champion got wrong.
+
+        Raises:
+            DataError: the labels have not matured.
+        """
+        if self.labels is None:
+            raise _unsound(self.position, "no labels yet", "labels that matured")
+        return np.asarray(self.predicted != self.labels)
+
+    def take(self, rows: Array, position: int | None = None) -> Window:
+        """Give some rows (m,) as a window of their own."""
+        return Window(
+            position=self.position if position is None else position,
+            ids=self.ids[rows],
+            x=self.x[torch.from_numpy(np.asarray(rows))],
+            probabilities=self.probabilities[rows],
+            space=self.space,
+            labels=None if self.labels is None else self.labels[rows],
+        )
+
+    def without_labels(self) -> Window:
+        """Give the same rows as they are before their labels mature."""
+        return replace(self, labels=None)
+
+    def resample(self, n: int, noise: Noise, position: int = 0) -> Window:
+        """Draw n of the rows without replacement: a window that this world would give again.
+
+        Raises:
+            DataError: more rows are asked for than there are.
+        """
+        if n > len(self):
+            raise _unsound(self.position, f"{len(self)} rows", f"at least {n} to draw from")
+        order = torch.randperm(len(self), generator=noise.generator())[:n].numpy()
+        return self.take(order, position)
+
+
+def _unsound(position: int, found: str, expected: str) -> DataError:
+    where = "reference rows" if position < 0 else f"window {position}"
+    return DataError(where, found=found, expected=expected, remedy="Mend what builds the window.")

@@ -1,0 +1,72 @@
+"""What every detector is: the subclass reads a window, the panel decides what is an alarm."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from holdfast.results import Json, Value
+
+if TYPE_CHECKING:
+    from holdfast.data.stream import Window
+
+Needs = Literal["inputs", "outputs", "labels"]
+"""What must be there before a detector can look: rows, the champion's answers, or labels that matured."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a detector read off one window."""
+
+    statistic: float
+    """Larger is more alarming; the panel holds it against a threshold."""
+    effect: float
+    """How much moved, in the unit that ``effect_unit`` names: what a person would ask first."""
+    effect_unit: str
+    p_value: float | None = None
+    e_value: float | None = None
+    details: Json = field(default_factory=dict)
+    memory: Json = field(default_factory=dict)
+    """What to carry to the next window: JSON, bounded, kept in a database and never in a process."""
+
+
+class Detector(Value):
+    """One question about a window. Instances are frozen; what must be remembered travels as JSON."""
+
+    needs: ClassVar[Needs]
+    reference: ClassVar[str]
+    """The paper, with its equation or section, that defines it."""
+    sequential: ClassVar[bool] = False
+    """Whether it carries memory from window to window; then windows come in order, each once."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Give the name in ``params.yaml``, which is the file's."""
+        return cls.__module__.rsplit(".", 1)[-1]
+
+    @abstractmethod
+    def read(self, window: Window, past: Window, memory: Json) -> Reading:
+        """Read a window.
+
+        Args:
+            window: rows in question; with labels where ``needs`` is labels.
+            past: rows of the champion's own time that it did not train on, with labels.
+            memory: what the last reading left; empty at first.
+
+        Raises:
+            DataError: what it needs is not there.
+        """
+
+    def replay(self, window: Window, past: Window, memory: Json) -> Reading:
+        """Read a clean window for its statistic alone; cheaper where p-values cost more than the statistic."""
+        return self.read(window, past, memory)
+
+    def threshold(self, level: float) -> float | None:
+        """Give the statistic that a clean window passes with at most ``level``, where theory says so; else None."""
+        del level
+        return None
+
+    def applicable(self, window: Window) -> bool:
+        """Whether what it needs is there."""
+        return self.needs != "labels" or window.labels is not None
