@@ -161,7 +161,9 @@ def log_history(stores: Stores, run_id: str, history: list[dict[str, float]]) ->
 
 
 def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Finding, side: str = "") -> None:
-    """Log a finding once for each key: its score, tied to the model and the data, and its JSON as artefact.
+    """Log a finding once: its score, tied to the model and the data, and its JSON as artefact.
+
+    Known by its fingerprint and not by its question: what broke once and is scored later is logged again.
 
     Args:
         stores: where tracking is.
@@ -174,7 +176,7 @@ def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Fin
     role = finding.provenance.role
     with answering(stores):
         tracker, tag = client(stores), f"finding.{name}.{role}"
-        if tracker.get_run(run_id).data.tags.get(tag) == finding.key:
+        if tracker.get_run(run_id).data.tags.get(tag) == finding.fingerprint():
             return
         model_id, now = version.source.rsplit("/", 1)[-1], _now()
         tracker.log_batch(
@@ -187,7 +189,7 @@ def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Fin
         )  # fmt: skip
         tracker.log_text(run_id, finding.model_dump_json(indent=1), f"findings/{name}.{role}.json")
         # Last, so that a kill before it logs the finding again.
-        tracker.log_batch(run_id, tags=[RunTag(tag, finding.key)])
+        tracker.log_batch(run_id, tags=[RunTag(tag, finding.fingerprint())])
 
 
 def _metrics(finding: Finding, side: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ import yaml
 from holdfast.errors import ModelError, StoreError
 from holdfast.model import ModelSpec, save_model
 from holdfast.pyfunc import _load_pyfunc
-from holdfast.results import ModelVersion
+from holdfast.results import Finding, ModelVersion, Provenance, Score
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores
 from tasks import tracking
@@ -20,6 +20,12 @@ SPEC = ModelSpec(
     space=Table(features=(Feature(name="age", kind="number", median=40, iqr=10),)),
     classes=("no", "yes"),
 )
+SCORED = Finding(
+    path="attacks/pgd", dimension="defence", family="evasion", settings={"steps": 10},
+    score=Score(value=0.5, low=0.4, high=0.6, n=100, method="wilson"),
+    provenance=Provenance(subject="5e", data="d4", role="test", seed=7, library="11", versions={}, device="cpu"),
+)  # fmt: skip
+UNSCORED = SCORED.model_copy(update={"score": None, "unscored": "the scenario broke"})
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,35 @@ def test_a_digest_that_is_none_is_never_a_path(stores, digest):
     """A tag that somebody changed in the registry cannot make the store write elsewhere."""
     with pytest.raises(StoreError, match="a digest that is none"):
         tracking.fetch_model(stores, ModelVersion(name="people", version=1, digest=digest, source="models:/m-1"))
+
+
+@pytest.fixture(scope="module")
+def version(stores, tmp_path_factory):
+    """A registered version of its own lifecycle."""
+    parent = tracking.open_run(stores, "people", "findings", title="lifecycle")
+    run = tracking.open_run(stores, "people", "findings: training", title="training", parent=parent)
+    folder = tmp_path_factory.mktemp("model") / "m"
+    digest = save_model(folder, SPEC.build(seed=3), SPEC)
+    return tracking.register(stores, "people", folder, SPEC, run, "findings", digest)
+
+
+def asked(stores, version, key):
+    """Open a run of one stage about the version."""
+    parent, number = tracking.parent_run(stores, version), str(version.version)
+    tags = {"holdfast.version": number}
+    return tracking.open_run(stores, "people", key, title="evaluation", parent=parent, tags=tags)
+
+
+def test_a_scenario_that_broke_once_is_logged_when_it_is_scored(stores, version):
+    """The question is the same, the answer is not: the score reaches MLflow, and the version's record names it."""
+    assert UNSCORED.key == SCORED.key
+    run = asked(stores, version, "broke")
+    for finding in (UNSCORED, SCORED, SCORED):
+        tracking.log_finding(stores, run, version, finding)
+    client = tracking.client(stores)
+    assert client.get_run(run).data.metrics["defence/attacks/pgd"] == 0.5
+    assert len(client.get_metric_history(run, "defence/attacks/pgd")) == 1, "logged once, however often it is tried"
+    assert tracking.finding_tags(stores, version)["attacks/pgd.test"] == SCORED.fingerprint()
 
 
 def test_a_run_that_failed_says_so(stores):
