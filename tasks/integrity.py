@@ -87,7 +87,7 @@ def refuse_blocked(params: Params, stores: Stores, report: StageReport) -> None:
     blocked = [f"{finding.check}: {finding.reason}" for finding in report.integrity if finding.verdict == "block"]
     open_ledger(stores).append(
         "alert", who=whoami(), model=params.name, body={"about": "integrity blocked the data", "reasons": blocked},
-        key=f"blocked:{report.fingerprint()}",
+        key=f"blocked:{params.name}:{report.fingerprint()}",
     )  # fmt: skip
     raise IntegrityError(
         f"data of {params.name}",
@@ -107,7 +107,7 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
     if added:
         tell("integrity", f"{added} rows quarantined; `holdfast data quarantine` lists them")
     open_ledger(stores).append(
-        "quarantine", who=whoami(), model=params.name, key=f"quarantine:{report.fingerprint()}",
+        "quarantine", who=whoami(), model=params.name, key=f"quarantine:{params.name}:{report.fingerprint()}",
         body={"rows": sum(len(f.rows) for f in faulty), "data": found.file_md5, "report": report.fingerprint()},
     )  # fmt: skip
 

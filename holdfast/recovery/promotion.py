@@ -239,12 +239,14 @@ def disagreement(
     pending = next(transaction.in_flight(model), None)
     moves = transaction.entries(model=model, kinds=(*CROWNING, "undone", "projected"), backwards=True)
     since = next((entry.seq for entry in moves), 0)  # the same wrong alias after a repair is another disagreement
+    key = f"alert:alias:{model}:{since}:{alias}"
     transaction.append(
         "alert",
         who="holdfast",
         model=model,
         version=alias,
-        key=f"alert:alias:{model}:{since}:{alias}",
+        # The same alias moved by hand, put back, and then set by a promotion that was killed, is another one too.
+        key=key if pending is None else f"{key}:{pending.promotion}",
         body={
             "about": "the champion alias disagrees with the ledger",
             "alias": alias,

@@ -124,6 +124,15 @@ def test_a_second_run_reuses_everything_and_says_so(champion: Any) -> None:
     champion.hold()
 
 
+def test_a_second_model_on_the_same_data_runs_in_the_same_stores(champion: Any) -> None:
+    """Another name, the same data and stores: each model has its champion, and the first one's run still ends well."""
+    done = champion.run("--json", "--set", "name=second")
+    assert done.document["decision"]["action"] == "promote"
+    assert champion.ledger().head("second").version == champion.ledger().head("tiny").version == 1
+    champion.run()
+    assert champion.ledger().verify().valid
+
+
 def loaded_elsewhere(project: Any, folder: Path) -> pd.DataFrame:
     """Predict fifty rows in a process that knows nothing of the project, the repository or an installed holdfast."""
     rows = pd.read_parquet(project.folder / "data" / "sba_loans_small.parquet").head(50)

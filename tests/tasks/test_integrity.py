@@ -12,8 +12,10 @@ from holdfast.integrity.duplicates import Duplicates
 from holdfast.integrity.label_errors import LabelErrors
 from holdfast.integrity.provenance import Provenance
 from holdfast.params import DataParams
+from holdfast.results import IntegrityFinding, StageReport
 from holdfast.stores import Stores
 from tasks import integrity, storage
+from tasks.recovery import open_ledger
 
 CHECKS = (Provenance(), Duplicates(), LabelErrors())
 
@@ -130,6 +132,28 @@ def test_an_unrelated_file_alone_blocks_a_reused_report(stores, monkeypatch):
     monkeypatch.setattr(integrity, "materialise", lambda _: pinned)
     report = integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
     assert [finding.check for finding in report.integrity if finding.verdict == "block"] == ["provenance"]
+
+
+@pytest.mark.parametrize("verdict", ["quarantine", "block"])
+def test_two_models_on_one_data_set_are_each_recorded(stores, verdict):
+    """The same report of the same bytes is one entry for each model, however often a model comes by."""
+    found = integrity.found_data.fn(Params, stores)
+    faulty = IntegrityFinding(check="duplicates", verdict=verdict, reason="twice", examined=400, rows=(3,))
+    report = StageReport(stage="integrity", subject=found.file_md5, integrity=(faulty,))
+
+    class Other(Params):
+        name = "strangers"
+
+    for params in (Params, Other, Params):
+        if verdict == "block":
+            with pytest.raises(IntegrityError, match="twice"):
+                integrity.refuse_blocked.fn(params, stores, report)
+        else:
+            row = int(integrity.load_data(stores, params, found).ids[0])
+            rows = faulty.model_copy(update={"rows": (row,)})
+            integrity.quarantine.fn(params, stores, found, report.model_copy(update={"integrity": (rows,)}))
+    with open_ledger(stores).reading() as view:
+        assert [entry.model for entry in view.entries(kinds=("quarantine", "alert"))] == ["people", "strangers"]
 
 
 def test_a_data_set_that_is_not_versioned_is_refused(stores):

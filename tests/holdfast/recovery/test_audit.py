@@ -165,6 +165,20 @@ def test_a_promotion_in_flight_is_recovered_and_not_repaired(ledger, alias, fork
     assert reconcile(ledger, alias, MODEL).problems == ()
 
 
+def test_an_alias_moved_by_hand_and_later_by_a_killed_promotion_is_two_disagreements(ledger, alias, fork):
+    """Moved to a version, put back, then set to it by a promotion that was killed: two alerts, and no loader confused."""
+    crown(ledger, alias, 1)
+    alias.write(MODEL, 2)
+    with pytest.raises(ProjectionError, match="audit --repair"):
+        checked_champion(ledger, alias, MODEL)
+    alias.write(MODEL, 1)
+    assert fork(lambda: crown(ledger, DiesAfterWriting(alias), 2)).wait() == -signal.SIGKILL
+    for _ in range(2):
+        with pytest.raises(ProjectionError, match="A promotion was interrupted"):
+            checked_champion(ledger, alias, MODEL)
+    assert kinds(ledger) == ["intent", "done", "alert", "intent", "alert"]
+
+
 def test_loaders_beside_promotions_never_see_a_disagreement(url, clock, alias, fork):
     """While champions change, a loader gets one or the other and never a false alarm."""
     ledger = Ledger.create(url, clock)
