@@ -281,11 +281,13 @@ def read_revision(project: Path, revision: str, path: str, out: Path) -> Path:
     """Copy a file or folder of ``data/`` as it was at a past git revision to ``out``; the working copy is untouched.
 
     It comes from DVC's cache or remote, or from the files embedded at that revision where they alone were the data.
+    All of it appears at once, or nothing.
 
     Raises:
-        DataError: there is no such revision or path, or the data is in none of these places.
+        DataError: ``out`` exists, the path leads out of ``data/``, there is no such revision or path, or the data is
+            in none of these places.
     """
-    read_at(file_system(revision, project), revision, path, out)
+    read_at(project, revision, path, out)
     return out
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -110,19 +110,68 @@ def git_revision(repo: Repo) -> str:
     return commit if committed == pinned_md5(repo) else f"{commit}{DIRTY}"
 
 
-def read_at(system: DVCFileSystem, revision: str, path: str, out: Path) -> None:
-    """Copy a file or folder of ``data/`` out of an opened revision, see `tasks.storage.read_revision`."""
-    place = f"{DATA}/{path}"
+def read_at(project: Path, revision: str, path: str, out: Path) -> None:
+    """Copy a file or folder of ``data/`` out of a revision, see `tasks.storage.read_revision`."""
+    place = _below_data(path)
+    _refuse_existing(out)
+    system = file_system(revision, project)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as folder:
+            part = Path(folder) / "part"
+            _fetch(system, revision, place, part)
+            _refuse_existing(out)  # it may have come meanwhile
+            part.rename(out)
+    except OSError as error:
+        raise DataError(
+            str(out), found=words(error), expected="a place that can be written", remedy="Name another with --out.",
+        ) from error  # fmt: skip
+
+
+def _below_data(path: str) -> str:
+    """Give the place of a path inside the project.
+
+    Raises:
+        DataError: it leads out of ``data/``.
+    """
+    named = PurePosixPath(path)
+    if not path or named.is_absolute() or ".." in named.parts or Path(path).is_absolute():
+        raise DataError(
+            f"path {path!r}", found="a path that leads elsewhere", expected=f"one below {DATA}/, without '..'",
+            remedy=f"Name a file or folder as it lies below {DATA}/.",
+        )  # fmt: skip
+    return (PurePosixPath(DATA) / named).as_posix()
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists() or out.is_symlink() or not out.absolute().parent.is_dir():
+        raise DataError(
+            str(out), found="it is there already" if out.absolute().parent.is_dir() else "no folder to put it into",
+            expected="a path that does not exist, in a folder that does",
+            remedy="Name another with --out; nothing was written.",
+        )  # fmt: skip
+
+
+def _fetch(system: DVCFileSystem, revision: str, place: str, part: Path) -> None:
+    """Copy from DVC's cache or remote, else from the embedded files of that revision.
+
+    Raises:
+        DataError: neither has it.
+    """
     try:
         with redirect_stdout(sys.stderr):
-            system.get(place, str(out), recursive=system.isdir(place))
+            system.get(place, str(part), recursive=system.isdir(place))
     except _FAILURES as error:
-        remove(out)
-        if not _restore_embedded(system, path, out):
+        remove(part)
+        if not _restore_embedded(system, place.removeprefix(f"{DATA}/"), part):
             raise DataError(
                 f"{place} at {revision}", found=words(error), expected="data in DVC's cache or remote",
                 remedy="Configure the remote that holds it (`dvc remote add`), and see that the path is right.",
             ) from error  # fmt: skip
+
+
+def _pinned_by(system: DVCFileSystem) -> str:
+    """Read the md5 that a revision's data.dvc pins; empty where it has none."""
+    return str(yaml.safe_load(system.read_bytes(PIN))["outs"][0]["md5"]) if system.isfile(PIN) else ""
 
 
 def remove(path: Path) -> None:
@@ -135,13 +184,12 @@ def remove(path: Path) -> None:
 
 def _restore_embedded(system: DVCFileSystem, path: str, out: Path) -> bool:
     """Copy a file embedded at that revision, where the embedded files are what its ``data.dvc`` pins."""
-    if not system.isfile(f"{EMBEDDED}/{path}") or not system.isfile(PIN):
+    if not system.isfile(f"{EMBEDDED}/{path}"):
         return False
     with tempfile.TemporaryDirectory() as folder:
         for name in system.ls(EMBEDDED, detail=False):
             Path(folder, Path(name).name).write_bytes(system.read_bytes(name))
-        pinned = yaml.safe_load(system.read_bytes(PIN))["outs"][0]["md5"]
-        if folder_md5(tree_files(_build(Path(folder), None))) != pinned:
+        if folder_md5(tree_files(_build(Path(folder), None))) != _pinned_by(system):
             return False
         shutil.copy(Path(folder, path), out)
     return True

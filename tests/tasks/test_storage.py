@@ -265,6 +265,43 @@ def test_any_past_revision_can_be_read(clone, tmp_path):
         storage.read_revision(clone, f"{commit}-dirty", "people.csv", tmp_path / "none")
 
 
+def test_reading_a_revision_never_touches_what_is_there(clone, tmp_path):
+    """A precious file or folder named as the target survives a right path, a mistyped one and a wrong revision."""
+    storage.materialise(clone)
+    head = git(clone, "rev-parse", "HEAD").strip()
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    for out in (folder, folder / "chapter.txt", link):
+        for revision, path in ((head, "sba_loans_small.parquet"), (head, "sba_lones.parquet"), ("0" * 40, "x")):
+            with pytest.raises(DataError, match="there already"):
+                storage.read_revision(clone, revision, path, out)
+    assert (folder / "chapter.txt").read_text() == "years of work"
+    assert sorted(path.name for path in folder.iterdir()) == ["chapter.txt"]
+    assert link.is_symlink()
+    with pytest.raises(DataError, match="no folder"):
+        storage.read_revision(clone, head, "sba_loans_small.parquet", tmp_path / "none" / "out")
+
+
+def test_a_mistyped_path_leaves_nothing_behind(clone, tmp_path):
+    """A file that never was gives an error and no half of an output."""
+    storage.materialise(clone)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(DataError, match="see that the path is right"):
+        storage.read_revision(clone, "HEAD", "sba_lones.parquet", tmp_path / "here" / "out")
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("path", ["../data.dvc", "x/../../data.dvc", "/etc/hostname", ""])
+def test_only_data_is_read_out_of_a_revision(clone, tmp_path, path):
+    """A path that leads out of data/ is refused, though the revision holds such a file."""
+    with pytest.raises(DataError, match="below data/"):
+        storage.read_revision(clone, "HEAD", path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_embedded_data_of_a_past_revision_needs_no_cache(clone, tmp_path):
     """In a clone without cache or remote, a revision whose data were the embedded files is read from git."""
     first = git(clone, "rev-parse", "HEAD").strip()
