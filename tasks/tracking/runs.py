@@ -36,7 +36,7 @@ class DvcSource(DatasetSource):
         """Open the file system of that revision."""
         from tasks.storage import file_system  # noqa: PLC0415  lineage is read without DVC
 
-        return file_system(self.revision)
+        return file_system(self.revision, md5=self.md5)
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:  # noqa: ANN401  MLflow's signature
@@ -163,7 +163,8 @@ def log_history(stores: Stores, run_id: str, history: list[dict[str, float]]) ->
 def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Finding, side: str = "") -> None:
     """Log a finding once: its score, tied to the model and the data, and its JSON as artefact.
 
-    Known by its fingerprint and not by its question: what broke once and is scored later is logged again.
+    Known by its fingerprint and not by its question: what broke once and is scored later is logged again. The
+    artefact carries it in its name, so that what a decision once read is never overwritten.
 
     Args:
         stores: where tracking is.
@@ -175,8 +176,8 @@ def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Fin
     name = "/".join(part for part in (side, finding.path) if part)
     role = finding.provenance.role
     with answering(stores):
-        tracker, tag = client(stores), f"finding.{name}.{role}"
-        if tracker.get_run(run_id).data.tags.get(tag) == finding.fingerprint():
+        tracker, tag, digest = client(stores), f"finding.{name}.{role}", finding.fingerprint()
+        if tracker.get_run(run_id).data.tags.get(tag) == digest:
             return
         model_id, now = version.source.rsplit("/", 1)[-1], _now()
         tracker.log_batch(
@@ -187,9 +188,9 @@ def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Fin
                 for metric, value in _metrics(finding, side).items()
             ],
         )  # fmt: skip
-        tracker.log_text(run_id, finding.model_dump_json(indent=1), f"findings/{name}.{role}.json")
+        tracker.log_text(run_id, finding.model_dump_json(indent=1), f"findings/{name}.{role}.{digest[:16]}.json")
         # Last, so that a kill before it logs the finding again.
-        tracker.log_batch(run_id, tags=[RunTag(tag, finding.fingerprint())])
+        tracker.log_batch(run_id, tags=[RunTag(tag, digest)])
 
 
 def _metrics(finding: Finding, side: str) -> dict[str, float]:

@@ -130,17 +130,17 @@ def version_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
 
 
 def finding_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
-    """Give the keys of all findings about a version, by scenario path and role; of two, the later run's."""
+    """Give the digests of all findings about a version, by scenario path and role; of two, the later run's."""
     with answering(stores):
         tracker = client(stores)
         run = tracker.get_run(version.run_id)
         parent = run.data.tags.get("mlflow.parentRunId", "")
         own = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`holdfast.version` = '{version.version}'"
         siblings = tracker.search_runs([run.info.experiment_id], own, order_by=["attributes.start_time ASC"])
-        tags = {name: key for sibling in siblings for name, key in sibling.data.tags.items()}
+        tags = {name: digest for sibling in siblings for name, digest in sibling.data.tags.items()}
         return {
-            name.removeprefix("finding."): key
-            for name, key in tags.items()
+            name.removeprefix("finding."): digest
+            for name, digest in tags.items()
             if name.startswith("finding.") and not name.startswith("finding.champion/")
         }
 

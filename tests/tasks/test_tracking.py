@@ -124,6 +124,29 @@ def test_a_scenario_that_broke_once_is_logged_when_it_is_scored(stores, version)
     assert tracking.finding_tags(stores, version)["attacks/pgd.test"] == SCORED.fingerprint()
 
 
+def kept_findings(stores, run, folder="findings"):
+    """Read every finding that a run keeps."""
+    found = tracking.client(stores).list_artifacts(run, folder)
+    names = [item.path for item in found if not item.is_dir]
+    below = [each for item in found if item.is_dir for each in kept_findings(stores, run, item.path)]
+    return [Finding.model_validate_json(tracking.read_text(stores, run, name)) for name in names] + below
+
+
+@pytest.mark.parametrize("side", ["", "champion"])
+def test_what_a_decision_read_is_never_overwritten(stores, version, side):
+    """Another seed, metric or library, asked in the same run, leaves the evidence of an earlier decision in place."""
+    run = asked(stores, version, f"evidence {side}")
+    origins = [{}, {"seed": 8}, {"metric": "auroc"}, {"library": "22"}]
+    found = [SCORED.model_copy(update={"provenance": SCORED.provenance.model_copy(update=o)}) for o in origins]
+    found.append(SCORED.model_copy(update={"path": "attacks/pgd-l2"}))
+    for finding in (*found, found[0]):
+        tracking.log_finding(stores, run, version, finding, side)
+    evidence = sorted(finding.fingerprint() for finding in found)
+    assert sorted(finding.fingerprint() for finding in kept_findings(stores, run)) == evidence
+    if not side:
+        assert tracking.finding_tags(stores, version)["attacks/pgd.test"] == SCORED.fingerprint(), "the last asked"
+
+
 def test_a_run_that_failed_says_so(stores):
     """What is still running under a lifecycle is marked as failed; what had finished stays finished."""
     parent = tracking.open_run(stores, "people", "p", title="lifecycle")
