@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import mlflow
@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from holdfast.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from holdfast.stores import Stores
 
@@ -82,3 +82,17 @@ def client(stores: Stores) -> MlflowClient:
 def code_of(error: MlflowException) -> str:
     """Give MLflow's name of an error."""
     return str(error.error_code)
+
+
+def paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """Give everything that a search finds: MLflow answers a page at a time.
+
+    Args:
+        search: takes ``page_token``, the first time None, and gives a page with the ``token`` of the one after it.
+    """
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from holdfast.digests import canonical
-from tasks.tracking.connection import answering, client, code_of
+from tasks.tracking.connection import answering, client, code_of, paged
 
 if TYPE_CHECKING:
     from holdfast.results import DataSnapshot, Finding, ModelVersion
@@ -124,9 +125,8 @@ def fail_runs(stores: Stores, name: str, parent: str) -> None:
     where = experiment(stores, name)
     with answering(stores):
         tracker = client(stores)
-        nested = tracker.search_runs(
-            [where], f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-        )
+        running = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        nested = list(paged(partial(tracker.search_runs, [where], running)))  # all, before any leaves the pages
         for run_id in (*(run.info.run_id for run in nested), parent):
             tracker.set_terminated(run_id, status="FAILED")
 

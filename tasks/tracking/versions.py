@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import holdfast
 from holdfast.errors import StoreError
-from holdfast.model import factory_sources
+from holdfast.model import SPEC, WEIGHTS, factory_sources
 from holdfast.results import ModelVersion
-from tasks.tracking.connection import answering, client, code_of
+from tasks.tracking.connection import answering, client, code_of, paged
 from tasks.tracking.runs import experiment
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from holdfast.stores import Stores
 
 ALIAS = "champion"
+PAGE = 1000
+"""Versions that are asked for at a time."""
 _ABSENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 
 
@@ -106,7 +109,7 @@ def get_version(stores: Stores, name: str, version: int) -> ModelVersion | None:
 def list_versions(stores: Stores, name: str) -> list[tuple[ModelVersion, dict[str, str], datetime]]:
     """List every version with its tags and when it was made, oldest first."""
     with answering(stores):
-        found = client(stores).search_model_versions(f"name = '{name}'", max_results=1000)
+        found = paged(partial(client(stores).search_model_versions, f"name = '{name}'", max_results=PAGE))
         listed = [(_version(v), dict(v.tags), datetime.fromtimestamp(v.creation_timestamp / 1000, UTC)) for v in found]
         return sorted(listed, key=lambda row: row[0].version)
 
@@ -136,7 +139,8 @@ def finding_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
         run = tracker.get_run(version.run_id)
         parent = run.data.tags.get("mlflow.parentRunId", "")
         own = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`holdfast.version` = '{version.version}'"
-        siblings = tracker.search_runs([run.info.experiment_id], own, order_by=["attributes.start_time ASC"])
+        order = ["attributes.start_time ASC"]
+        siblings = paged(partial(tracker.search_runs, [run.info.experiment_id], own, order_by=order))
         tags = {name: digest for sibling in siblings for name, digest in sibling.data.tags.items()}
         return {
             name.removeprefix("finding."): digest
@@ -169,22 +173,33 @@ def tag_version(stores: Stores, version: ModelVersion, tags: dict[str, str]) -> 
 
 
 def fetch_model(stores: Stores, version: ModelVersion) -> Path:
-    """Bring a version's two files to the local store and give their folder; whoever loads them verifies the bytes."""
+    """Bring a version's two files to the local store and give their folder; whoever loads them verifies the bytes.
+
+    Raises:
+        StoreError: tracking does not answer, or what it holds of the version is no model.
+    """
     if not re.fullmatch("[0-9a-f]{64}", version.digest):
         raise StoreError(
             f"{version.name} version {version.version}", found="a digest that is none", expected="64 hex digits",
             remedy="Somebody changed the version's tags in the registry: run `holdfast audit`.",
         )  # fmt: skip
     target = stores.models / version.digest
-    if (target / "spec.json").exists() and (target / "model.safetensors").exists():
+    if (target / SPEC).exists() and (target / WEIGHTS).exists():
         return target
     with answering(stores), tempfile.TemporaryDirectory() as scratch:
         fetched = mlflow.artifacts.download_artifacts(
             artifact_uri=version.source, dst_path=scratch, tracking_uri=stores.tracking.get_secret_value()
         )
-        data = next(path.parent for path in Path(fetched).rglob("model.safetensors"))
+        folders = (path.parent for path in Path(fetched).rglob(WEIGHTS))
+        data = next((folder for folder in folders if (folder / SPEC).exists()), None)
+        if data is None:
+            raise StoreError(
+                f"{version.name} version {version.version}, {version.source}",
+                found=f"no {WEIGHTS} with its {SPEC} in the artefact", expected="the two files of a registered model",
+                remedy="Restore the artefact from a backup, or roll back with `holdfast promote`.",
+            )  # fmt: skip
         target.mkdir(parents=True, exist_ok=True)
-        for name in ("model.safetensors", "spec.json"):
+        for name in (WEIGHTS, SPEC):
             part = target / f".{name}.part"
             part.write_bytes((data / name).read_bytes())
             part.replace(target / name)

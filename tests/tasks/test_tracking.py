@@ -1,5 +1,6 @@
 """Tracking: what MLflow answers is believed as it is, and what it cannot answer is an error without secrets."""
 
+import shutil
 import traceback
 from pathlib import Path
 
@@ -103,6 +104,33 @@ def version(stores, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "m"
     digest = save_model(folder, SPEC.build(seed=3), SPEC)
     return tracking.register(stores, "people", folder, SPEC, run, "findings", digest)
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "spec.json"])
+def test_an_artefact_without_a_model_is_refused(stores, version, lost):
+    """A version whose files were lost is named, with what to do, and leaves no half of a model behind."""
+    (top,) = [path.parent for path in Path(stores.artifacts).rglob("MLmodel") if version.source[-32:] in str(path)]
+    (file,) = [path for path in top.rglob(lost) if "code" not in path.parts]
+    kept = file.read_bytes()
+    file.unlink()
+    with pytest.raises(StoreError, match=rf"people version {version.version}.*no model.safetensors") as caught:
+        tracking.fetch_model(stores, version)
+    assert "backup" in caught.value.remedy
+    assert not (stores.models / version.digest).exists()
+    file.write_bytes(kept)
+    assert (tracking.fetch_model(stores, version) / lost).read_bytes() == kept
+    shutil.rmtree(stores.models / version.digest)
+
+
+def test_versions_beyond_one_page_are_listed(stores, version, monkeypatch):
+    """However many versions there are, all are listed, oldest first."""
+    client = tracking.client(stores)
+    for _ in range(4):
+        client.create_model_version("people", version.source, run_id=version.run_id)
+    everyone = [int(found.version) for found in client.search_model_versions("name = 'people'")]
+    monkeypatch.setattr("tasks.tracking.versions.PAGE", 2)
+    assert [found.version for found, _, _ in tracking.list_versions(stores, "people")] == sorted(everyone)
+    assert len(everyone) > 4
 
 
 def asked(stores, version, key):
