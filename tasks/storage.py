@@ -113,10 +113,10 @@ def verify(project: Path) -> str:
 
 
 def revision(project: Path) -> str:
-    """Give the git revision that the working copy's data belongs to.
+    """Give the git revision that the working copy is at.
 
     Returns:
-        The commit; with ``-dirty`` behind it where ``data.dvc`` is not as committed there; ``none`` outside git.
+        The commit; with ``-dirty`` behind it where a tracked file is not as committed there; ``none`` outside git.
     """
     with opened(project) as repo:
         return git_revision(repo)

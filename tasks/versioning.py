@@ -20,6 +20,7 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.tree import Tree
 from dvc_data.index import DataIndexDirError
 from dvc_objects.errors import ObjectFormatError
+from scmrepo.exceptions import SCMError as GitError
 
 from holdfast.errors import DataError
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DATA, PIN, EMBEDDED = "data", "data.dvc", "embedded"
 NO_REVISION = "none"
 DIRTY = "-dirty"
-"""Follows a revision whose own ``data.dvc`` is another than the one in use."""
+"""Follows a commit from which tracked files differ, as ``git describe --dirty`` says it."""
 _FAILURES = (DvcException, DataIndexDirError, ObjectFormatError, OSError)
 Files = dict[tuple[str, ...], str]
 """md5 by path below a folder."""
@@ -77,37 +78,44 @@ def translated(project: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-def file_system(revision: str, project: Path = Path()) -> DVCFileSystem:
+def file_system(revision: str, project: Path = Path(), md5: str = "") -> DVCFileSystem:
     """Open the data of a past git revision, or of the working copy where the revision is ``none``, read-only.
 
+    Args:
+        revision: a git revision, or one as `tasks.storage.revision` gives it.
+        project: the top folder.
+        md5: of ``data/`` as recorded beside the revision: tells whether a dirty one's commit has that very data.
+
     Raises:
-        DataError: there is no such revision, or the data was never committed.
+        DataError: there is no such revision, or nothing shows that the data was ever committed.
     """
-    if revision.endswith(DIRTY):
-        raise DataError(
-            revision, found="data that was pinned and not committed", expected="a git revision",
-            remedy="Find the md5 in the ledger: DVC's cache or remote holds it.",
-        )  # fmt: skip
+    commit = revision.removesuffix(DIRTY)
     with translated(project):
         if revision == NO_REVISION:
             return DVCFileSystem(str(project))
-        return DVCFileSystem(str(project), rev=revision)
+        system = DVCFileSystem(str(project), rev=commit)
+        if commit != revision and (not md5 or _pinned_by(system) != md5):
+            raise DataError(
+                revision, found="files that were not committed, maybe the data's pin", expected="a git revision",
+                remedy=f"Where {commit} pins the md5 that the ledger names, read that; else DVC's cache or remote"
+                " holds the data by its md5.",
+            )  # fmt: skip
+        return system
 
 
 def git_revision(repo: Repo) -> str:
-    """Give the commit that the pinned data belongs to, see `tasks.storage.revision`."""
+    """Give the commit that the working copy is at, see `tasks.storage.revision`."""
     if isinstance(repo.scm, NoSCM):
         return NO_REVISION
     project, root = Path(repo.root_dir).resolve(), Path(repo.scm.root_dir).resolve()
     try:
         commit = str(repo.scm.get_rev())
-        with repo.scm.get_fs(commit).open((project / PIN).relative_to(root).as_posix(), "rb") as stream:
-            committed = yaml.safe_load(stream)["outs"][0]["md5"]
-    except SCMError:
+        pinned = repo.scm.get_fs(commit).isfile((project / PIN).relative_to(root).as_posix())
+    except (SCMError, GitError):
         return NO_REVISION
-    except FileNotFoundError:  # a copy inside somebody else's repository belongs to none of its commits
-        return f"{commit}{DIRTY}" if root == project else NO_REVISION
-    return commit if committed == pinned_md5(repo) else f"{commit}{DIRTY}"
+    if not pinned and root != project:  # a copy inside somebody else's repository belongs to none of its commits
+        return NO_REVISION
+    return commit if pinned and not repo.scm.is_dirty(untracked_files=False) else f"{commit}{DIRTY}"
 
 
 def read_at(project: Path, revision: str, path: str, out: Path) -> None:

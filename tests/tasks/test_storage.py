@@ -100,6 +100,48 @@ def test_a_tarball_inside_another_repository_says_none(tarball):
     assert storage.revision(tarball) == "none"
 
 
+def test_any_tracked_change_makes_the_revision_dirty(clone):
+    """Edited, staged or deleted files that git knows are said as ``git describe`` says them; other files are not."""
+    (clone / "params.yaml").write_text("seed: 1\n")
+    git(clone, "add", "params.yaml")
+    git(clone, "commit", "-q", "-m", "settings")
+    head = git(clone, "rev-parse", "HEAD").strip()
+    (clone / "notes.txt").write_text("untracked")
+    (clone / "data").mkdir()
+    (clone / "data" / "ignored").write_text("ignored")
+    assert storage.revision(clone) == head
+    (clone / "params.yaml").write_text("seed: 2\n")
+    assert storage.revision(clone) == f"{head}-dirty"
+    assert git(clone, "describe", "--always", "--dirty", "--abbrev=40").strip() == f"{head}-dirty"
+    git(clone, "add", "params.yaml")
+    assert storage.revision(clone) == f"{head}-dirty"
+    git(clone, "checkout", "-q", "HEAD", "--", "params.yaml")
+    assert storage.revision(clone) == head
+    (clone / "params.yaml").unlink()
+    assert storage.revision(clone) == f"{head}-dirty"
+
+
+def test_git_without_a_commit_says_none(tarball):
+    """Before the first commit there is no revision."""
+    git(tarball, "init", "-q")
+    assert storage.revision(tarball) == "none"
+
+
+def test_a_dirty_revision_leads_to_the_data_that_its_commit_pins(clone, tmp_path):
+    """With its md5 recorded beside it, data that was committed is found though other files were not."""
+    storage.materialise(clone)
+    (clone / ".gitignore").write_text((clone / ".gitignore").read_text() + "more\n")
+    dirty = storage.revision(clone)
+    assert dirty.endswith("-dirty")
+    assert storage.file_system(dirty, clone, pin(clone)).isfile("data/sba_loans_small.parquet")
+    before = pin(clone)
+    storage.add(clone, people(tmp_path))
+    for md5 in (pin(clone), ""):
+        with pytest.raises(DataError, match="not committed"):
+            storage.file_system(dirty, clone, md5)
+    assert storage.file_system(dirty, clone, before).isfile("data/sba_loans_small.parquet")
+
+
 def test_changed_bytes_are_refused_and_left_alone(clone):
     """One flipped byte, size and times kept, is found; neither data nor pin are touched."""
     storage.materialise(clone)
