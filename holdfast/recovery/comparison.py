@@ -107,7 +107,7 @@ def by_metric(
     labels = candidate.unpack_labels()
     ours, theirs = _values(metric, candidate), _values(metric, champion)
     found = paired_bootstrap(metric, labels, ours, theirs, rng=rng, costs=costs, level=LEVEL)
-    error = max(found.error, _least_error(labels))
+    error = max(found.error, _least_error(metric, labels, ours != theirs))
     reached = normal_power(error, margin, LEVEL)
     return Comparison(
         difference=found.value,
@@ -139,12 +139,14 @@ def _lacking(metric: str, found: str, expected: str) -> ScenarioError:
     return ScenarioError(f"comparison by {metric}", found=found, expected=expected, remedy="Choose another metric.")
 
 
-def _least_error(labels: npt.NDArray[np.int16]) -> float:
+def _least_error(metric: str, labels: npt.NDArray[np.int16], differs: npt.NDArray[np.bool_]) -> float:
     """Standard error that could stay unseen: that of the plausible discordance of classes in which none was lost.
 
     A bootstrap of two models that agree on a handful of points has no error at all; this has. Each class has
     the weight 2 / classes, twice that of balanced accuracy, since one point can move a rank by all of its class.
+    Ranking scores that differ show their error themselves: there only classes of which every score agrees count.
     """
-    _, sizes = np.unique(labels, return_counts=True)
-    unseen = np.array([_plausible_discordance(0, int(size)) for size in sizes])
+    classes, sizes = np.unique(labels, return_counts=True)
+    silent = [metric not in RANKING or not differs[labels == each].any() for each in classes]
+    unseen = np.where(silent, [_plausible_discordance(0, int(size)) for size in sizes], 0.0)
     return float(np.sqrt(np.sum(unseen / sizes)) * min(2.0 / len(sizes), 1.0))
