@@ -72,7 +72,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path(".holdfast/benchmarks/attacks"))
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    found = parser.parse_args()
+    if not (found.reference / "autoattack" / "autoattack.py").is_file():
+        parser.error(f"--reference {found.reference} holds no autoattack/autoattack.py: name the checkout's top folder")
+    return found
 
 
 def trained(kept: Path, epochs: int, width: int, epsilon: float) -> Path:
