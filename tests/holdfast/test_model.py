@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from holdfast.errors import ModelError
-from holdfast.model import ModelSpec, Target, factory_digest, load_model, save_model
+from holdfast.model import ModelSpec, Target, factory_digest, factory_sources, load_model, save_model
 from holdfast.networks import TableEncoder
 from holdfast.pyfunc import _load_pyfunc
 from holdfast.space import Box, Feature, Table
@@ -172,6 +172,41 @@ def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypa
     net.write_text(net.read_text() + "# edited\n")
     with pytest.raises(ModelError, match="as trained with"):
         load_model(folder, digest)
+
+
+def test_a_package_takes_along_all_that_it_imports_beside_it(tmp_path, monkeypatch):
+    """From any file of the package, at any depth and by any form of import; not what nobody imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    files = {
+        "pkg_c/__init__.py": "", "pkg_c/inner/__init__.py": "", "pkg_c/broken.py": "def (",
+        "pkg_c/net.py": "import blocks_c\nfrom .inner import deep\nimport math, torch, holdfast\ndef build(shape, classes): ...\n",
+        "pkg_c/inner/deep.py": "def later():\n    import lib_c.extra.more as more\n    from plain_c import heads\n",
+        "blocks_c.py": "from parts_c.wide import W\n", "parts_c/__init__.py": "import pkg_c\n",
+        "parts_c/wide.py": "W = 1\n", "lib_c/__init__.py": "", "lib_c/extra/__init__.py": "",
+        "lib_c/extra/more.py": "", "plain_c/heads.py": "from . import tails\n", "plain_c/tails.py": "",
+        "unused_c.py": "", "plain_c/unused.py": "", "holdfast.py": "",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    root, found = factory_sources("pkg_c.net:build")
+    assert root == tmp_path
+    unused = {"unused_c.py", "plain_c/unused.py", "holdfast.py"}
+    assert {file.relative_to(root).as_posix() for file in found} == set(files) - unused
+    for name, text in files.items():
+        before = factory_digest("pkg_c.net:build")
+        (tmp_path / name).write_text(text + "# edited\n")
+        assert (factory_digest("pkg_c.net:build") == before) == (name in unused), name
+
+
+def test_an_installed_package_is_its_own_files(tmp_path, monkeypatch):
+    """What lies beside it in site-packages is other people's, and is not followed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path)])
+    (tmp_path / "inst_d").mkdir()
+    (tmp_path / "inst_d" / "__init__.py").write_text("import vast_d\ndef build(shape, classes): ...\n")
+    (tmp_path / "vast_d.py").write_text("")
+    assert factory_sources("inst_d:build") == (tmp_path, (tmp_path / "inst_d" / "__init__.py",))
 
 
 def logged(root, spec, seed):

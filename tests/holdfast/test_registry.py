@@ -90,6 +90,17 @@ def test_code_of_third_parties_is_named_and_ours_is_not(tmp_path, monkeypatch):
     assert quality().origin(Context(seed=0, code="model"), **origin).code == "model"
 
 
+def test_code_of_follows_imports_beside_the_package(tmp_path, monkeypatch):
+    """A module of the working copy that a third party's package imports counts, and one that it does not is nothing."""
+    kinds = []
+    for blocks, unused in (("x = 1", "y = 1"), ("x = 1", "y = 2"), ("x = 2", "y = 2")):
+        (tmp_path / "acme_blocks.py").write_text(blocks)
+        (tmp_path / "acme_unused.py").write_text(unused)
+        kinds.append(theirs(tmp_path, monkeypatch, "acme_beside", "def late():\n    import acme_blocks"))
+        code_of(kinds[-1])
+    assert code_of(kinds[0]) == code_of(kinds[1]) != code_of(kinds[2])
+
+
 def test_a_class_without_source_is_refused():
     """Nothing would tell when it changes, so no result of it could be kept."""
     with pytest.raises(TypeError, match="no source file"):

@@ -16,6 +16,7 @@ from holdfast.errors import DataError
 from holdfast.params import DataParams
 from holdfast.stores import Stores
 from tasks import storage
+from tasks.tracking.runs import DvcSource
 
 TOP = Path(__file__).parents[2]
 
@@ -127,7 +128,7 @@ def test_git_without_a_commit_says_none(tarball):
     assert storage.revision(tarball) == "none"
 
 
-def test_a_dirty_revision_leads_to_the_data_that_its_commit_pins(clone, tmp_path):
+def test_a_dirty_revision_leads_to_the_data_that_its_commit_pins(clone, tmp_path, monkeypatch):
     """With its md5 recorded beside it, data that was committed is found though other files were not."""
     storage.materialise(clone)
     (clone / ".gitignore").write_text((clone / ".gitignore").read_text() + "more\n")
@@ -140,6 +141,8 @@ def test_a_dirty_revision_leads_to_the_data_that_its_commit_pins(clone, tmp_path
         with pytest.raises(DataError, match="not committed"):
             storage.file_system(dirty, clone, md5)
     assert storage.file_system(dirty, clone, before).isfile("data/sba_loans_small.parquet")
+    monkeypatch.chdir(clone)
+    assert DvcSource("data/sba_loans_small.parquet", before, dirty).load().isfile("data/sba_loans_small.parquet")
 
 
 def test_changed_bytes_are_refused_and_left_alone(clone):
