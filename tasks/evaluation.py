@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from prefect import task
@@ -19,6 +19,7 @@ from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
 from tasks.heldout import LeftOut, left_out_ids
+from tasks.lineage import registered
 from tasks.progress import tell
 from tasks.storage import load_data
 
@@ -53,6 +54,9 @@ def run_scenario(
     without = left_out_ids(stores, left_out) if workshop is None else ()  # a recipe trains: it has no gate rows
     origin = context(params, snapshot, subject.spec.code)
     provenance = scenario.origin(origin, subject.digest, name_without(snapshot.content, without), role, device.type)
+    if workshop is not None and (made_by := _another_recipe(stores, version, workshop)) is not None:
+        tell("evaluation", f"{path}  unscored: {made_by.text}")
+        return _unscored(path, scenario, provenance.model_copy(update={"subject": made_by.digest}), made_by.text)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")
@@ -66,7 +70,8 @@ def run_scenario(
             finding = scenario.run(workshop, origin, path)
     except _BROKEN as error:
         tell("evaluation", f"{path}  broke: {error}")
-        return _unscored(path, scenario, provenance, error)  # not kept: the next run asks again
+        broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
+        return _unscored(path, scenario, provenance, broke)  # not kept: the next run asks again
     stores.results.put(finding.key, finding)
     tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
     return finding
@@ -104,11 +109,30 @@ _UNDER_THREAT = frozenset({"evasion", "certificates"})
 _BROKEN = (ScenarioError, RuntimeError, ValueError, TypeError, ArithmeticError, LookupError)
 
 
-def _unscored(path: str, scenario: Scenario, provenance: Provenance, error: Exception) -> Finding:
+def _unscored(path: str, scenario: Scenario, provenance: Provenance, reason: str) -> Finding:
     return Finding(
         path=path, dimension=scenario.dimension, family=scenario.family, settings=scenario.settings,
-        provenance=provenance, unscored=f"the scenario broke: {type(error).__name__}: {str(error)[:300]}",
+        provenance=provenance, unscored=reason,
     )  # fmt: skip
+
+
+class _Maker(NamedTuple):
+    """The recipe that made a version, where it is not the one at hand."""
+
+    digest: str
+    text: str
+
+
+def _another_recipe(stores: Stores, version: ModelVersion, workshop: Workshop) -> _Maker | None:
+    """Tell when params and data give another recipe than made the version: findings about it say nothing of this one."""
+    made_by = str(registered(stores, version).get("recipe_digest", "not recorded"))
+    if made_by == workshop.digest:
+        return None
+    text = (
+        f"{version.name} version {version.version} was made by recipe {made_by[:16]}, and params and data now give"
+        f" recipe {workshop.digest[:16]}: ask with the params and data of that version, or train a version with these"
+    )
+    return _Maker(made_by, text)
 
 
 def _check_classes(target: Target, classes: tuple[str, ...], version: ModelVersion) -> None:

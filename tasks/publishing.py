@@ -21,9 +21,10 @@ from holdfast.scenarios.packs import overrun
 from holdfast.scorecard import Scorecard, scorecard, tags
 from holdfast.stores import Stores, write_atomically
 from tasks import tracking
+from tasks.lineage import PARAM_SECTIONS
 from tasks.progress import tell
 from tasks.recovery import open_ledger
-from tasks.training import PARAM_SECTIONS, TrainedModel
+from tasks.training import TrainedModel
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,6 +19,7 @@ from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
 from tasks import tracking
 from tasks.heldout import keep_rows_seen
+from tasks.lineage import compose
 from tasks.progress import tell
 from tasks.recovery import open_ledger
 from tasks.storage import load_data
@@ -113,20 +114,14 @@ def register(
     version = tracking.register(stores, params.name, folder, target.spec, run_id, trained.key, trained.digest)
     if version.run_id not in {"", run_id}:
         keep_rows_seen(stores, version.run_id, seen)  # one key, one data: a record that was lost is made good
-    lineage = {
-        "data": snapshot.model_dump(mode="json"), "key": trained.key, "params": params.section_digest(*PARAM_SECTIONS),
-        "seed": params.seed, "recipe": params.training.recipe, "code": target.spec.code,
-        "rows_seen": seen.fingerprint(),
-    }  # fmt: skip
     ledger = open_ledger(stores)
     with ledger.reading() as view:
         known = view.digest(version.name, version.version) == version.digest
     if not known:  # a version that is reused keeps the lineage it was made with, whatever params and git say now
-        record_version(ledger, version, who="holdfast", lineage=lineage)
+        record_version(
+            ledger, version, who="holdfast", lineage=compose(params, snapshot, target.spec, trained.key, seen)
+        )
     return version
-
-
-PARAM_SECTIONS = ("name", "seed", "metric", "data", "integrity", "model", "training", "evaluation", "recovery")
 
 
 @task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)

@@ -31,10 +31,15 @@ class Workshop:
     @property
     def digest(self) -> str:
         """Name the recipe and the model description: what findings about recipes belong to."""
-        recipe = [self.recipe.name(), self.recipe.model_dump(mode="json"), code_of(type(self.recipe))]
-        return digest_json([*recipe, self.spec.model_dump(mode="json")])
+        return recipe_digest(self.recipe, self.spec)
 
     def fit(self, train: Samples, *, seed: int, epochs: int | None = None) -> Target:
         """Train one copy on these rows, as the pipeline would, for ``epochs`` where given; no checkpoints."""
         recipe = self.recipe if epochs is None else self.recipe.model_copy(update={"epochs": epochs})
         return fit(recipe, self.spec, train, self.validation, seed=seed, device=self.device).target
+
+
+def recipe_digest(recipe: Recipe, spec: ModelSpec) -> str:
+    """Name a recipe with the model description that it trains: settings, third-party code, network, space, classes."""
+    own = [recipe.name(), recipe.model_dump(mode="json"), code_of(type(recipe))]
+    return digest_json([*own, spec.model_dump(mode="json")])
