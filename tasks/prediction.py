@@ -10,12 +10,11 @@ from holdfast.errors import DataError, ModelError
 from holdfast.model import pick_device
 from holdfast.prediction_log import PredictionLog
 from holdfast.predictor import Predictor
-from holdfast.recovery.audit import checked_champion
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import ModelVersion, Value
 from holdfast.stores import WallClock
 from tasks import tracking
-from tasks.recovery import located
+from tasks.recovery import located, trusted_champion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +39,12 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
 
     Raises:
         ModelError: there is no champion, or its bytes are not those that were promoted.
+        LedgerError: the ledger was tampered with.
         ProjectionError: the alias names another version than the ledger.
         StoreError: ledger or registry do not answer.
     """
     ledger = Ledger(stores.ledger.get_secret_value(), WallClock())
-    head = checked_champion(ledger, tracking.MlflowProjection(stores), params.name)
+    head = trusted_champion(stores, ledger, params.name)
     if head is None:
         raise ModelError(
             f"model {params.name}", found="no champion", expected="one that passed its gate",

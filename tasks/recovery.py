@@ -7,7 +7,7 @@ import getpass
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from holdfast.errors import LedgerError, ModelError, StoreError
+from holdfast.errors import ModelError, StoreError
 from holdfast.model import digest_of
 from holdfast.params import Params
 from holdfast.recovery.audit import AuditReport, checked_champion, reconcile
@@ -46,7 +46,7 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=whoami())
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
-    checked_champion(ledger, projection, params.name)
+    trusted_champion(stores, ledger, params.name)
     _show(stores, ledger, params.name)
     return settled
 
@@ -57,13 +57,23 @@ def _still_good(stores: Stores, version: ModelVersion) -> bool:
 
 
 def _require_kept_heads(stores: Stores, ledger: Ledger, name: str) -> None:
-    for head in tracking.kept_heads(stores, name):
-        report = ledger.verify(expected_head=head)
-        if not report.valid:
-            raise LedgerError(
-                repr(ledger), found=str(report.problem), expected="the chain that the versions' tags remember",
-                remedy="Restore the ledger from a backup; nothing is promoted until then.",
-            )  # fmt: skip
+    heads = tracking.kept_heads(stores, name)  # first: what is kept then is on the chain that is read afterwards
+    with ledger.reading() as view:
+        view.require_whole(expected_heads=heads)
+
+
+def trusted_champion(stores: Stores, ledger: Ledger, name: str) -> ChampionHead | None:
+    """Resolve the champion as every loader must: from a chain that is whole and holds every head kept on a version.
+
+    A rewritten entry with a hash of its own leaves the chain, and a chain rewritten as a whole leaves the kept heads.
+
+    Raises:
+        ProjectionError: the alias disagrees with the ledger.
+        LedgerError: the ledger was tampered with.
+        StoreError: ledger or registry do not answer.
+    """
+    heads = tracking.kept_heads(stores, name)
+    return checked_champion(ledger, tracking.MlflowProjection(stores), name, expected_heads=heads)
 
 
 def audited(ledger: Ledger, projection: Projection, stores: Stores, name: str) -> AuditReport:
@@ -71,18 +81,13 @@ def audited(ledger: Ledger, projection: Projection, stores: Stores, name: str) -
 
     A hash chain alone does not stop one who rewrites the whole table; a head kept elsewhere does.
     """
-    report = reconcile(ledger, projection, name)
-    for head in tracking.kept_heads(stores, name) if report.chain_valid else ():
-        report = reconcile(ledger, projection, name, expected_head=head)
-        if not report.chain_valid:
-            break
-    return report
+    return reconcile(ledger, projection, name, expected_heads=tracking.kept_heads(stores, name))
 
 
 @task(cache_policy=NO_CACHE)
 def resolve_champion(params: Params, stores: Stores) -> ModelVersion | None:
     """Resolve the champion from the ledger, its alias in agreement; None only when the ledger says there is none."""
-    head = checked_champion(open_ledger(stores), tracking.MlflowProjection(stores), params.name)
+    head = trusted_champion(stores, open_ledger(stores), params.name)
     return None if head is None else located(stores, head)
 
 

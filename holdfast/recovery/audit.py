@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from holdfast.digests import digest_json
 from holdfast.errors import LedgerError
 from holdfast.recovery.ledger import CROWNING, ChampionHead
-from holdfast.recovery.promotion import Promotion, disagreement, read_promotion, require_chain, show
+from holdfast.recovery.promotion import Promotion, disagreement, read_promotion, show
 from holdfast.results import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from holdfast.recovery.chain import ChainReport
     from holdfast.recovery.ledger import Ledger, LedgerTransaction, LedgerView
@@ -47,22 +47,34 @@ class AuditReport(Value):
     versions: tuple[VersionRecord, ...]
 
 
-def checked_champion(ledger: Ledger, projection: Projection, model: str) -> ChampionHead | None:
-    """Resolve the champion, as every loader must: from the ledger, and only when the alias agrees.
+def checked_champion(
+    ledger: Ledger, projection: Projection, model: str, *, expected_heads: Collection[str] = ()
+) -> ChampionHead | None:
+    """Resolve the champion, as every loader must: from a whole chain, and only when the alias agrees.
 
     None only when a ledger that answered has no champion and a registry that answered has no alias. The caller
     still has to find the champion's digest in the bytes.
+
+    Args:
+        ledger: the authority.
+        projection: the alias.
+        model: registered model.
+        expected_heads: chain heads that were kept elsewhere (the versions' tags); without them a table that was
+            rewritten as a whole is believed.
 
     Raises:
         ProjectionError: the alias disagrees; an alert is in the ledger, one for each disagreement.
         LedgerError: the ledger was tampered with.
         StoreError: ledger or registry do not answer.
     """
-    head = ledger.head(model)
+    with ledger.reading() as view:  # one snapshot: the champion that is given is on the chain that was walked
+        view.require_whole(expected_heads=expected_heads)
+        head = view.head(model)
     if projection.read(model) == _version(head):
         return head
     refusal = None
     with ledger.writing() as transaction:  # a promotion on its way is waited for, and then agrees
+        transaction.require_whole(expected_heads=expected_heads)
         head = transaction.head(model)
         refusal = disagreement(transaction, model, head, projection.read(model))
     if refusal is not None:
@@ -70,20 +82,22 @@ def checked_champion(ledger: Ledger, projection: Projection, model: str) -> Cham
     return head
 
 
-def reconcile(ledger: Ledger, projection: Projection, model: str, *, expected_head: str | None = None) -> AuditReport:
+def reconcile(
+    ledger: Ledger, projection: Projection, model: str, *, expected_heads: Collection[str] = ()
+) -> AuditReport:
     """Verify the chain and compare it with the alias, changing nothing.
 
     Args:
         ledger: the authority.
         projection: the alias.
         model: registered model.
-        expected_head: chain head that was kept elsewhere (the version's tags, a report); without it a table that
+        expected_heads: chain heads that were kept elsewhere (versions' tags, a report); without them a table that
             was rewritten as a whole looks sound.
 
     Raises:
         StoreError: ledger or registry do not answer.
     """
-    chain = ledger.verify(expected_head=expected_head)
+    chain = ledger.verify(expected_heads=expected_heads)
     if not chain.valid:
         return _broken(chain, model, projection.read(model))
     with ledger.reading() as view:
@@ -114,7 +128,8 @@ def repair(
         ProjectionError: the alias does not take the version.
         StoreError: ledger or registry do not answer.
     """
-    require_chain(ledger)
+    with ledger.reading() as view:
+        view.require_whole()
     with ledger.writing() as transaction:
         _refuse_in_flight(transaction, model)
         disagreement(transaction, model, transaction.head(model), projection.read(model))

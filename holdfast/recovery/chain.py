@@ -22,7 +22,7 @@ from holdfast.errors import LedgerError, StoreError
 from holdfast.results import Json, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -176,26 +176,28 @@ def _fault(row: Mapping[str, Any], seq: int, previous: str) -> str | None:
     return None if sealed == row["hash"] else f"entry {seq} was changed: it does not match its hash"
 
 
-def verify_rows(rows: Iterable[Mapping[str, Any]], head: tuple[int, str], expected_head: str | None) -> ChainReport:
+def verify_rows(
+    rows: Iterable[Mapping[str, Any]], head: tuple[int, str], expected_heads: Collection[str] = ()
+) -> ChainReport:
     """Walk the chain once, in constant memory.
 
     Args:
         rows: all rows in order of ``seq``.
         head: seq and hash in the head row, which moves with every append.
-        expected_head: a hash held outside the database; it must lie on the chain, or the chain was cut or rewritten.
+        expected_heads: hashes held outside the database; each lies on the chain, or the chain was cut or rewritten.
     """
-    seq, last, met = 0, GENESIS, expected_head in (None, GENESIS)
+    seq, last, missing = 0, GENESIS, set(expected_heads) - {GENESIS}
     for row in rows:
         problem = _fault(row, seq + 1, last)
         if problem is not None:
             return ChainReport(valid=False, length=seq, head=last, bad_seq=seq + 1, problem=problem)
         seq, last = row["seq"], row["hash"]
-        met = met or last == expected_head
+        missing.discard(last)
     problem = None
     if head != (seq, last):
         problem = f"the chain ends at entry {seq}, but its head row names entry {head[0]}"
-    elif not met:
-        problem = f"the expected head {expected_head} is not on the chain: its tail was cut off or rewritten"
+    elif missing:
+        problem = f"the expected head {min(missing)} is not on the chain: its tail was cut off or rewritten"
     return ChainReport(
         valid=problem is None, length=seq, head=last, bad_seq=None if problem is None else seq + 1, problem=problem
     )

@@ -30,7 +30,7 @@ from holdfast.recovery.chain import (
 from holdfast.results import ModelVersion, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
@@ -65,13 +65,9 @@ def _crowned(entry: Entry) -> ChampionHead | None:
     if entry.version is None:
         return None
     return ChampionHead(
-        model=entry.model,
-        version=entry.version,
-        digest=str(entry.body["digest"]),
-        promotion=str(entry.promotion),
-        seq=entry.seq,
-        at=entry.at,
-    )
+        model=entry.model, version=entry.version, digest=str(entry.body["digest"]), promotion=str(entry.promotion),
+        seq=entry.seq, at=entry.at,
+    )  # fmt: skip
 
 
 class LedgerView:
@@ -173,6 +169,25 @@ class LedgerView:
         """
         return self._tip(select(HEAD))
 
+    def verify(self, *, expected_heads: Collection[str] = ()) -> ChainReport:
+        """Read the whole chain once and say whether anything was changed, removed, reordered or cut off.
+
+        Args:
+            expected_heads: heads that were kept elsewhere (versions' tags, a report). Without any, a table
+                that was rewritten as a whole, hashes and all, looks sound.
+        """
+        return verify_rows(self.rows(select(ENTRIES).order_by(ENTRIES.c.seq)), self.tip(), expected_heads)
+
+    def require_whole(self, *, expected_heads: Collection[str] = ()) -> None:
+        """Refuse to believe or to act on a ledger that was tampered with; see `verify`.
+
+        Raises:
+            LedgerError: an entry was changed, removed or reordered, or an expected head is not on the chain.
+        """
+        report = self.verify(expected_heads=expected_heads)
+        if not report.valid:
+            raise self._broken(str(report.problem))
+
     def rows(self, query: Select[Any]) -> Iterator[Mapping[str, Any]]:
         """Stream rows as they are in the database, unchecked, a few hundred in memory at a time."""
         with answering(self._url):
@@ -204,7 +219,7 @@ class LedgerView:
         return Entry.model_validate({**row, "body": json.loads(row["body"])})
 
     def _broken(self, found: str) -> LedgerError:
-        remedy = "Run the audit and restore the ledger from a backup; nothing is promoted until then."
+        remedy = "Run `holdfast audit`, restore the ledger from a backup; nothing is served or promoted until then."
         return LedgerError(display(self._url), found=found, expected="an unbroken chain", remedy=remedy)
 
 
@@ -252,13 +267,9 @@ class LedgerTransaction(LedgerView):
         if kind not in _KINDS:
             raise self._refused(f"kind {kind!r}", f"one of {', '.join(sorted(_KINDS))}", "Correct the caller.")
         content = {
-            "kind": kind,
-            "model": model,
-            "version": version,
-            "promotion": promotion,
-            "key": key,
+            "kind": kind, "model": model, "version": version, "promotion": promotion, "key": key,
             "body": canonical(body),
-        }
+        }  # fmt: skip
         known = None if key is None else next(self.entries(key=key), None)
         if known is not None:
             return self._same(known, content)
@@ -346,15 +357,10 @@ class Ledger:
                 kind, who=who, model=model, body=body, version=version, promotion=promotion, key=key
             )
 
-    def verify(self, *, expected_head: str | None = None) -> ChainReport:
-        """Read the whole chain once and say whether anything was changed, removed, reordered or cut off.
-
-        Args:
-            expected_head: a head that was kept elsewhere (a version's tags, a report). Without one, a table
-                that was rewritten as a whole, hashes and all, looks sound.
-        """
+    def verify(self, *, expected_heads: Collection[str] = ()) -> ChainReport:
+        """Read the whole chain once; see `LedgerView.verify`."""
         with self.reading() as view:
-            return verify_rows(view.rows(select(ENTRIES).order_by(ENTRIES.c.seq)), view.tip(), expected_head)
+            return view.verify(expected_heads=expected_heads)
 
     def head(self, model: str) -> ChampionHead | None:
         """Tell the champion; None only when a ledger that answered has none."""

@@ -174,6 +174,26 @@ def test_a_broken_ledger_stops_everything(champion: Any) -> None:
         assert ledger.execute("select * from holdfast_ledger").fetchall() == before
 
 
+def test_a_rewritten_crowning_predicts_nothing(champion: Any) -> None:
+    """The entry that made the champion, rewritten with a hash that fits it: prediction and audit refuse the ledger."""
+    from holdfast.recovery.chain import seal  # noqa: PLC0415  beside what it forges
+
+    with sqlite3.connect(champion.root / "ledger.db") as ledger:
+        ledger.row_factory = sqlite3.Row
+        for (trigger,) in ledger.execute("select name from sqlite_master where type = 'trigger'").fetchall():
+            ledger.execute(f"drop trigger {trigger}")
+        (row,) = map(dict, ledger.execute("select * from holdfast_ledger where kind = 'done'"))
+        row["who"] = "somebody else"
+        change = "update holdfast_ledger set who = ?, hash = ? where seq = ?"
+        ledger.execute(change, (row["who"], seal(row), row["seq"]))
+        ledger.execute("update holdfast_ledger_head set hash = ? where seq = ?", (seal(row), row["seq"]))
+    rows, profile = f"data/{LOANS}", ("--params", "profiles/tiny.yaml")
+    done = champion.holdfast("predict", rows, "--out", "answers.csv", *profile, expect=7)
+    assert "LedgerError" in done.words
+    assert not (champion.folder / "answers.csv").exists()
+    champion.holdfast("audit", *profile, expect=7)
+
+
 class Bomb:
     """Something whose unpickling leaves a mark."""
 

@@ -124,6 +124,7 @@ def test_a_second_run_reuses_everything_and_says_so(champion: Any) -> None:
     champion.hold()
 
 
+@pytest.mark.slow
 def test_a_second_model_on_the_same_data_runs_in_the_same_stores(champion: Any) -> None:
     """Another name, the same data and stores: each model has its champion, and the first one's run still ends well."""
     done = champion.run("--json", "--set", "name=second")

@@ -7,9 +7,11 @@ import signal
 import socket
 
 import pytest
+from sqlalchemy import delete, insert, select, update
 
 from holdfast.errors import LedgerError, ProjectionError, StoreError
 from holdfast.recovery.audit import AuditReport, checked_champion, reconcile, repair
+from holdfast.recovery.chain import ENTRIES, HEAD, seal
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.promotion import condemn, promote, recover, register
 from holdfast.results import Decision, ModelVersion
@@ -224,17 +226,52 @@ def test_a_condemned_champion_is_a_problem(ledger, alias):
     assert reconcile(ledger, alias, MODEL).problems == ("the champion, version 1, was judged bad",)
 
 
+def rewritten(ledger, template):
+    """Change the crowning entry in place, hash and all, and each entry after it where the chain is to look sound."""
+    with ledger._engine.begin() as connection:
+        for (trigger,) in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        rows = [dict(row) for row in connection.execute(select(ENTRIES).order_by(ENTRIES.c.seq)).mappings()]
+        first = next(number for number, row in enumerate(rows) if row["kind"] == "done")
+        rows[first]["body"] = rows[first]["body"].replace("digest-1", "digest-X")
+        last = rows[first]["previous"]
+        for row in rows[first:] if template == "the chain after it too" else rows[first : first + 1]:
+            row["previous"], row["hash"] = last, ""
+            last = row["hash"] = seal(row)
+        connection.execute(delete(ENTRIES))
+        connection.execute(insert(ENTRIES), rows)
+        connection.execute(update(HEAD).values(hash=rows[-1]["hash"]))
+
+
+@pytest.mark.parametrize("how", ["that entry alone", "the chain after it too"])
+def test_a_rewritten_crowning_is_refused_to_loaders(ledger, alias, how):
+    """With a hash of its own the entry leaves the chain; with the whole chain rewritten it leaves the kept head."""
+    crown(ledger, alias, 1)
+    kept = ledger.verify().head
+    ledger.append("alert", who="tester", model=MODEL, body={"about": "honest growth"})
+    assert checked_champion(ledger, alias, MODEL, expected_heads=(kept,)).digest == "digest-1"
+    rewritten(ledger, how)
+    assert ledger.head(MODEL).digest == "digest-X", "each entry matches its own hash"
+    with pytest.raises(LedgerError, match="does not follow" if how == "that entry alone" else "not on the chain"):
+        checked_champion(ledger, alias, MODEL, expected_heads=(kept,))
+    alias.write(MODEL, 2)
+    with pytest.raises(LedgerError):  # before anything is said of the alias
+        checked_champion(ledger, alias, MODEL, expected_heads=(kept,))
+
+
 def test_a_broken_chain_is_the_only_thing_said(ledger, alias):
     """Of a chain that was tampered with, or is not the published one, no champion is reported."""
     crown(ledger, alias, 1)
-    report = reconcile(ledger, alias, MODEL, expected_head="f" * 64)
+    report = reconcile(ledger, alias, MODEL, expected_heads=("f" * 64,))
     assert (report.chain_valid, report.agrees, report.champion, report.alias_version) == (False, False, None, 1)
     assert "cut off or rewritten" in report.problems[0]
     published = ledger.verify().head
     with ledger._engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER holdfast_ledger_update")
         connection.exec_driver_sql("UPDATE holdfast_ledger SET version = 9 WHERE kind = 'done'")
-    report = reconcile(ledger, alias, MODEL, expected_head=published)
+    report = reconcile(ledger, alias, MODEL, expected_heads=(published,))
     assert (report.chain_valid, report.chain_length, report.champion) == (False, 1, None)
     assert "entry 2 was changed" in report.problems[0]
     with pytest.raises(LedgerError, match="does not match its hash"):

@@ -62,7 +62,7 @@ def test_each_entry_seals_the_one_before_it(url, clock):
     assert list(ledger.history("loans")) == entries
     assert list(ledger.history("loans", after=2)) == entries[2:]
     assert list(ledger.history("other")) == []
-    report = ledger.verify(expected_head=entries[1].hash)
+    report = ledger.verify(expected_heads=(entries[1].hash,))
     assert (report.valid, report.length, report.head) == (True, 3, entries[2].hash)
 
 
@@ -131,7 +131,7 @@ def test_the_database_itself_refuses_to_rewrite(url, clock):
     for statement in REWRITES["both"] + REWRITES[url.partition(":")[0].partition("+")[0]]:
         with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
             connection.execute(text(statement))
-    assert ledger.verify(expected_head=before.hash).length == 2
+    assert ledger.verify(expected_heads=(before.hash,)).length == 2
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def tampered(template, statements):
                 assume(False)
             assume(connection.execute("SELECT * FROM holdfast_ledger ORDER BY seq").fetchall() != before)
         ledger = Ledger(f"sqlite:///{copy}", WallClock())
-        return ledger.verify(), ledger.verify(expected_head=kept)
+        return ledger.verify(), ledger.verify(expected_heads=(kept,))
 
 
 SEQ = st.integers(1, LENGTH)
@@ -409,7 +409,7 @@ def test_a_full_disk_is_refused_and_loses_nothing(tmp_path, clock, fork):
             write(ledger, body={"text": "x" * 500_000})
 
     assert fork(work).wait() == 0
-    report = ledger.verify(expected_head=before.hash)
+    report = ledger.verify(expected_heads=(before.hash,))
     assert (report.valid, report.length) == (True, 1)
 
 
