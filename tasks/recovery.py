@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import shutil
+import tempfile
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +21,7 @@ from holdfast.results import Decision, Finding, ModelVersion, Reason
 from holdfast.stores import Stores, WallClock
 from tasks import tracking
 from tasks.progress import tell
+from tasks.tracking.artefacts import holds_weights
 
 
 def open_ledger(stores: Stores) -> Ledger:
@@ -52,8 +56,35 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
 
 
 def _still_good(stores: Stores, version: ModelVersion) -> bool:
-    """Tell whether a candidate's bytes verify; nothing is built from them, and an outage raises: it is no answer."""
-    return digest_of(tracking.fetch_model(stores, version)) == version.digest
+    """Tell whether a candidate's bytes verify; nothing is built from them.
+
+    A version or an artefact that is gone is an answer, and an outage is none: it raises. A local copy is a copy:
+    where it does not verify, the registry's bytes are fetched, decide, and take its place when they are good.
+    """
+    found = tracking.get_version(stores, version.name, version.version)
+    if found is None:
+        return False
+    local = stores.models / version.digest
+    if _verifies(local, version):
+        return True
+    found = found.model_copy(update={"digest": version.digest})  # the ledger's, not the registry's tag
+    if not holds_weights(stores, found):
+        return False
+    stores.models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".afresh-", dir=stores.models) as scratch:
+        fetched = tracking.fetch_model(stores.model_copy(update={"root": Path(scratch)}), found)
+        good = _verifies(fetched, version)
+        if good:
+            shutil.rmtree(local, ignore_errors=True)
+            fetched.rename(local)
+    return good
+
+
+def _verifies(folder: Path, version: ModelVersion) -> bool:
+    try:
+        return digest_of(folder) == version.digest
+    except ModelError:  # a file is missing
+        return False
 
 
 def _require_kept_heads(stores: Stores, ledger: Ledger, name: str) -> None:

@@ -1,16 +1,26 @@
 """Recovery: decisions on record with all that was said, and a rewritten ledger told by the heads outside it."""
 
+import shutil
 import sqlite3
 from types import SimpleNamespace
 
 import pytest
 
-from holdfast.errors import LedgerError
+from holdfast.errors import LedgerError, ModelError, StoreError
+from holdfast.model import ModelSpec, digest_of, save_model
 from holdfast.recovery.gate import Gates
 from holdfast.recovery.ledger import Ledger
-from holdfast.results import ModelVersion, Reason
+from holdfast.recovery.promotion import promote
+from holdfast.results import Decision, ModelVersion, Reason
+from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
-from tasks import recovery, tracking
+from tasks import prediction, recovery, tracking
+
+PARAMS = SimpleNamespace(name="people")
+SPEC = ModelSpec(
+    factory="holdfast.networks:mlp", settings={"width": 4}, classes=("no", "yes"),
+    space=Table(features=(Feature(name="age", kind="number", median=40, iqr=10),)),
+)  # fmt: skip
 
 
 class Alias:
@@ -19,6 +29,18 @@ class Alias:
 
     def write(self, model, version):
         raise AssertionError("nothing is to be written")
+
+
+class Shelf:
+    """An alias in memory."""
+
+    version = None
+
+    def read(self, model):
+        return self.version
+
+    def write(self, model, version):
+        self.version = version
 
 
 @pytest.fixture
@@ -42,8 +64,139 @@ def test_a_rewritten_ledger_is_convicted_by_a_head_kept_elsewhere(ledger, tmp_pa
         forged.append("alert", who="mallory", model="people", body={"number": number})
     assert forged.verify().valid
     assert not recovery.audited(forged, Alias(), stores, "people").chain_valid
+
+
+def versions(number):
+    return ModelVersion(name="people", version=number, digest=f"{number}" * 64, source=f"models:/m-{number}")
+
+
+def planned(stores, number):
+    """Write the intent of a promotion whose process died there."""
+    champion = recovery.open_ledger(stores).head("people")
+    decision = Decision(
+        action="promote", reasons=(), candidate=versions(number), champion=champion and champion.reference()
+    )
+    expected = champion and champion.promotion
+    alias = Alias()
+    with pytest.raises(AssertionError, match="nothing is to be written"):
+        promote(recovery.open_ledger(stores), alias, decision, expected=expected, who="alice", why="w")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_start_moves_nothing_on_a_chain_that_the_versions_do_not_remember(tmp_path, monkeypatch, known):
+    """What is in flight on a rewritten ledger is not finished: the kept heads are asked before the alias can move."""
+    stores = Stores.local(tmp_path, tmp_path)
+    planned(stores, 1)
+    before = recovery.open_ledger(stores).verify()
+    moved = Shelf()
+    monkeypatch.setattr(tracking, "prepare", lambda *_: "")
+    monkeypatch.setattr(tracking, "MlflowProjection", lambda _: moved)
+    monkeypatch.setattr(tracking, "kept_heads", lambda *_: (before.head if known else "f" * 64,))
+    monkeypatch.setattr(tracking, "list_versions", lambda *_: [])
+    monkeypatch.setattr(recovery, "_still_good", lambda *_: True)
+    if known:
+        (promotion,) = recovery.settle.fn(PARAMS, stores)
+        assert (promotion.status, moved.version) == ("done", 1)
+        return
     with pytest.raises(LedgerError, match="not on the chain"):
-        recovery._require_kept_heads(stores, forged, "people")
+        recovery.settle.fn(PARAMS, stores)
+    assert moved.version is None
+    assert recovery.open_ledger(stores).verify() == before
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A registered version whose promotion was killed before the alias moved, with the folder of its artefact."""
+    stores = Stores.local(tmp_path, tmp_path / "state")
+    tracking.prepare(stores, "people")
+    run = tracking.open_run(stores, "people", "t", title="training")
+    digest = save_model(tmp_path / "m", SPEC.build(seed=0), SPEC)
+    version = tracking.register(stores, "people", tmp_path / "m", SPEC, run, "key", digest)
+    tracking.fetch_model(stores, version)
+    decision = Decision(action="promote", reasons=(), candidate=version)
+    with pytest.raises(AssertionError, match="nothing is to be written"):
+        promote(recovery.open_ledger(stores), Alias(), decision, expected=None, who="alice", why="w")
+    (artefact,) = stores.artifacts.glob(f"models/{version.source.rsplit('/', 1)[-1]}")
+    return stores, version, artefact
+
+
+def spoil(folder):
+    """Change one byte of the weights below a folder."""
+    (weights,) = folder.rglob("model.safetensors")
+    body = bytearray(weights.read_bytes())
+    body[-1] ^= 1
+    weights.write_bytes(body)
+
+
+def gone(stores, version, artefact, what):
+    """Take away one of the places where a version is."""
+    shutil.rmtree(stores.models / version.digest)
+    tracker = tracking.client(stores)
+    if what == "the version":
+        tracker.delete_model_version(version.name, str(version.version))
+    elif what == "the logged model":
+        tracker.delete_logged_model(artefact.name)
+    elif what == "the artefact":
+        shutil.rmtree(artefact)
+    elif what == "the weights":
+        next(artefact.rglob("model.safetensors")).unlink()
+    else:
+        spoil(artefact)
+
+
+ABSENT = ["the version", "the logged model", "the artefact", "the weights", "the registered bytes"]
+
+
+@pytest.mark.parametrize("what", ABSENT)
+def test_a_promotion_whose_version_is_gone_is_undone_by_the_next_start(interrupted, what):
+    """Registry and artefact store answered that there is nothing to promote: the start ends it and is not stuck."""
+    stores, version, artefact = interrupted
+    gone(stores, version, artefact, what)
+    (promotion,) = recovery.settle.fn(PARAMS, stores)
+    assert (promotion.status, promotion.candidate) == ("undone", version)
+    assert recovery.settle.fn(PARAMS, stores) == ()
+    assert recovery.resolve_champion.fn(PARAMS, stores) is None
+
+
+def test_an_outage_of_the_artefacts_undoes_nothing(interrupted):
+    """A folder of artefacts that is not there at all is an unmounted disk: it raises, and back again it goes on."""
+    stores, version, artefact = interrupted
+    shutil.rmtree(stores.models / version.digest)
+    aside = artefact.parent.rename(stores.root / "unmounted")
+    with pytest.raises(StoreError, match="no such folder"):
+        recovery.settle.fn(PARAMS, stores)
+    aside.rename(artefact.parent)
+    (promotion,) = recovery.settle.fn(PARAMS, stores)
+    assert promotion.status == "done"
+
+
+@pytest.mark.parametrize("what", ["a changed byte", "a missing file"])
+def test_a_spoilt_local_copy_undoes_nothing(interrupted, what):
+    """The registry's bytes are good: the promotion is finished, and the local copy is theirs again."""
+    stores, version, _ = interrupted
+    local = stores.models / version.digest
+    if what == "a changed byte":
+        spoil(local)
+    else:
+        (local / "spec.json").unlink()
+    (promotion,) = recovery.settle.fn(PARAMS, stores)
+    assert promotion.status == "done"
+    assert digest_of(local) == version.digest
+    assert [path.name for path in stores.models.iterdir()] == [version.digest]
+
+
+def test_whoever_resolves_the_champion_asks_the_kept_heads(ledger, tmp_path, monkeypatch):
+    """Prediction and promotion refuse a chain, sound in itself, that does not hold what a version remembers."""
+    stores, params = Stores.local(tmp_path, tmp_path), PARAMS
+    monkeypatch.setattr(tracking, "MlflowProjection", lambda _: Shelf())
+    monkeypatch.setattr(tracking, "kept_heads", lambda *_: (ledger.verify().head,))
+    assert recovery.resolve_champion.fn(params, stores) is None
+    with pytest.raises(ModelError, match="no champion"):
+        prediction.open_champion(params, stores)
+    monkeypatch.setattr(tracking, "kept_heads", lambda *_: ("f" * 64,))
+    for resolve in (recovery.resolve_champion.fn, prediction.open_champion):
+        with pytest.raises(LedgerError, match="not on the chain"):
+            resolve(params, stores)
 
 
 def test_a_broken_chain_stays_broken_without_any_kept_head(ledger, tmp_path, monkeypatch):
