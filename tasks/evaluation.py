@@ -124,7 +124,7 @@ class _Maker(NamedTuple):
 
 
 def _another_recipe(stores: Stores, version: ModelVersion, workshop: Workshop) -> _Maker | None:
-    """Tell when params and data give another recipe than made the version: findings about it say nothing of this one."""
+    """Tell when params and data give another recipe than made the version: what one scores is not the other's."""
     made_by = str(registered(stores, version).get("recipe_digest", "not recorded"))
     if made_by == workshop.digest:
         return None

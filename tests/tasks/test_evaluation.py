@@ -1,11 +1,15 @@
 """Evaluation: a version is judged by what made it, and by labels that mean the same."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 
 from holdfast.errors import ModelError
 from holdfast.recovery.gate import Gates, decide
 from holdfast.results import Score
 from holdfast.scenarios.base import OnRecipe, Outcome
+from holdfast.scenarios.probes.quality import Quality
 from tasks import evaluation
 
 PATH = "poisoning/steady"
@@ -75,12 +79,14 @@ def test_a_version_of_which_nobody_recorded_the_recipe_is_unscored(world, made):
     assert "not recorded" in found.unscored
 
 
-def test_labels_of_one_order_are_never_counted_against_outputs_of_another(world, made):
+def test_labels_of_one_order_are_never_counted_against_outputs_of_another(world, made, monkeypatch):
     """The same classes in another order, or other classes, are refused; the same in the same order are not."""
-    target = evaluation.load_model(world.stores.models / made.version.digest, made.version.digest)
-    evaluation._check_classes(target, ("no", "yes"), made.version)
+    ask = partial(evaluation.run_scenario.fn, "probes/quality", Quality(), world.params, world.stores)
     for classes in (("yes", "no"), ("no", "maybe"), ("no",), ("no", "yes", "maybe")):
+        monkeypatch.setattr(evaluation, "load_data", lambda *_, classes=classes: SimpleNamespace(classes=classes))
         with pytest.raises(ModelError, match="as the data has them") as caught:
-            evaluation._check_classes(target, classes, made.version)
+            ask(world.snapshot.model_copy(update={"content": "other"}), made.version, "test")
         assert f"version {made.version.version}" in str(caught.value)
         assert "no, yes" in caught.value.found
+    monkeypatch.setattr(evaluation, "load_data", world.load)
+    assert ask(world.snapshot, made.version, "test").score is not None
