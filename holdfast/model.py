@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -17,10 +16,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from holdfast.digests import digest_file, digest_json
 from holdfast.errors import ModelError
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
+from holdfast.sources import digest_below, sources
 from holdfast.space import Box, Space
 from holdfast.stores import refused
 
@@ -102,7 +101,7 @@ def resolve_factory(name: str) -> Callable[..., Any]:
 
 
 def factory_sources(name: str) -> tuple[Path, tuple[Path, ...]] | None:
-    """Find the source of a user's factory: its package whole, or its module with the modules beside it that it imports.
+    """Find the source of a user's factory: its package whole, or its module, with all beside it that they import.
 
     Returns:
         The folder that imports start from, and the files; None for Holdfast's own, which the library digest covers.
@@ -122,37 +121,17 @@ def factory_sources(name: str) -> tuple[Path, tuple[Path, ...]] | None:
             remedy="Give the package an __init__.py.",
         )  # fmt: skip
     origin = Path(found.origin)
-    if origin.name == "__init__.py":
-        return origin.parent.parent, tuple(sorted(origin.parent.rglob("*.py")))
-    return origin.parent, tuple(sorted(_imported_beside(origin, set())))
-
-
-def _imported_beside(module: Path, seen: set[Path]) -> set[Path]:
-    """Follow a module's imports to files of the same folder."""
-    seen.add(module)
-    for node in ast.walk(ast.parse(module.read_bytes())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        for top in {name.split(".")[0] for name in names if name}:
-            beside = module.parent / f"{top}.py"
-            if beside.exists() and beside not in seen:
-                _imported_beside(beside, seen)
-            package = module.parent / top
-            if (package / "__init__.py").exists() and top not in _OURS:
-                seen.update(package.rglob("*.py"))
-    return seen
-
-
-_OURS = frozenset({"holdfast", "tasks", "flows", "tests"})
+    root = origin.parent.parent if origin.name == "__init__.py" else origin.parent
+    return root, sources(origin, root)
 
 
 def factory_digest(name: str) -> str:
     """Name the source of a user's factory, wherever it lies; empty for Holdfast's own."""
-    sources = factory_sources(name)
-    if sources is None:
+    found = factory_sources(name)
+    if found is None:
         return ""
-    root, files = sources
-    return digest_json({str(file.relative_to(root)): digest_file(file) for file in files})
+    root, files = found
+    return digest_below(root, files)
 
 
 class Target:

@@ -9,7 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeVar
 
-from holdfast.digests import digest_json, digest_sources
+from holdfast.digests import digest_json
+from holdfast.sources import digest_below, sources
 
 Registered = TypeVar("Registered")
 _NOT_ENTRIES = {"__init__", "base"}
@@ -72,23 +73,28 @@ def code_of(kind: type) -> str:
     """Name the source of a registered class that is not Holdfast's own, and of the classes that it derives from.
 
     Returns:
-        A digest over the package that each class lies in, whole, or over its module where it lies in none, as this
-        process first read them; empty for Holdfast's own classes, which the library digest covers.
+        A digest over the package that each class lies in, whole, or over its module where it lies in none, with what
+        they import beside them unless they are installed, as this process first read them; empty for Holdfast's own
+        classes, which the library digest covers.
 
     Raises:
         TypeError: a class has no source file, so nothing would tell when it changes.
     """
     modules = {each.__module__ for each in kind.__mro__ if each.__module__.split(".")[0] not in _NOT_THEIRS}
-    return digest_json({name: digest_sources(_source(name)) for name in sorted(modules)}) if modules else ""
+    return digest_json({name: _digest(name) for name in sorted(modules)}) if modules else ""
 
 
-def _source(module: str) -> Path:
-    """Find the folder of a module's top package, or the file of a module outside packages."""
+def _digest(module: str) -> str:
+    """Name a module's source by its top package, or by its own file where it is in none."""
     top = getattr(sys.modules.get(module.split(".", maxsplit=1)[0]), "__file__", None)
     if top is not None and Path(top).name == "__init__.py":
-        return Path(top).parent
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:
-        msg = f"{module} has no source file; put the class into a module or package of files"
-        raise TypeError(msg)
-    return Path(file)
+        start, root = Path(top), Path(top).parent.parent
+    else:
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file is None:
+            msg = f"{module} has no source file; put the class into a module or package of files"
+            raise TypeError(msg)
+        start, above = Path(file), module.count(".")
+        # A package inside folders without __init__.py: imports start above the first of them.
+        root = start.parents[above + 1 if start.name == "__init__.py" else above]
+    return digest_below(root, sources(start, root))
