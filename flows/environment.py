@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -97,7 +98,16 @@ def open_stores(params: Params, project: Path, *, writing: bool = True) -> Store
     if writing:
         _require_writable(root)
     tracking, ledger = (_resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger"))
-    return Stores.local(project, root, tracking, ledger)
+    return Stores.local(project, root, tracking, ledger, actor=acting())
+
+
+def acting() -> str:
+    """Name who acts, for the record: the account of this process, which no environment variable can forge."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # a container may run as a user that nobody named
+        return f"uid:{number}"
 
 
 def _require_writable(root: Path) -> None:

@@ -45,16 +45,34 @@ class Stores(Value):
     """MLflow tracking URI."""
     ledger: SecretStr
     """SQLAlchemy URL of the ledger."""
+    actor: str = ""
+    """Who acts on these stores; where nobody is named, nothing is recorded that needs a name."""
 
     @classmethod
-    def local(cls, project: Path, root: Path, tracking: str | None = None, ledger: str | None = None) -> Stores:
+    def local(
+        cls, project: Path, root: Path, tracking: str | None = None, ledger: str | None = None, *, actor: str = ""
+    ) -> Stores:
         """Keep everything below one folder, but for what a URL names."""
         return cls(
             project=project,
             root=root,
             tracking=SecretStr(tracking or f"sqlite:///{root / 'mlflow.db'}"),
             ledger=SecretStr(ledger or f"sqlite:///{root / 'ledger.db'}"),
+            actor=actor,
         )
+
+    def named_actor(self) -> str:
+        """Give the person or service account that acts, for the record.
+
+        Raises:
+            StoreError: nobody was named.
+        """
+        if not self.actor:
+            raise StoreError(
+                str(self.root), found="stores that name nobody who acts", expected="whoever the record will name",
+                remedy="Open the stores as the front door does, or with actor=.",
+            )  # fmt: skip
+        return self.actor
 
     @property
     def artifacts(self) -> Path:

@@ -11,7 +11,7 @@ from holdfast.recovery.ledger import Ledger
 from holdfast.results import Value
 from holdfast.stores import WallClock
 from tasks import tracking
-from tasks.recovery import audited, whoami
+from tasks.recovery import audited
 
 if TYPE_CHECKING:
     from holdfast.params import Params
@@ -101,16 +101,16 @@ def answer(
     """
     ledger, projection = Ledger(stores.ledger.get_secret_value(), WallClock()), tracking.MlflowProjection(stores)
     if repair is not None:
-        found = _repair(ledger, projection, params.name, repair, accept_outside=accept_outside)
+        found = _repair(ledger, projection, params.name, stores.named_actor(), repair, accept_outside=accept_outside)
     else:
         found = audited(ledger, projection, stores, params.name)
     return _document(params, stores, ledger, found, at, version)
 
 
 def _repair(
-    ledger: Ledger, projection: tracking.MlflowProjection, name: str, why: str, *, accept_outside: bool
+    ledger: Ledger, projection: tracking.MlflowProjection, name: str, who: str, why: str, *, accept_outside: bool
 ) -> AuditReport:
-    return repair(ledger, projection, name, who=whoami(), why=why, accept_outside=accept_outside)
+    return repair(ledger, projection, name, who=who, why=why, accept_outside=accept_outside)
 
 
 def _document(

@@ -17,7 +17,7 @@ from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
 from tasks import tracking
 from tasks.progress import tell
-from tasks.recovery import open_ledger, whoami
+from tasks.recovery import open_ledger
 from tasks.storage import load_data
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _block(
         reasons=(Reason(about="gate rows", passed=False, text=text),),
     )  # fmt: skip
     open_ledger(stores).append(
-        "decision", who=whoami(), model=params.name, version=candidate.version,
+        "decision", who=stores.named_actor(), model=params.name, version=candidate.version,
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
     )  # fmt: skip
     return decision

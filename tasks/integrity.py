@@ -17,7 +17,7 @@ from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, StageReport
 from holdfast.stores import Stores, WallClock
 from tasks.progress import tell
-from tasks.recovery import open_ledger, whoami
+from tasks.recovery import open_ledger
 from tasks.storage import load_data, materialise, provenance, snapshot
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def refuse_blocked(params: Params, stores: Stores, report: StageReport) -> None:
         return
     blocked = [f"{finding.check}: {finding.reason}" for finding in report.integrity if finding.verdict == "block"]
     open_ledger(stores).append(
-        "alert", who=whoami(), model=params.name, body={"about": "integrity blocked the data", "reasons": blocked},
+        "alert", who=stores.named_actor(), model=params.name,
+        body={"about": "integrity blocked the data", "reasons": blocked},
         key=f"blocked:{params.name}:{report.fingerprint()}",
     )  # fmt: skip
     raise IntegrityError(
@@ -107,7 +108,8 @@ def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: Stag
     if added:
         tell("integrity", f"{added} rows quarantined; `holdfast data quarantine` lists them")
     open_ledger(stores).append(
-        "quarantine", who=whoami(), model=params.name, key=f"quarantine:{params.name}:{report.fingerprint()}",
+        "quarantine", who=stores.named_actor(), model=params.name,
+        key=f"quarantine:{params.name}:{report.fingerprint()}",
         body={"rows": sum(len(f.rows) for f in faulty), "data": found.file_md5, "report": report.fingerprint()},
     )  # fmt: skip
 
@@ -145,9 +147,9 @@ def release(params: Params, stores: Stores, ids: tuple[int, ...], why: str) -> i
     Raises:
         DataError: a row was never set aside, or no reason is given.
     """
-    clock = WallClock()
-    count = Quarantine(stores.quarantine).release(ids, whoami(), why, clock.now())
+    who = stores.named_actor()
+    count = Quarantine(stores.quarantine).release(ids, who, why, WallClock().now())
     if count:
         body = {"rows": list(ids), "why": why}
-        open_ledger(stores).append("release", who=whoami(), model=params.name, body=body)
+        open_ledger(stores).append("release", who=who, model=params.name, body=body)
     return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,11 +31,6 @@ def open_ledger(stores: Stores) -> Ledger:
     return Ledger.create(stores.ledger.get_secret_value(), WallClock())
 
 
-def whoami() -> str:
-    """Name the person or service account that acts."""
-    return getpass.getuser()
-
-
 @task(cache_policy=NO_CACHE)
 def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     """Finish or undo what a killed run left in flight, and refuse to start where the alias disagrees then.
@@ -47,7 +41,7 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     tracking.prepare(stores, params.name)
     ledger, projection = open_ledger(stores), tracking.MlflowProjection(stores)
     _require_kept_heads(stores, ledger, params.name)
-    settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=whoami())
+    settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=stores.named_actor())
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
     trusted_champion(stores, ledger, params.name)
@@ -198,7 +192,7 @@ def judge(
     )
     decision = decision.model_copy(update={"reasons": (*about_rows, *decision.reasons)})
     open_ledger(stores).append(
-        "decision", who=whoami(), model=params.name, version=candidate.version,
+        "decision", who=stores.named_actor(), model=params.name, version=candidate.version,
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
     )  # fmt: skip
     return decision
@@ -219,7 +213,7 @@ def crown(params: Params, stores: Stores, decision: Decision) -> Promotion:
     head = ledger.head(params.name)
     promotion = promote(
         ledger, tracking.MlflowProjection(stores), decision, expected=None if head is None else head.promotion,
-        who=whoami(), why="passed the gate",
+        who=stores.named_actor(), why="passed the gate",
     )  # fmt: skip
     _show(stores, ledger, params.name)
     return promotion

@@ -17,6 +17,13 @@ from holdfast.stores import ResultStore, Stores, write_atomically
 VALUE = Reason(about="a", passed=True, text="b")
 
 
+def test_stores_without_an_actor_record_nobody(tmp_path):
+    """There is no name to fall back to: what is to be recorded in somebody's name is refused."""
+    assert Stores.local(tmp_path, tmp_path, actor="alice").named_actor() == "alice"
+    with pytest.raises(StoreError, match="nobody who acts"):
+        Stores.local(tmp_path, tmp_path).named_actor()
+
+
 def test_a_value_comes_back_under_its_key_and_no_other(tmp_path):
     """What was put is what is got; a key that nobody used has nothing."""
     store = ResultStore(tmp_path)

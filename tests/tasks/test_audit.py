@@ -24,7 +24,7 @@ SPEC = ModelSpec(
 
 @pytest.fixture
 def stores(tmp_path):
-    made = Stores.local(tmp_path, tmp_path / "root")
+    made = Stores.local(tmp_path, tmp_path / "root", actor="alice")
     parent = tracking.open_run(made, "people", "l", title="lifecycle") if tracking.prepare(made, "people") else ""
     run_id = tracking.open_run(made, "people", "t", title="training", parent=parent)
     digest = save_model(tmp_path / "m", SPEC.build(seed=0), SPEC)

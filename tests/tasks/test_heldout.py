@@ -32,7 +32,7 @@ GREEDY = {"train": 0.92, "validation": 0.02, "gate": 0.03, "test": 0.03}
 def stores(tmp_path_factory):
     """Stores with a registry of their own, prepared once."""
     root = tmp_path_factory.mktemp("stores")
-    made = Stores.local(root, root)
+    made = Stores.local(root, root, actor="alice")
     tracking.prepare(made, PARAMS.name)
     return made
 

@@ -49,7 +49,7 @@ def stores(tarball, tmp_path):
     people().to_csv(tmp_path / "people.csv", index=False)
     storage.add(tarball, tmp_path / "people.csv")
     storage._loaded.clear()
-    return Stores.local(tarball, tarball / ".holdfast")
+    return Stores.local(tarball, tarball / ".holdfast", actor="alice")
 
 
 @pytest.fixture
@@ -153,7 +153,8 @@ def test_two_models_on_one_data_set_are_each_recorded(stores, verdict):
             rows = faulty.model_copy(update={"rows": (row,)})
             integrity.quarantine.fn(params, stores, found, report.model_copy(update={"integrity": (rows,)}))
     with open_ledger(stores).reading() as view:
-        assert [entry.model for entry in view.entries(kinds=("quarantine", "alert"))] == ["people", "strangers"]
+        recorded = [(entry.model, entry.who) for entry in view.entries(kinds=("quarantine", "alert"))]
+    assert recorded == [("people", "alice"), ("strangers", "alice")]
 
 
 def test_a_data_set_that_is_not_versioned_is_refused(stores):

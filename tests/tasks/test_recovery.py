@@ -53,7 +53,7 @@ def ledger(tmp_path):
 
 def test_a_rewritten_ledger_is_convicted_by_a_head_kept_elsewhere(ledger, tmp_path, monkeypatch):
     """Another chain, sound in itself, does not hold the head that a version's tag remembers."""
-    stores = Stores.local(tmp_path, tmp_path)
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
     kept = ledger.verify().head
     monkeypatch.setattr(tracking, "kept_heads", lambda *_: (kept,))
     ledger.append("alert", who="alice", model="people", body={"number": 3})  # honest growth
@@ -85,7 +85,7 @@ def planned(stores, number):
 @pytest.mark.parametrize("known", [True, False])
 def test_a_start_moves_nothing_on_a_chain_that_the_versions_do_not_remember(tmp_path, monkeypatch, known):
     """What is in flight on a rewritten ledger is not finished: the kept heads are asked before the alias can move."""
-    stores = Stores.local(tmp_path, tmp_path)
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
     planned(stores, 1)
     before = recovery.open_ledger(stores).verify()
     moved = Shelf()
@@ -107,7 +107,7 @@ def test_a_start_moves_nothing_on_a_chain_that_the_versions_do_not_remember(tmp_
 @pytest.fixture
 def interrupted(tmp_path):
     """A registered version whose promotion was killed before the alias moved, with the folder of its artefact."""
-    stores = Stores.local(tmp_path, tmp_path / "state")
+    stores = Stores.local(tmp_path, tmp_path / "state", actor="alice")
     tracking.prepare(stores, "people")
     run = tracking.open_run(stores, "people", "t", title="training")
     digest = save_model(tmp_path / "m", SPEC.build(seed=0), SPEC)
@@ -187,7 +187,7 @@ def test_a_spoilt_local_copy_undoes_nothing(interrupted, what):
 
 def test_whoever_resolves_the_champion_asks_the_kept_heads(ledger, tmp_path, monkeypatch):
     """Prediction and promotion refuse a chain, sound in itself, that does not hold what a version remembers."""
-    stores, params = Stores.local(tmp_path, tmp_path), PARAMS
+    stores, params = Stores.local(tmp_path, tmp_path, actor="alice"), PARAMS
     monkeypatch.setattr(tracking, "MlflowProjection", lambda _: Shelf())
     monkeypatch.setattr(tracking, "kept_heads", lambda *_: (ledger.verify().head,))
     assert recovery.resolve_champion.fn(params, stores) is None
@@ -206,19 +206,20 @@ def test_a_broken_chain_stays_broken_without_any_kept_head(ledger, tmp_path, mon
         for (trigger,) in database.execute("select name from sqlite_master where type = 'trigger'").fetchall():
             database.execute(f'drop trigger "{trigger}"')
         database.execute("update holdfast_ledger set who = 'mallory' where seq = 2")
-    assert not recovery.audited(ledger, Alias(), Stores.local(tmp_path, tmp_path), "people").chain_valid
+    assert not recovery.audited(ledger, Alias(), Stores.local(tmp_path, tmp_path, actor="alice"), "people").chain_valid
 
 
-def test_a_decision_says_which_rows_it_stands_on(tmp_path):
+def test_a_decision_says_which_rows_it_stands_on(tmp_path, monkeypatch):
     """What is said of the gate's rows is the first reason, in the decision and on record."""
-    stores = Stores.local(tmp_path, tmp_path)
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
     params = SimpleNamespace(
         name="people", metric="accuracy", costs=None, recovery=SimpleNamespace(gates=Gates()),
     )  # fmt: skip
+    monkeypatch.setenv("LOGNAME", "mallory")
     told = Reason(about="gate rows", passed=True, text="7 compared; 2 left out")
     candidate = ModelVersion(name="people", version=1, digest="a" * 64)
     decision = recovery.judge.fn(params, stores, candidate, None, (), (), (), (told,))
     assert decision.reasons[0] == told
     assert len(decision.reasons) > 1
     (entry,) = [entry for entry in recovery.open_ledger(stores).history("people") if entry.kind == "decision"]
-    assert entry.body == decision.model_dump(mode="json")
+    assert (entry.body, entry.who) == (decision.model_dump(mode="json"), "alice")

@@ -1,0 +1,25 @@
+"""The environment: who acts is what the system says of the process, and no variable."""
+
+import os
+import pwd
+from types import SimpleNamespace
+
+import pytest
+
+from flows.environment import acting, open_stores
+
+PARAMS = SimpleNamespace(stores=SimpleNamespace(root=".holdfast", tracking=None, ledger=None))
+
+
+@pytest.mark.parametrize("name", ["LOGNAME", "USER", "LNAME", "USERNAME"])
+def test_no_variable_names_who_acts(tmp_path, monkeypatch, name):
+    """Whoever the environment claims to be, the stores name the account of this process."""
+    monkeypatch.setenv(name, "alice")
+    assert open_stores(PARAMS, tmp_path).named_actor() == pwd.getpwuid(os.getuid()).pw_name != "alice"
+
+
+def test_a_user_without_a_name_acts_by_number(tmp_path, monkeypatch):
+    """A container's user that no file knows is named by its number."""
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert acting() == "uid:54321"
+    assert open_stores(PARAMS, tmp_path).named_actor() == "uid:54321"
