@@ -19,7 +19,7 @@ from holdfast.stores import Stores
 from holdfast.training.loop import EpochReport, fit
 from tasks import tracking
 from tasks.heldout import keep_rows_seen
-from tasks.lineage import compose
+from tasks.lineage import PARAMS_FILE, compose, params_text
 from tasks.progress import tell
 from tasks.recovery import open_ledger
 from tasks.storage import load_data
@@ -117,10 +117,11 @@ def register(
     ledger = open_ledger(stores)
     with ledger.reading() as view:
         known = view.digest(version.name, version.version) == version.digest
+        parent = view.head(version.name)
     if not known:  # a version that is reused keeps the lineage it was made with, whatever params and git say now
-        record_version(
-            ledger, version, who="holdfast", lineage=compose(params, snapshot, target.spec, trained.key, seen)
-        )
+        tracking.log_text(stores, version.run_id or run_id, PARAMS_FILE, params_text(params))
+        lineage = compose(params, snapshot, target.spec, trained.key, seen, parent)
+        record_version(ledger, version, who="holdfast", lineage=lineage)
     return version
 
 
