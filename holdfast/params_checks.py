@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from holdfast.integrity.base import IntegrityCheck
 from holdfast.params_files import find_secrets, short
 from holdfast.registry import available, find
-from holdfast.scenarios.base import OnRecipe, Scenario
+from holdfast.scenarios.base import OnModel, OnRecipe, Scenario
 from holdfast.training.base import Recipe
 
 if TYPE_CHECKING:
@@ -94,10 +94,9 @@ def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
             if path not in inside and used[use] in held
         ]
     problems += [
-        f"evaluation.packs.{used['gate']}.scenarios: {path} trains models, and the gate retrains nothing;"
-        " name it in another pack"
+        f"evaluation.packs.{used['gate']}.scenarios: {path} {reason}; name it in another pack"
         for path in held.get(used["gate"], [])
-        if path in known and _trains(path)
+        if path in known and (reason := _no_gate(path))
     ]
     return problems + _check_costs(tree, _section(gates, "non_inferiority"))
 
@@ -106,13 +105,18 @@ def _paths(found: object) -> list[str]:
     return [str(path) for path in found] if isinstance(found, list | tuple) else []
 
 
-def _trains(path: str) -> bool:
-    """Tell whether a scenario that params name asks about a recipe; one that cannot be found is reported elsewhere."""
+def _no_gate(path: str) -> str:
+    """Say why a scenario that params name cannot compare versions; one that cannot be found is reported elsewhere."""
     family, _, name = path.partition("/")
     try:
-        return issubclass(find(f"holdfast.scenarios.{family}", name.split("-")[0], Scenario), OnRecipe)
+        kind = find(f"holdfast.scenarios.{family}", name.split("-")[0], Scenario)
     except (LookupError, TypeError, ImportError, AttributeError):
-        return False
+        return ""
+    if issubclass(kind, OnRecipe):
+        return "trains models, and the gate retrains nothing"
+    if issubclass(kind, OnModel) and kind.period == "later":
+        return "asks about rows after data.train_until, and those are test or drill rows, never gate rows"
+    return ""
 
 
 def _check_costs(tree: Tree, compared: Tree) -> list[str]:

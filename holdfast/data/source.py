@@ -89,7 +89,7 @@ class Loaded:
     def samples(
         self,
         role: Role,
-        period: Period = "training",
+        period: Period | None = None,
         space: Table | Box | None = None,
         without: Collection[int] = (),
     ) -> Samples:
@@ -97,14 +97,16 @@ class Loaded:
 
         Args:
             role: quarantined rows are left out of every role but ``test`` and ``drill``.
-            period: of the test rows, those of the training period or those after it; other roles have one period.
+            period: those of the training period, or those after it; no role but ``test`` and ``drill`` has any of
+                these. None is the later period for ``drill``, which has no other, and the training period for the rest.
             space: a model's own space, where it was trained on another snapshot: categories get *its* codes.
             without: ids of rows to leave out; what is left goes by another name.
 
         Raises:
             DataError: the rows do not fit that space.
         """
-        held = self.holds(role) & (self.later == (period == "later") if role == "test" else True)
+        asked = period or ("later" if role == "drill" else "training")
+        held = self.holds(role) & (self.later == (asked == "later"))
         rows = np.flatnonzero(held & ~np.isin(self.ids, np.fromiter(without, dtype=np.int64)))
         return Samples(
             x=self._inputs(rows, space or self.space),

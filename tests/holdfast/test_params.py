@@ -47,6 +47,7 @@ WRONG = [
     ("data.task=[regression]", "data.task: must be 'classification'"),
     ("evaluation.uses.run=[a]", "evaluation.uses.run: no pack ['a']"),
     ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),
+    ("evaluation.packs.gate.scenarios=[probes/quality, drift/later_years]", "evaluation.packs.gate.scenarios: drift/later_years asks about rows after data.train_until"),
     ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
     ("evaluation.scenarios.attacks=pgd", "evaluation.scenarios.attacks: must be a valid dictionary (got pgd)"),
 ]  # fmt: skip

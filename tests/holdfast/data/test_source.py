@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from holdfast.data.source import RowsSeen, load
 from holdfast.errors import DataError, RoleError
+from holdfast.model import ModelSpec, Target
 from holdfast.params import DataParams, FeatureParams
+from holdfast.scenarios.base import Context
+from holdfast.scenarios.drift.later_years import LaterYears
 
 IMAGE_ROLES = {"train": 0.6, "validation": 0.15, "gate": 0.25}
 
@@ -53,6 +57,21 @@ def test_a_table_that_is_not_ours_loads_by_naming_it(tmp_path):
     assert {"train", "validation", "calibration", "gate", "test", "drill", "trusted"} == set(data.role_summaries())
     assert sum(summary.rows for summary in data.role_summaries().values()) == 2000
     assert {train.snapshot} == {data.digest}
+
+
+def test_a_period_holds_for_every_role(tmp_path):
+    """No role gives a row of another period than was asked for, and one that has none there gives none."""
+    data = load(put(tmp_path, people()), settings())
+    for role in data.role_summaries():
+        parts = {period: data.samples(role, period) for period in ("training", "later")}
+        assert (parts["training"].time <= 2015.5).all()
+        assert (parts["later"].time > 2015.5).all()
+        assert sum(map(len, parts.values())) == data.holds(role).sum()
+        assert (len(parts["later"]) > 0) == (role in {"test", "drill"})
+    target = Target(nn.Linear(3, 2), ModelSpec(factory="a:b", space=data.space, classes=data.classes), "digest")
+    context = Context(seed=0)
+    finding = LaterYears().run(target, data.samples("gate", LaterYears.period), context)
+    assert (finding.score, finding.unscored) == (None, "no gate rows of the later period")
 
 
 def test_rows_and_order_of_the_file_leave_roles_alone(tmp_path):
