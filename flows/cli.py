@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 refused (see the message); 2 wrong params or usage; 3 data; 4 integrity blocked; 5 model;
 6 scenario; 7 a store does not answer; 8 the champion alias disagrees with the ledger; 10 done, and the gate did not
-promote; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next start goes on from there.
+promote, or the champion fails it now; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next start goes on
+from there.
 """
 
 from __future__ import annotations
@@ -79,7 +80,12 @@ def run(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJs
         STDERR.print()
         for line in report_lines(report, promoted):
             STDERR.print(line, markup=False, soft_wrap=True)
-    if report.decision.action not in {"promote", "none"}:
+    _end(report.decision)
+
+
+def _end(decision: Decision) -> None:
+    """End with the gate's exit code where it kept the candidate out, or where the champion fails it now."""
+    if decision.action not in {"promote", "none"} or not all(reason.passed for reason in decision.reasons):
         raise typer.Exit(NOT_PROMOTED)
 
 
@@ -141,8 +147,7 @@ def promote(
         decision = promote_version(now.params, now.stores, version)
         promoted = _promoted(now.stores, decision)
     say(decision.model_dump(mode="json"), "\n".join(decision_lines(decision, promoted)), as_json=as_json)
-    if decision.action not in {"promote", "none"}:
-        raise typer.Exit(NOT_PROMOTED)
+    _end(decision)
 
 
 @app.command()

@@ -83,13 +83,14 @@ def decision_lines(decision: Decision, promoted: datetime | None) -> list[str]:
     """Say a decision, who serves after it, and why; where nothing was decided, why the champion once was promoted.
 
     Args:
-        decision: what was decided. A decision ``none`` has its own reason first, and the champion's behind it.
+        decision: what was decided. A decision ``none`` also has the reasons that once made the champion, marked so.
         promoted: when the champion was promoted, where that is recorded.
     """
+    from holdfast.recovery.gate import now_and_formerly  # noqa: PLC0415  numbers, that `--help` needs none of
+
     version = decision.candidate
     who = f"{version.name} version {version.version} (digest {version.digest[:16]})" if version else "no version"
-    now = decision.reasons[:1] if decision.action == "none" else decision.reasons
-    once = decision.reasons[len(now) :]
+    now, once = now_and_formerly(decision)
     when = f" on {promoted:%Y-%m-%d %H:%M} UTC" if promoted else ""
     return [
         f"{decision.action}: {who}{_standing(decision)}",
@@ -105,7 +106,10 @@ def _standing(decision: Decision) -> str:
         return ""
     if decision.champion is None:
         return "; there is still no champion"
-    return f"; version {decision.champion.version} stays champion"
+    stays = f"; version {decision.champion.version} stays champion"
+    if decision.action == "none" and not all(reason.passed for reason in decision.reasons):
+        return f"{stays}, and FAILS its gate now: nothing was demoted"
+    return stays
 
 
 def _reason(reason: Reason) -> str:

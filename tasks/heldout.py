@@ -17,7 +17,7 @@ from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
 from tasks import tracking
 from tasks.progress import tell
-from tasks.recovery import open_ledger
+from tasks.recovery import open_ledger, record_decision
 from tasks.storage import load_data
 
 if TYPE_CHECKING:
@@ -172,8 +172,4 @@ def _block(
         action="block", candidate=candidate, champion=champion,
         reasons=(Reason(about="gate rows", passed=False, text=text),),
     )  # fmt: skip
-    open_ledger(stores).append(
-        "decision", who=stores.named_actor(), model=params.name, version=candidate.version,
-        body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
-    )  # fmt: skip
-    return decision
+    return record_decision(params, stores, decision)

@@ -13,7 +13,7 @@ from holdfast.errors import ModelError, StoreError
 from holdfast.model import digest_of
 from holdfast.params import Params
 from holdfast.recovery.audit import AuditReport, checked_champion, reconcile
-from holdfast.recovery.gate import decide
+from holdfast.recovery.gate import decide, formerly, reexamine
 from holdfast.recovery.ledger import ChampionHead, Ledger
 from holdfast.recovery.promotion import Projection, Promotion, promote, recover
 from holdfast.results import Decision, Finding, ModelVersion, Reason
@@ -170,16 +170,20 @@ def judge(
     scorecard: tuple[Finding, ...],
     about_rows: tuple[Reason, ...] = (),
 ) -> Decision:
-    """Decide by the gate, and record the decision once with its evidence and what is said of the gate's rows."""
+    """Decide by the gate, and record the decision once with its evidence and what is said of the gate's rows.
+
+    A candidate that serves already is compared with nobody: floors and validity are held against its fresh scorecard,
+    and a failure is on record and moves nothing, since who serves instead is no question of this gate.
+    """
     if champion is not None and candidate.digest == champion.digest:
         same = "is the champion already" if candidate.version == champion.version else "has the champion's very bytes"
-        return Decision(
-            action="none", candidate=candidate, champion=champion,
-            reasons=(
-                Reason(about="champion", passed=True, text=f"the candidate {same}"),
-                *_crowned_for(stores, champion),
-            ),
-        )  # fmt: skip
+        now = (
+            Reason(about="champion", passed=True, text=f"the candidate {same}"),
+            *reexamine(params.recovery.gates, candidate, scorecard, params.metric),
+        )
+        former = map(formerly, _crowned_for(stores, champion))
+        standing = Decision(action="none", candidate=candidate, champion=champion, reasons=(*now, *former))
+        return standing if all(reason.passed for reason in now) else record_decision(params, stores, standing)
     decision = decide(
         params.recovery.gates,
         candidate,
@@ -191,8 +195,14 @@ def judge(
         params.costs,
     )
     decision = decision.model_copy(update={"reasons": (*about_rows, *decision.reasons)})
+    return record_decision(params, stores, decision)
+
+
+def record_decision(params: Params, stores: Stores, decision: Decision) -> Decision:
+    """Put a decision on record, once, and give it."""
     open_ledger(stores).append(
-        "decision", who=stores.named_actor(), model=params.name, version=candidate.version,
+        "decision", who=stores.named_actor(), model=params.name,
+        version=decision.candidate.version if decision.candidate else None,
         body=decision.model_dump(mode="json"), key=f"decision:{decision.fingerprint()}",
     )  # fmt: skip
     return decision

@@ -23,6 +23,8 @@ Costs = tuple[tuple[float, ...], ...]
 
 QUALITY = "probes/quality"
 """The one scenario that the user's metric scores; every other is a share of flags."""
+AT_PROMOTION = "at promotion: "
+"""Precedes what a reason is about where it was given when the champion was promoted, and says nothing of now."""
 _SAME = ("role", "data", "seed", "library", "versions", "device")
 
 
@@ -141,12 +143,50 @@ def decide(
         action=_action(rulings, gates),
         reasons=(
             *_preamble(gates, champion),
-            *(Reason(about=r.about, passed=r.outcome == "passed", text=r.text) for r in rulings),
+            *map(_said, rulings),
         ),
         candidate=candidate,
         champion=champion,
         evidence=tuple(sorted({finding.fingerprint() for finding in case.read()})),
     )
+
+
+def reexamine(
+    gates: Gates, champion: ModelVersion, floor_findings: Sequence[Finding], metric: str
+) -> tuple[Reason, ...]:
+    """Hold a version that serves already to the floors and to validity, as they are now; it is compared with nobody.
+
+    Args:
+        gates: the rules.
+        champion: the version that serves.
+        floor_findings: its fresh scorecard, role ``test``.
+        metric: the user's metric.
+
+    Raises:
+        ScenarioError: a path that appears twice, or an unknown metric.
+        RoleError: findings of a role other than ``test``.
+    """
+    case = _Case(
+        gates=gates, candidate=champion, champion=None, ours={}, theirs={}, scorecard=_by_path(floor_findings),
+        metric=check_metric(metric), costs=None,
+    )  # fmt: skip
+    return tuple(map(_said, (*_validity(case), *_floors(case))))
+
+
+def formerly(reason: Reason) -> Reason:
+    """Mark a reason as one that was given when the champion was promoted."""
+    return reason.model_copy(update={"about": f"{AT_PROMOTION}{reason.about}"})
+
+
+def now_and_formerly(decision: Decision) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+    """Part the reasons of now from those that once made the champion, the latter without their mark."""
+    now = tuple(reason for reason in decision.reasons if not reason.about.startswith(AT_PROMOTION))
+    once = (reason for reason in decision.reasons if reason.about.startswith(AT_PROMOTION))
+    return now, tuple(reason.model_copy(update={"about": reason.about.removeprefix(AT_PROMOTION)}) for reason in once)
+
+
+def _said(ruling: _Ruling) -> Reason:
+    return Reason(about=ruling.about, passed=ruling.outcome == "passed", text=ruling.text)
 
 
 def _action(rulings: Sequence[_Ruling], gates: Gates) -> Literal["promote", "keep", "inconclusive", "block"]:

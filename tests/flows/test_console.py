@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows import cli
 from flows.console import decision_lines
+from holdfast.recovery.gate import formerly
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import Decision, ModelVersion, Reason
 from holdfast.stores import Stores, WallClock
 from tasks.publishing import promoted_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ONE, TWO = (ModelVersion(name="loans", version=number, digest=f"{number}" * 64) for number in (1, 2))
 NOW = Reason(about="champion", passed=True, text="the candidate is the champion already")
@@ -21,7 +30,7 @@ FAILED = Reason(about="attacks/pgd", passed=False, text="floor 0.3000: below it"
 
 def test_the_current_reason_comes_first_and_the_former_ones_are_told_as_former() -> None:
     """After a run that changed nothing, the promotion's reasons stand below a line with its date."""
-    decision = Decision(action="none", candidate=ONE, champion=ONE, reasons=(NOW, ONCE))
+    decision = Decision(action="none", candidate=ONE, champion=ONE, reasons=(NOW, formerly(ONCE)))
     assert decision_lines(decision, datetime(2026, 11, 21, 11, 4, tzinfo=UTC)) == [
         "none: loans version 1 (digest 1111111111111111); version 1 stays champion",
         "  ok   champion: the candidate is the champion already",
@@ -30,6 +39,36 @@ def test_the_current_reason_comes_first_and_the_former_ones_are_told_as_former()
     ]
     assert decision_lines(decision, None)[2] == "promoted because:"
     assert len(decision_lines(decision.model_copy(update={"reasons": (NOW,)}), None)) == 2
+
+
+def test_a_champion_that_fails_its_gate_now_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line and a FAIL above the former reasons say it, and the command ends as the gate's refusal does."""
+    decision = Decision(action="none", candidate=ONE, champion=ONE, reasons=(NOW, FAILED, formerly(ONCE)))
+    first, _, failed, *_ = decision_lines(decision, None)
+    assert first.endswith("version 1 stays champion, and FAILS its gate now: nothing was demoted")
+    assert failed == "  FAIL attacks/pgd: floor 0.3000: below it"
+    assert [ended(monkeypatch, *command, decision) for command in COMMANDS] == [10, 10]
+    sound = decision.model_copy(update={"reasons": (NOW, formerly(ONCE))})
+    assert [ended(monkeypatch, *command, sound) for command in COMMANDS] == [0, 0]
+
+
+COMMANDS = (("run", "lifecycle"), ("promote", "promote_version"))
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, command: str, flow: str, decision: Decision) -> int:
+    """Run a command whose flow decides so, and give its exit code."""
+
+    @contextmanager
+    def session(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(params=None, stores=None)
+
+    card = SimpleNamespace(dimensions=())
+    report = SimpleNamespace(decision=decision, scorecard=card, chain_valid=True, ledger_head="", report="")
+    flows = SimpleNamespace(lifecycle=lambda *_: report, promote_version=lambda *_: decision)
+    monkeypatch.setitem(sys.modules, "flows.lifecycle", flows)
+    monkeypatch.setattr(cli, "session", session)
+    monkeypatch.setattr(cli, "_promoted", lambda *_: None)
+    return CliRunner().invoke(cli.app, [command, *(["1"] if command == "promote" else [])]).exit_code
 
 
 @pytest.mark.parametrize("action", ["keep", "inconclusive", "block"])

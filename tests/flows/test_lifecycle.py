@@ -85,7 +85,7 @@ def test_runs_are_nested_and_tie_scores_to_model_and_data(champion: Any) -> None
     runs = registry.search_runs([training.info.experiment_id])
     nested = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(nested) == {"training", "evaluation", "promotion"}
-    assert {path.path for path in registry.list_artifacts(parent.info.run_id)} == {"report.html"}
+    assert {path.path for path in registry.list_artifacts(parent.info.run_id)} == {"report.html", "figures"}
     evaluation = nested["evaluation"]
     scores = {name for name in evaluation.data.metrics if name.endswith("/probes/quality")}
     assert scores
@@ -121,6 +121,18 @@ def test_a_second_run_reuses_everything_and_says_so(champion: Any) -> None:
     assert "the candidate is the champion already" in done.words
     assert len(champion.entries()) == before
     assert sorted(champion.root.glob("reports/*")) == pages
+    champion.hold()
+
+
+@pytest.mark.slow
+def test_a_floor_that_was_raised_over_the_champion_is_told(champion: Any) -> None:
+    """The same candidate under a higher floor: exit code 10, the failure first, and the champion stays."""
+    raised = ("--set", "recovery.gates.floors.probes/quality=0.99")
+    words = champion.run(*raised, expect=10).words
+    assert "FAILS its gate now" in words
+    assert words.index("FAIL probes/quality: floor 0.9900") < words.index("promoted on")
+    champion.holdfast("promote", "1", "--params", "profiles/tiny.yaml", *raised, expect=10)
+    champion.run()
     champion.hold()
 
 

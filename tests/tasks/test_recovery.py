@@ -8,10 +8,10 @@ import pytest
 
 from holdfast.errors import LedgerError, ModelError, StoreError
 from holdfast.model import ModelSpec, digest_of, save_model
-from holdfast.recovery.gate import Gates
+from holdfast.recovery.gate import Gates, now_and_formerly
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.promotion import promote
-from holdfast.results import Decision, ModelVersion, Reason
+from holdfast.results import Check, Decision, Finding, ModelVersion, Provenance, Reason, Score
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
 from tasks import prediction, recovery, tracking
@@ -223,3 +223,69 @@ def test_a_decision_says_which_rows_it_stands_on(tmp_path, monkeypatch):
     assert len(decision.reasons) > 1
     (entry,) = [entry for entry in recovery.open_ledger(stores).history("people") if entry.kind == "decision"]
     assert (entry.body, entry.who) == (decision.model_dump(mode="json"), "alice")
+
+
+CHAMPION = ModelVersion(name="people", version=1, digest="a" * 64)
+ORIGIN = Provenance(
+    subject=CHAMPION.digest, data="d", role="test", seed=0, library="l", versions={}, device="cpu",
+)  # fmt: skip
+QUALITY = Finding(
+    path="probes/quality", dimension="robustness", family="quality", settings={}, provenance=ORIGIN,
+    score=Score(value=0.8, low=0.75, high=0.85, n=500, method="wilson"),
+)  # fmt: skip
+FAILED_CHECK = Check(name="masking", status="failed", reason="the black box found more")
+UNSCORED = {"score": None, "unscored": "it broke"}
+
+
+def judged_again(stores, findings, floor=0.7, version=1):
+    """Let the champion, or its very bytes under another number, come to the gate that it passed once."""
+    once = Decision(
+        action="promote", candidate=CHAMPION, reasons=(Reason(about="probes/quality", passed=True, text="floor 0.5"),)
+    )
+    recovery.record_decision(PARAMS, stores, once)
+    gates = Gates(floors={"probes/quality": floor}, non_inferiority={"probes/quality": 0.1})
+    params = SimpleNamespace(name="people", metric="accuracy", costs=None, recovery=SimpleNamespace(gates=gates))
+    candidate = CHAMPION.model_copy(update={"version": version})
+    return recovery.judge.fn(params, stores, candidate, CHAMPION, (), (), findings)
+
+
+def decisions(stores):
+    return [entry.body["action"] for entry in recovery.open_ledger(stores).history("people")]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("findings", "floor", "about", "text"),
+    [
+        ((QUALITY,), 0.76, "probes/quality", "floor 0.7600: the low end 0.7500"),
+        ((QUALITY.model_copy(update={"checks": (FAILED_CHECK,)}),), 0.7, "probes/quality", "masking failed"),
+        ((QUALITY.model_copy(update=UNSCORED),), 0.7, "probes/quality", "unscored: it broke"),
+        ((), 0.7, "probes/quality", "has no finding of it"),
+    ],
+    ids=["a raised floor", "a failed check", "unscored", "missing"],
+)
+def test_a_champion_that_fails_floors_or_validity_now_is_told_and_recorded(
+    tmp_path, version, findings, floor, about, text
+):
+    """The reasons of now are from the fresh scorecard; the former ones are marked; nothing is decided but said once."""
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
+    for _ in range(2):
+        decision = judged_again(stores, findings, floor, version)
+        assert decision.action == "none"
+        now, once = now_and_formerly(decision)
+        (failure,) = [reason for reason in now if not reason.passed]
+        assert failure.about == about
+        assert text in failure.text
+        assert [(reason.about, reason.text) for reason in once] == [("probes/quality", "floor 0.5")]
+    assert decisions(stores) == ["promote", "none"]
+
+
+def test_a_champion_that_passes_now_says_so_by_its_fresh_numbers(tmp_path):
+    """Floors and validity of now are reasons, and nothing is added to the record."""
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
+    now, once = now_and_formerly(judged_again(stores, (QUALITY,)))
+    assert [reason.about for reason in now] == ["champion", "validity", "probes/quality"]
+    assert all(reason.passed for reason in now)
+    assert "floor 0.7000: the low end 0.7500" in now[-1].text
+    assert [reason.text for reason in once] == ["floor 0.5"]
+    assert decisions(stores) == ["promote"]
