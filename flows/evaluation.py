@@ -6,14 +6,14 @@ from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from holdfast.params import Params
-from holdfast.results import DataSnapshot, Finding, ModelVersion, Role, StageReport
+from holdfast.results import DataSnapshot, ModelVersion, Role, StageReport
 from holdfast.stores import Stores
-from tasks.evaluation import cross_check, record, run_scenario
+from tasks.evaluation import Answer, cross_check, record, run_scenario
 from tasks.heldout import LeftOut
 
 AT_ONCE = 2
 """Scenarios at a time in one process."""
-_RUNNER: ThreadPoolTaskRunner[Finding] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+_RUNNER: ThreadPoolTaskRunner[Answer] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
 
 
 @flow(name="evaluation", task_runner=_RUNNER)  # type: ignore[arg-type]  # the decorator asks for an invariant future
@@ -30,7 +30,7 @@ def evaluation(
 ) -> StageReport:
     """Report every finding of a pack about one version on the rows of one role, but for those that are left out."""
     scenarios = params.scenarios(pack)
-    findings = run_scenario.map(
+    answers = run_scenario.map(
         list(scenarios),
         list(scenarios.values()),
         params=unmapped(params),
@@ -40,6 +40,7 @@ def evaluation(
         role=role,
         left_out=unmapped(left_out),
     ).result()
-    checked = cross_check(tuple(findings))
+    checked = cross_check(tuple(answer.finding for answer in answers))
     record(checked, version, stores, run_id, side)
-    return StageReport(stage="evaluation", subject=version.digest, findings=checked)
+    reused = tuple(answer.finding.path for answer in answers if answer.reused)
+    return StageReport(stage="evaluation", subject=version.digest, findings=checked, reused=reused)

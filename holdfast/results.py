@@ -303,4 +303,6 @@ class StageReport(Value):
     stage: Stage
     subject: str
     findings: tuple[Finding, ...] = ()
+    reused: tuple[str, ...] = ()
+    """Paths of findings that were found before this run: their cost is what they once took."""
     integrity: tuple[IntegrityFinding, ...] = ()

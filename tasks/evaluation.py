@@ -12,7 +12,7 @@ from holdfast.data.source import name_without
 from holdfast.errors import ModelError, ScenarioError
 from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_device
 from holdfast.params import Params
-from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, question
+from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, Value, question
 from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
 from holdfast.scenarios.cross_checks import with_family_checks
 from holdfast.stores import Stores
@@ -35,6 +35,13 @@ def context(params: Params, snapshot: DataSnapshot, code: str) -> Context:
     )  # fmt: skip
 
 
+class Answer(Value):
+    """What a scenario found, and whether it was found before this run."""
+
+    finding: Finding
+    reused: bool = False
+
+
 @task(task_run_name="{path} on {role}", cache_policy=NO_CACHE)
 def run_scenario(
     path: str,
@@ -45,7 +52,7 @@ def run_scenario(
     version: ModelVersion,
     role: Role,
     left_out: LeftOut | None = None,
-) -> Finding:
+) -> Answer:
     """Put one version, or its recipe, through one scenario, unless this very question was answered before."""
     torch.set_num_threads(1)  # one for each worker thread: two scenarios at once fill two cores
     device = pick_device(params.device)
@@ -56,11 +63,12 @@ def run_scenario(
     provenance = scenario.origin(origin, subject.digest, name_without(snapshot.content, without), role, device.type)
     if workshop is not None and (made_by := _another_recipe(stores, version, workshop)) is not None:
         tell("evaluation", f"{path}  unscored: {made_by.text}")
-        return _unscored(path, scenario, provenance.model_copy(update={"subject": made_by.digest}), made_by.text)
+        origin_of_version = provenance.model_copy(update={"subject": made_by.digest})
+        return Answer(finding=_unscored(path, scenario, origin_of_version, made_by.text))
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")
-        return known
+        return Answer(finding=known, reused=True)
     try:
         if isinstance(scenario, OnModel) and isinstance(subject, Target):
             data = load_data(stores, params, snapshot)
@@ -71,10 +79,10 @@ def run_scenario(
     except _BROKEN as error:
         tell("evaluation", f"{path}  broke: {error}")
         broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
-        return _unscored(path, scenario, provenance, broke)  # not kept: the next run asks again
+        return Answer(finding=_unscored(path, scenario, provenance, broke))  # not kept: the next run asks again
     stores.results.put(finding.key, finding)
     tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
-    return finding
+    return Answer(finding=finding)
 
 
 def ask(

@@ -14,20 +14,22 @@ from holdfast.errors import LedgerError, StoreError
 from holdfast.params import Params
 from holdfast.reporting.content import Epoch, HistoryRow, Page
 from holdfast.reporting.markdown import markdown
-from holdfast.reporting.page import render
+from holdfast.reporting.page import drawings, render
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from holdfast.scenarios.base import settings_digest
 from holdfast.scenarios.packs import overrun
 from holdfast.scorecard import Scorecard, scorecard, tags
 from holdfast.stores import Stores, write_atomically
 from tasks import tracking
-from tasks.lineage import PARAM_SECTIONS
+from tasks.lineage import PARAM_SECTIONS, registered
 from tasks.progress import tell
 from tasks.recovery import open_ledger
 from tasks.training import TrainedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from holdfast.results import Json
 
 _DIMENSIONS = ("robustness", "defence", "recovery", "evolution")
 
@@ -62,16 +64,21 @@ def publish(
     chain = open_ledger(stores).verify()
     if decision.candidate is not None:
         tracking.tag_version(stores, decision.candidate, {**tags(card), **_standing(decision)})
+    made = registered(stores, decision.candidate) if decision.candidate else {}
     page = Page(
         title=f"{params.name}: {decision.action}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
         version=decision.candidate, findings=evaluated.findings, integrity=data.integrity, snapshot=snapshot,
-        lineage=_lineage(params, snapshot, trained, decision, run_id), training=_curve(trained), metric=params.metric,
+        trained_on=DataSnapshot.model_validate(made["data"]) if "data" in made else None,
+        lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
+        promoted=_promoted(stores, decision), training=_curve(trained), metric=params.metric,
         history=_history(params, stores), ledger_head=chain.head, warnings=_warnings(params, evaluated, pack),
     )  # fmt: skip
     path = _path(stores, params.name, decision.candidate.version if decision.candidate else 0)
-    html = render(page)
+    drawn = drawings(page)
+    html = render(page, drawn)
     write_atomically(path, html)
     tracking.log_text(stores, run_id, "report.html", html)
+    tracking.log_texts(stores, run_id, "figures", drawn.files())
     create_markdown_artifact(markdown(page), key=f"{params.name}-report".replace("_", "-"))
     return LifecycleReport(
         decision=decision, scorecard=card, report=str(path), snapshot=snapshot, run_id=run_id,
@@ -112,7 +119,8 @@ def _standing(decision: Decision) -> dict[str, str]:
 
 
 def _warnings(params: Params, evaluated: StageReport, pack: str) -> tuple[str, ...]:
-    late = overrun(evaluated.findings, params.evaluation.packs[pack].budget_seconds)
+    fresh = (finding for finding in evaluated.findings if finding.path not in evaluated.reused)
+    late = overrun(fresh, params.evaluation.packs[pack].budget_seconds)
     if late is None:
         return ()
     tell("evaluation", f"pack {pack} {late}")
@@ -129,17 +137,32 @@ def _curve(trained: TrainedModel | None) -> tuple[Epoch, ...]:
     )
 
 
-def _lineage(
-    params: Params, snapshot: DataSnapshot, trained: TrainedModel | None, decision: Decision, run_id: str
-) -> dict[str, str | int]:
-    parent = decision.champion
+def _lineage(made: Json, trained: TrainedModel | None) -> Json:
+    """Say what made the version, as the ledger recorded it; what it did not record is not made up from what is now."""
+    parent = made.get("parent")
+    before = f"version {parent['version']}, digest {parent['digest']}" if parent else "none"
     return {
-        "data md5": snapshot.md5, "file md5": snapshot.file_md5, "git revision": snapshot.revision,
-        "quarantined rows (digest)": snapshot.quarantined or "none", "library": library_digest(),
-        "params": params.section_digest(*PARAM_SECTIONS), "seed": params.seed, "recipe": params.training.recipe,
-        "training key": trained.key if trained else "not on this machine",
+        **{label: made.get(name) for name, label in _RECORDED.items()},
+        "parent (champion before)": before if "parent" in made else None,
         "best epoch": trained.best_epoch if trained else "not on this machine",
-        "champion before": f"version {parent.version}" if parent else "none", "MLflow run": run_id,
+    }  # fmt: skip
+
+
+_RECORDED = {
+    "params": "params digest", "params_file": "params (artefact of the run)", "params_sha256": "params sha256",
+    "seed": "seed", "recipe": "recipe", "recipe_settings": "recipe settings", "recipe_digest": "recipe digest",
+    "factory": "model factory", "factory_settings": "model settings", "code": "user's code digest",
+    "revision": "git revision", "library": "library digest", "versions": "versions", "key": "training key",
+    "rows_seen": "rows learned from (digest)",
+}  # fmt: skip
+
+
+def _evaluated(params: Params, snapshot: DataSnapshot, decision: Decision, run_id: str) -> Json:
+    champion = decision.champion
+    return {
+        "seed": params.seed, "git revision": snapshot.revision, "library digest": library_digest(),
+        "params digest": params.section_digest(*PARAM_SECTIONS),
+        "champion at the time": f"version {champion.version}" if champion else "none", "MLflow run": run_id,
     }  # fmt: skip
 
 
@@ -152,6 +175,11 @@ def _history(params: Params, stores: Stores) -> tuple[HistoryRow, ...]:
         )
         for version, known, made in tracking.list_versions(stores, params.name)
     )  # fmt: skip
+
+
+def _promoted(stores: Stores, decision: Decision) -> datetime | None:
+    """Tell when the champion was promoted, where the decision gives its reasons again."""
+    return promoted_at(stores, decision.champion) if decision.action == "none" and decision.champion else None
 
 
 def promoted_at(stores: Stores, version: ModelVersion) -> datetime | None:

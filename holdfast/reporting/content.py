@@ -44,8 +44,15 @@ class Page(Value):
     findings: tuple[Finding, ...] = ()
     integrity: tuple[IntegrityFinding, ...] = ()
     snapshot: DataSnapshot | None = None
+    """The data of this evaluation."""
+    trained_on: DataSnapshot | None = None
+    """The data that made the version, as registered."""
     lineage: dict[str, Any] = {}
-    """Where the version comes from: data md5, revision, library and params digest, parent, seeds, recipe, run id."""
+    """What made the version, as registered: params, recipe, model, library and revision, parent, seed."""
+    evaluated: dict[str, Any] = {}
+    """What this evaluation used beside its data: seed, revision, library and params digest, champion, run id."""
+    promoted: datetime | None = None
+    """When the champion was promoted, where nothing was decided and its former reasons are given again."""
     training: tuple[Epoch, ...] = ()
     metric: str = "accuracy"
     """The user's metric, which ``validation`` of each epoch is a value of."""

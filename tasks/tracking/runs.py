@@ -216,6 +216,14 @@ def log_text(stores: Stores, run_id: str, name: str, text: str) -> None:
         client(stores).log_text(run_id, text, name)
 
 
+def log_texts(stores: Stores, run_id: str, folder: str, texts: dict[str, str]) -> None:
+    """Keep texts, by file name, in one folder of a run's artefacts: one call for all."""
+    with answering(stores), tempfile.TemporaryDirectory() as scratch:
+        for name, text in texts.items():
+            Path(scratch, name).write_text(text, encoding="utf-8")
+        client(stores).log_artifacts(run_id, scratch, folder)
+
+
 def _now() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 

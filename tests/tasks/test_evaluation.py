@@ -37,7 +37,9 @@ def changed(params, **sections):
 
 
 def asked(world, made, params):
-    return evaluation.run_scenario.fn(PATH, Steady(), params, world.stores, world.snapshot, made.version, "test")
+    return evaluation.run_scenario.fn(
+        PATH, Steady(), params, world.stores, world.snapshot, made.version, "test"
+    ).finding
 
 
 @pytest.mark.parametrize(
@@ -89,4 +91,16 @@ def test_labels_of_one_order_are_never_counted_against_outputs_of_another(world,
         assert f"version {made.version.version}" in str(caught.value)
         assert "no, yes" in caught.value.found
     monkeypatch.setattr(evaluation, "load_data", world.load)
-    assert ask(world.snapshot, made.version, "test").score is not None
+    assert ask(world.snapshot, made.version, "test").finding.score is not None
+
+
+def test_an_answer_says_whether_it_was_found_before(world, made):
+    """The first to ask computes, the second is told that it did not; what broke or was not asked is not reused."""
+    ask = partial(evaluation.run_scenario.fn, PATH, Steady(), changed(world.params, seed=31), world.stores)
+    first, second = (ask(world.snapshot, made.version, "test") for _ in range(2))
+    assert (first.reused, second.reused) == (False, True)
+    assert first.finding == second.finding
+    other = changed(world.params, training={"recipe": "standard", "settings": {"epochs": 9}})
+    for _ in range(2):
+        unasked = evaluation.run_scenario.fn(PATH, Steady(), other, world.stores, world.snapshot, made.version, "test")
+        assert not unasked.reused

@@ -82,7 +82,7 @@ def recorded(stores, made, lineage):
 def asked(stores, snapshot, subject, left_out=None, role="gate"):
     return evaluation.run_scenario.fn(
         "probes/quality", Quality(points=10_000), PARAMS, stores, snapshot, subject, role, left_out
-    )
+    ).finding
 
 
 def test_a_change_of_excluded_columns_leaves_no_row_that_the_champion_learned_from(stores, frame, snapshot):
@@ -222,13 +222,15 @@ def test_both_sides_face_the_threat_of_the_data(stores, frame, snapshot):
     after = snapshot(frame, **said)
     candidate = version(stores, 11, after)
     ours, theirs = (
-        evaluation.run_scenario.fn("attacks/fgsm", Fgsm(points=50), PARAMS, stores, after, subject, "gate")
+        evaluation.run_scenario.fn("attacks/fgsm", Fgsm(points=50), PARAMS, stores, after, subject, "gate").finding
         for subject in (candidate, champion)
     )
     assert ours.details["threat"] == theirs.details["threat"] == after.data.space.bounds()
     assert torch.isfinite(torch.tensor(theirs.score.value))
     narrow = snapshot(frame, features={"a": {"mutable": True}})
-    other = evaluation.run_scenario.fn("attacks/fgsm", Fgsm(points=50), PARAMS, stores, narrow, candidate, "gate")
+    other = evaluation.run_scenario.fn(
+        "attacks/fgsm", Fgsm(points=50), PARAMS, stores, narrow, candidate, "gate"
+    ).finding
     assert other.details["threat"] != ours.details["threat"]
 
 
