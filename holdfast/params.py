@@ -151,6 +151,8 @@ class PredictionParams(Value):
 
     abstain_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Abstain where the confidence in the predicted class is lower."""
+    unseen_categories: Literal["abstain", "answer"] = "abstain"
+    """What to do with a row that has a category which no training row had; a missing value is none."""
 
 
 class StoresParams(Value):

@@ -15,7 +15,7 @@ from holdfast.data.table import encode
 from holdfast.errors import DataError
 from holdfast.model import load_model
 from holdfast.prediction_log import Answer
-from holdfast.space import Box, Table
+from holdfast.space import Table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 UNSURE, NOT_FINITE, OUTSIDE = "confidence below the threshold", "no finite output", "outside the range of"
+UNSEEN = "category not seen in training"
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ class Predictor:
         log: PredictionLog,
         *,
         abstain_below: float = 0.0,
+        unseen_categories: Literal["abstain", "answer"] = "abstain",
         extra: Literal["ignore", "refuse"] = "ignore",
     ) -> None:
         self.version, self._target, self._log = version, target, log
         self._abstain_below, self._extra = abstain_below, extra
+        self._unseen = unseen_categories
 
     @classmethod
     def open(
@@ -94,6 +97,7 @@ class Predictor:
         log: PredictionLog,
         *,
         abstain_below: float = 0.0,
+        unseen_categories: Literal["abstain", "answer"] = "abstain",
         extra: Literal["ignore", "refuse"] = "ignore",
         device: torch.device | str = "cpu",
     ) -> Predictor:
@@ -104,6 +108,8 @@ class Predictor:
             version: the champion as the ledger names it; its digest is what the bytes must have.
             log: where every answer goes before it is given.
             abstain_below: confidence in [0, 1] below which there is no answer.
+            unseen_categories: whether a row with a category that no training row had gets an answer; a missing value
+                is none.
             extra: what to do with columns that are no features.
             device: where to compute.
 
@@ -111,7 +117,7 @@ class Predictor:
             ModelError: the bytes are missing, changed or malformed.
         """
         target = load_model(folder, version.digest, device)
-        return cls(target, version, log, abstain_below=abstain_below, extra=extra)
+        return cls(target, version, log, abstain_below=abstain_below, unseen_categories=unseen_categories, extra=extra)
 
     def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.
@@ -140,7 +146,7 @@ class Predictor:
             rows = rows.reset_index(drop=True)
             x = encode(rows, space, extra=self._extra)
             content = frame_bytes(rows[list(space.names)], "rows")
-            return x, _hex(digest_rows(content, "input")), _outside(x, space)
+            return x, _hex(digest_rows(content, "input")), self._refusals(x, space)
         if not isinstance(rows, np.ndarray):
             raise _wrong(type(rows).__name__, f"an array of images {space.shape}")
         if len(rows) == 0:
@@ -150,7 +156,13 @@ class Predictor:
             raise _wrong(f"images of (channels, height, width) {pixels.shape[1:]}", f"{space.shape}")
         x = torch.from_numpy(pixels).to(torch.float32)
         x = x / 255.0 if pixels.dtype == np.uint8 else x
-        return x, _hex(digest_rows(pixels, "input")), _outside(x, space)
+        return x, _hex(digest_rows(pixels, "input")), [""] * len(x)
+
+    def _refusals(self, x: Tensor, space: Table) -> list[str]:
+        reasons = _outside(x, space)
+        if self._unseen == "answer":
+            return reasons
+        return [first or second for first, second in zip(reasons, _unseen(x, space), strict=True)]
 
     def _decide(self, x: Tensor, inputs: list[str], refusals: list[str]) -> tuple[Answer, ...]:
         with torch.no_grad():
@@ -170,11 +182,9 @@ class Predictor:
         return tuple(answers)
 
 
-def _outside(x: Tensor, space: Table | Box) -> list[str]:
+def _outside(x: Tensor, space: Table) -> list[str]:
     """Say which declared range each row leaves; empty where none."""
     reasons = [""] * len(x)
-    if isinstance(space, Box):
-        return reasons
     for column, feature in enumerate(space.features):
         if feature.kind != "number":
             continue
@@ -184,6 +194,16 @@ def _outside(x: Tensor, space: Table | Box) -> list[str]:
         slack = 1e-6 * value.abs()  # float32 holds seven digits
         for row in torch.nonzero((value < low - slack) | (value > high + slack)).flatten().tolist():
             reasons[row] = reasons[row] or f"{OUTSIDE} {feature.name}"
+    return reasons
+
+
+def _unseen(x: Tensor, space: Table) -> list[str]:
+    """Name the first category of each row that training never saw; empty where none. Missing values are none."""
+    reasons = [""] * len(x)
+    for column, feature in enumerate(space.features):
+        if feature.kind == "category":
+            for row in torch.nonzero(x[:, column] >= len(feature.categories)).flatten().tolist():
+                reasons[row] = reasons[row] or f"{UNSEEN}: {feature.name}"
     return reasons
 
 

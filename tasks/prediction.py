@@ -53,7 +53,8 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
     version = located(stores, head)
     return Predictor.open(
         tracking.fetch_model(stores, version), version, PredictionLog(stores.predictions, WallClock()),
-        abstain_below=params.prediction.abstain_below, device=pick_device(params.device),
+        abstain_below=params.prediction.abstain_below, unseen_categories=params.prediction.unseen_categories,
+        device=pick_device(params.device),
     )  # fmt: skip
 
 

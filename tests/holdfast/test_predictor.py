@@ -61,7 +61,7 @@ def rows(n=7):
 def test_answers_are_the_models_and_all_are_logged(tmp_path, log):
     """Classes and confidences are those of the softmax, and the log holds time, version, input, output and client."""
     version = make(tmp_path / "m")
-    predictor = Predictor.open(tmp_path / "m", version, log)
+    predictor = Predictor.open(tmp_path / "m", version, log, unseen_categories="answer")
     answers = predictor.predict(rows(), "shop")
     x = torch.tensor([[a, c] for a, c in zip(range(7), [1, 0, torch.nan, 2, 1, 0, torch.nan], strict=True)])
     confidence, indices = torch.softmax(predictor._target.module(x).double(), 1).max(1)
@@ -135,9 +135,10 @@ def test_codes_for_unknown_are_missing_as_in_training(tmp_path, log):
 def test_low_confidence_abstains(tmp_path, log):
     """Below the threshold there is no class, the reason is given, and the log says so."""
     version = make(tmp_path / "m")
-    sure = Predictor.open(tmp_path / "m", version, log).predict(rows(), "c")
+    answering = {"unseen_categories": "answer"}
+    sure = Predictor.open(tmp_path / "m", version, log, **answering).predict(rows(), "c")
     threshold = float(np.median(sure.confidence))
-    answers = Predictor.open(tmp_path / "m", version, log, abstain_below=threshold).predict(rows(), "d")
+    answers = Predictor.open(tmp_path / "m", version, log, abstain_below=threshold, **answering).predict(rows(), "d")
     assert answers.abstained.tolist() == (sure.confidence < threshold).tolist()
     assert 0 < answers.abstained.sum() < 7
     for answer in answers.answers:
@@ -160,6 +161,20 @@ def test_values_outside_the_declared_range_abstain(predictor):
     answers = predictor.predict(pd.DataFrame({"age": [-1.0, 0, 120, 121, np.nan], "town": "Ulm"}), "c")
     assert answers.abstained.tolist() == [True, False, False, True, False]
     assert answers.answers[0].reason.endswith("age")
+
+
+def test_categories_that_training_never_saw_abstain(tmp_path, log):
+    """By default such a row gets no answer and the reason names the feature; a missing or coded value is answered."""
+    features = tuple(f.model_copy(update={"missing": ("?",) if f.name == "town" else ()}) for f in SPACE.features)
+    version = make(tmp_path / "m", SPACE.model_copy(update={"features": features}))
+    asked = pd.DataFrame({"age": [30.0, 30, 30, 30, 121], "town": ["Ulm", "Rome", None, "?", "Rome"]})
+    answers = Predictor.open(tmp_path / "m", version, log).predict(asked, "c").answers
+    reasons = ["", "category not seen in training: town", "", "", "outside the range of age"]
+    assert [answer.reason for answer in answers] == reasons
+    assert [answer.output is None for answer in answers] == [bool(reason) for reason in reasons]
+    bold = Predictor.open(tmp_path / "m", version, log, unseen_categories="answer").predict(asked, "c").answers
+    assert [answer.reason for answer in bold] == ["", "", "", "", "outside the range of age"]
+    assert [answer.confidence for answer in bold] == [answer.confidence for answer in answers]
 
 
 def test_no_answer_without_a_log(tmp_path, predictor, log):
