@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from holdfast.recovery.gate import now_and_formerly
 from holdfast.reporting import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from holdfast.reporting.content import Page
-    from holdfast.results import Finding, Reason
+    from holdfast.results import DataSnapshot, Finding, Reason
     from holdfast.scorecard import DimensionScore
 
 MOST_PASSED = 6
@@ -31,6 +32,7 @@ def markdown(page: Page) -> str:
         _findings(page.findings),
         _integrity(page),
         _lineage(page),
+        _evaluated(page),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -41,16 +43,20 @@ def escape(words: str) -> str:
 
 
 def _verdict(page: Page) -> str:
-    glyph, verdict, meaning = text.VERDICTS[page.decision.action]
+    glyph, verdict, meaning = text.verdict(page.decision)
     version = f", version {page.version.version}" if page.version else ""
-    failed = [reason for reason in page.decision.reasons if not reason.passed]
-    passed = [reason for reason in page.decision.reasons if reason.passed]
+    now, once = now_and_formerly(page.decision)
+    failed = [reason for reason in now if not reason.passed]
+    passed = [reason for reason in now if reason.passed]
     lines = [f"# {escape(page.title)}{version}", "", f"**{glyph} {verdict}.** {meaning}", ""]
     lines += [_reason("✗", reason) for reason in failed]
     if failed or len(passed) > MOST_PASSED:
         lines += [f"- ✓ {len(passed)} rules passed"] if passed else []
     else:
         lines += [_reason("✓", reason) for reason in passed]
+    if once:
+        lines += ["", text.promoted_because(page.promoted), ""]
+        lines += [_reason("✓" if reason.passed else "✗", reason) for reason in once]
     lines += [f"- ! {escape(warning)}" for warning in page.warnings]
     return "\n".join(lines).rstrip()
 
@@ -104,10 +110,24 @@ def _integrity(page: Page) -> str:
 
 
 def _lineage(page: Page) -> str:
-    facts = {"model digest": page.version.digest if page.version else "no version", **page.lineage}
+    model = {"model digest": page.version.digest if page.version else "no version"}
+    facts = {**model, **_data(page.trained_on), **page.lineage}
+    return "## Lineage\n\n" + _facts(facts)
+
+
+def _evaluated(page: Page) -> str:
+    facts = {**_data(page.snapshot), **page.evaluated}
     facts |= {"pack": page.scorecard.pack, "pack digest": page.scorecard.pack_digest}
     facts |= {"ledger head": page.ledger_head or "not recorded", "generated": page.generated_at.isoformat()}
-    return "## Lineage\n\n" + "\n".join(f"- {escape(name)}: {escape(text.plain(fact))}" for name, fact in facts.items())
+    return "## What this evaluation used\n\n" + _facts(facts)
+
+
+def _data(snapshot: DataSnapshot | None) -> dict[str, Any]:
+    return {} if snapshot is None else {"data md5": snapshot.md5, "file md5": snapshot.file_md5}
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    return "\n".join(f"- {escape(name)}: {escape(text.plain(fact))}" for name, fact in facts.items())
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from holdfast.recovery.gate import now_and_formerly
 from holdfast.reporting import text
 from holdfast.reporting.confusion import attacks_with_confusion, confusions
 from holdfast.reporting.curves import curves
@@ -74,7 +75,7 @@ def render(page: Page, drawn: Drawings | None = None) -> str:
     drawn = drawn or drawings(page)
     findings = text.ordered(page.findings)
     failed, passed = text.verdict_reasons(page.decision)
-    glyph, verdict, meaning = text.VERDICTS[page.decision.action]
+    glyph, verdict, meaning = text.verdict(page.decision)
     attacks = attacks_with_confusion(findings)
     shown = galleries(findings)
     return _template().render(
@@ -88,6 +89,8 @@ def render(page: Page, drawn: Drawings | None = None) -> str:
         meaning=meaning,
         failed=failed,
         passed=passed,
+        once=now_and_formerly(page.decision)[1],
+        promoted_because=text.promoted_because(page.promoted),
         forest=drawn.forest,
         curves=drawn.curves,
         confusions=drawn.confusions,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from holdfast.recovery.gate import now_and_formerly
 from holdfast.scorecard import decimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from holdfast.results import Decision, Finding, Measure, Score
     from holdfast.scorecard import DimensionScore
@@ -91,11 +93,29 @@ def plain(anything: Any) -> str:  # noqa: ANN401  any JSON value
     return anything if isinstance(anything, str) else json.dumps(anything, sort_keys=True, ensure_ascii=False)
 
 
+def verdict(decision: Decision) -> tuple[str, str, str]:
+    """Give glyph, verdict and the sentence that explains it; nobody stays champion where there is none."""
+    glyph, words, meaning = VERDICTS[decision.action]
+    if decision.champion is None and decision.action in _WITHOUT_CHAMPION:
+        return glyph, _WITHOUT_CHAMPION[decision.action], f"{meaning} There is still no champion."
+    return glyph, words, meaning
+
+
+_WITHOUT_CHAMPION = {"keep": "Not promoted", "inconclusive": "Inconclusive: not promoted"}
+
+
 def verdict_reasons(decision: Decision) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Split the reasons of a decision into those that failed and those that passed: (about, text)."""
-    failed = [(reason.about, reason.text) for reason in decision.reasons if not reason.passed]
-    passed = [(reason.about, reason.text) for reason in decision.reasons if reason.passed]
+    """Split the reasons of this decision into those that failed and those that passed: (about, text)."""
+    now, _ = now_and_formerly(decision)
+    failed = [(reason.about, reason.text) for reason in now if not reason.passed]
+    passed = [(reason.about, reason.text) for reason in now if reason.passed]
     return failed, passed
+
+
+def promoted_because(promoted: datetime | None) -> str:
+    """Head the reasons that once made a version champion."""
+    when = f" on {promoted:%Y-%m-%d %H:%M} UTC" if promoted else ""
+    return f"Promoted{when} because:"
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from holdfast import reporting
+from holdfast.recovery.gate import formerly
 from holdfast.reporting import Page, drawings, markdown, render
 from holdfast.reporting.text import VERDICTS
 from holdfast.results import Decision, Reason
@@ -126,7 +127,8 @@ def test_every_finding_is_on_the_page_with_its_origin(page, html):
 @pytest.mark.parametrize("action", list(VERDICTS))
 def test_the_verdict_comes_first(page, action):
     """The verdict and the failed rule stand before the first score, in HTML and Markdown."""
-    decision = Decision(action=action, reasons=(Reason(about="attacks/pgd", passed=False, text="too low"),))
+    reasons, champion = (Reason(about="attacks/pgd", passed=False, text="too low"),), page.decision.champion
+    decision = Decision(action=action, reasons=reasons, champion=champion)
     changed = page.model_copy(update={"decision": decision, "findings": ()})
     html, words = render(changed), markdown(changed)
     for head in (html[: html.index('<h2 id="resilience"')], words[: words.index("| Dimension")]):
@@ -260,3 +262,40 @@ def test_every_figure_is_a_file_of_its_own(page, html):
         root = ET.fromstring(body)  # noqa: S314  our own drawing
         assert root.tag == "{http://www.w3.org/2000/svg}svg", name
         assert set(re.findall(r"var\((--\w+)\)", body)) <= set(re.findall(r"(--\w+): #", body))
+
+
+@pytest.mark.parametrize("action", ["keep", "inconclusive"])
+def test_nobody_stays_champion_where_there_is_none(page, action):
+    """Without a champion the verdict says that nothing was promoted, and that there still is no champion."""
+    changed = page.model_copy(update={"decision": Decision(action=action, reasons=(), champion=None)})
+    for words in (Tree(render(changed)).text, markdown(changed)):
+        assert "hampion stays" not in words
+        assert "ot promoted" in words
+        assert "There is still no champion." in words
+
+
+def test_former_reasons_are_told_apart_from_those_of_this_run(page):
+    """Where nothing was decided, the reasons that once made the champion one stand below, with their time."""
+    now, *once = (Reason(about=about, passed=True, text="so") for about in ("now", "once", "once too"))
+    reasons = (now, *map(formerly, once))
+    decision = page.decision.model_copy(update={"action": "none", "reasons": reasons})
+    changed = page.model_copy(update={"decision": decision, "promoted": page.generated_at})
+    for words in (Tree(render(changed)).text, markdown(changed)):
+        places = [words.index(part) for part in ("now: so", "Promoted on 2026-03-14 09:26 UTC because:", "once: so")]
+        assert places == sorted(places)
+        assert words.count("once too: so") == 1
+
+
+def test_what_made_a_version_stands_apart_from_what_judged_it(page):
+    """The data and seed of training stand under lineage, those of the evaluation under its own heading."""
+    trained = page.snapshot.model_copy(update={"md5": "aa" * 16 + ".dir"})
+    changed = page.model_copy(update={"trained_on": trained, "lineage": {"seed": 7}, "evaluated": {"seed": 8}})
+    html, words = render(changed), markdown(changed)
+    for made, judged in (
+        html[html.index('id="lineage"') : html.index('id="validity"')].split('id="evaluated"'),
+        words[words.index("## Lineage") :].split("## What this evaluation used"),
+    ):
+        assert trained.md5 in made
+        assert page.snapshot.md5 not in made
+        assert page.snapshot.md5 in judged
+        assert trained.md5 not in judged
