@@ -29,7 +29,7 @@ class Origin(Value):
     lineage: dict[str, Any]
     """Data md5 and revision, roles, quarantined rows, rows seen (digest), params, recipe, seed, code: as registered."""
     findings: dict[str, str]
-    """Scenario path and role to the key of the finding."""
+    """Scenario path and role to the digest of the finding, as decisions name it in their evidence."""
     decisions: tuple[dict[str, Any], ...]
     """Every decision about it, with its reasons and evidence."""
     run_id: str
