@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
-import pandas as pd
 
 from holdfast.errors import DataError
 from holdfast.results import IntegrityFinding, Measure, Share, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Sized
+
+    import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Verdict = Literal["pass", "quarantine", "block"]
@@ -55,6 +58,8 @@ class Material:
     """Hears a line before each step of a check that takes long; no result may depend on it."""
 
     def __post_init__(self) -> None:
+        import pandas as pd  # noqa: PLC0415  params are checked without it
+
         parts: dict[str, Sized] = {"frame": self.frame, "features": self.features, "labels": self.labels}
         parts |= {} if self.roles is None else {"roles": self.roles}
         for name, part in parts.items():
@@ -180,12 +185,9 @@ def verdict(findings: Sequence[IntegrityFinding]) -> Verdict:
 
 def _common(reasons: list[str]) -> str:
     """Name the most frequent reasons, values left out."""
-    kinds = pd.Series([piece for reason in reasons for piece in reason.split("; ")]).str.replace(
-        r" \(.*\)$", "", regex=True
-    )
-    counts = kinds.value_counts()
-    named = [f"{kind} ({count})" for kind, count in counts.head(5).items()]
-    return ", ".join(named) + (", ..." if len(counts) > len(named) else "")
+    kinds = Counter(re.sub(r" \(.*\)$", "", piece) for reason in reasons for piece in reason.split("; "))
+    named = [f"{kind} ({count})" for kind, count in kinds.most_common(5)]
+    return ", ".join(named) + (", ..." if len(kinds) > len(named) else "")
 
 
 def _unsound(found: str, expected: str) -> DataError:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
 
 if TYPE_CHECKING:
     from holdfast.integrity.base import Array, Material
@@ -36,6 +33,8 @@ def classify(kind: str, features: Array, labels: Array, asked: Array, classes: i
     """
     scores = np.zeros((len(asked), classes))
     if kind == "table":
+        from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  params are checked without it
+
         trees = HistGradientBoostingClassifier(
             max_iter=60, learning_rate=0.2, max_leaf_nodes=31, early_stopping=False, random_state=seed
         )
@@ -56,6 +55,8 @@ def out_of_sample(material: Material, labels: Array, classes: int, folds: int, w
         folds: number of folds; each class has at least as many rows.
         who: the check that asks, for the progress.
     """
+    from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415  params are checked without it
+
     probabilities, seed = np.zeros((len(labels), classes)), material.seed & 0x7FFFFFFF
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for number, (fitted, asked) in enumerate(split.split(material.features, labels), start=1):
@@ -66,6 +67,8 @@ def out_of_sample(material: Material, labels: Array, classes: int, folds: int, w
 
 
 def _kernel_ridge(features: Array, labels: Array, asked: Array, classes: int, seed: int) -> Array:
+    from sklearn.decomposition import PCA  # noqa: PLC0415  params are checked without it
+
     components = min(_COMPONENTS, *features.shape)
     reduce = PCA(components, svd_solver="randomized", random_state=seed).fit(features)
     known, unknown = reduce.transform(features), reduce.transform(asked)

@@ -328,3 +328,14 @@ def test_what_cannot_be_read_is_refused_before_anything_heavy_is_imported(layers
         (sys.executable, "-c", code, *layers), cwd=PROJECT, check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_classes_of_checks_need_no_classifiers():
+    """A check's settings are read without the libraries that only its work needs."""
+    heavy = "{'sklearn', 'pandas', 'scipy', 'torch'}"
+    code = (
+        "import sys, holdfast.integrity.base, holdfast.integrity.label_errors\n"
+        f"sys.exit(sorted({heavy} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
