@@ -70,7 +70,7 @@ def publish(
         version=decision.candidate, findings=evaluated.findings, integrity=data.integrity, snapshot=snapshot,
         trained_on=DataSnapshot.model_validate(made["data"]) if "data" in made else None,
         lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
-        promoted=_promoted(stores, decision), training=_curve(trained), metric=params.metric,
+        promoted=_promoted(stores, decision), training=_curve(trained), measure=_measure(trained),
         history=_history(params, stores), ledger_head=chain.head, warnings=_warnings(params, evaluated, pack),
     )  # fmt: skip
     path = _path(stores, params.name, decision.candidate.version if decision.candidate else 0)
@@ -129,6 +129,10 @@ def _warnings(params: Params, evaluated: StageReport, pack: str) -> tuple[str, .
 
 def _path(stores: Stores, name: str, version: int) -> Path:
     return stores.reports / f"{name}-{version}.html"
+
+
+def _measure(trained: TrainedModel | None) -> str:
+    return trained.history[-1].measure if trained and trained.history else "accuracy"
 
 
 def _curve(trained: TrainedModel | None) -> tuple[Epoch, ...]:

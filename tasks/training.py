@@ -84,7 +84,7 @@ def train(params: Params, stores: Stores, snapshot: DataSnapshot) -> TrainedMode
 
 
 def _tell(report: EpochReport, epochs: int) -> None:
-    text = f"epoch {report.epoch}/{epochs}  loss {report.loss:.4f}  validation {report.validation.value:.3f}"
+    text = f"epoch {report.epoch}/{epochs}  loss {report.loss:.4f}  {report.measure} {report.validation.value:.3f}"
     tell("training", f"{text}  {report.seconds:.1f} s", done=report.epoch, total=epochs)
 
 
@@ -128,5 +128,8 @@ def register(
 @task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
 def log_training(stores: Stores, trained: TrainedModel, run_id: str) -> None:
     """Log the training curve."""
-    history = [{"loss": e.loss, "validation": e.validation.value, "seconds": e.seconds} for e in trained.history]
+    history = [
+        {"loss": e.loss, f"validation_{e.measure.replace(' ', '_')}": e.validation.value, "seconds": e.seconds}
+        for e in trained.history
+    ]
     tracking.log_history(stores, run_id, history)

@@ -12,7 +12,7 @@ from holdfast.scorecard import Scorecard
 
 
 class Epoch(Value):
-    """One epoch of training: mean loss, and the value of the user's metric on ``validation`` where it was read."""
+    """One epoch of training: mean loss, and what ``Page.measure`` names on ``validation`` where it was read."""
 
     epoch: Annotated[int, Field(ge=0)]
     loss: float
@@ -54,8 +54,8 @@ class Page(Value):
     promoted: datetime | None = None
     """When the champion was promoted, where nothing was decided and its former reasons are given again."""
     training: tuple[Epoch, ...] = ()
-    metric: str = "accuracy"
-    """The user's metric, which ``validation`` of each epoch is a value of."""
+    measure: str = "accuracy"
+    """What ``validation`` of each epoch is: it chose the epoch, and need not be the user's metric."""
     history: tuple[HistoryRow, ...] = ()
     ledger_head: str = ""
     """Hash of the ledger's chain when the report was written; a copy outside the table that holds the chain."""

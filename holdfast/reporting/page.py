@@ -59,7 +59,7 @@ def drawings(page: Page) -> Drawings:
         forest=forest(findings),
         curves=curves(findings),
         confusions=[figure for finding in confused for figure in confusions(finding)],
-        training=training_curve(page.training, page.metric),
+        training=training_curve(page.training, page.measure),
     )
 
 

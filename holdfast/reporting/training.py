@@ -1,4 +1,4 @@
-"""The training curve: loss and the user's metric on validation rows, epoch by epoch."""
+"""The training curve: loss, and what chose the epoch on validation rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from holdfast.reporting.content import Epoch
 
 
-def training_curve(epochs: Sequence[Epoch], metric: str) -> Figure:
-    """Draw the loss (left scale) and, where it was read, the metric on validation (right scale)."""
-    caption = f"Training: mean loss (left, solid) and {metric} on validation rows (right, dashed) by epoch."
+def training_curve(epochs: Sequence[Epoch], measure: str) -> Figure:
+    """Draw the loss (left scale) and, where it was read, its measure on validation (right scale)."""
+    caption = f"Training: mean loss (left, solid) and {measure} on validation rows (right, dashed) by epoch."
     if not epochs:
         return absent("training", caption, "No training history was recorded for this version.")
     read = [(epoch.epoch, epoch.validation) for epoch in epochs if epoch.validation is not None]
@@ -32,12 +32,12 @@ def training_curve(epochs: Sequence[Epoch], metric: str) -> Figure:
             other = axes.twinx()
             other.spines[["top", "left"]].set_visible(False)
             other.grid(visible=False)
-            label = f"validation {metric}"
+            label = f"validation {measure}"
             other.plot(*zip(*read, strict=True), color=COLOURS["s2"], marker="s", linestyle="--", label=label)
             other.set_ylabel(label)
         axes.figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
 
     words = f"Line chart of {len(epochs)} epochs: loss from {epochs[0].loss:.4g} to {epochs[-1].loss:.4g}"
     if read:
-        words += f", {metric} on validation from {read[0][1]:.4g} to {read[-1][1]:.4g}"
+        words += f", {measure} on validation from {read[0][1]:.4g} to {read[-1][1]:.4g}"
     return draw("training", caption, f"{words}.", 2.8, paint)

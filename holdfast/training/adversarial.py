@@ -30,6 +30,7 @@ class Adversarial(Recipe):
     epochs score near 0, are never kept, and end the training where ``patience`` is set.
     """
 
+    robust: ClassVar[bool] = True
     reference: ClassVar[str] = (
         "Madry et al. 2018, arXiv:1706.06083, eq. 2.1; Wong et al. 2020, arXiv:2001.03994, alg. 3"
     )

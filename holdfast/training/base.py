@@ -21,6 +21,8 @@ class Recipe(Value):
 
     reference: ClassVar[str]
     kinds: ClassVar[frozenset[str]] = frozenset({"box", "table"})
+    robust: ClassVar[bool] = False
+    """Whether validation rows are read under attack."""
 
     epochs: Annotated[int, Field(gt=0)] = 15
     batch_size: Annotated[int, Field(gt=0)] = 128
@@ -44,6 +46,12 @@ class Recipe(Value):
     def name(cls) -> str:
         """Give the name in params: the file's."""
         return cls.__module__.rsplit(".", 1)[-1]
+
+    @property
+    def measure(self) -> str:
+        """Say what the validation value of an epoch is."""
+        share = "balanced accuracy" if self.balance_classes else "accuracy"
+        return f"{share} under attack" if self.robust else share
 
     def perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table

@@ -45,7 +45,9 @@ class EpochReport(Value):
     loss: float
     """Mean training loss over the epoch's rows, class weights applied."""
     validation: Score
-    """Share of validation rows right (for robust recipes: under attack); balanced accuracy where classes are."""
+    """What ``measure`` names, on validation rows: by it the best epoch is kept, and patience counts."""
+    measure: str
+    """``accuracy`` or ``balanced accuracy``, and ``under attack`` where the recipe is robust."""
     seconds: float
     """Wall time of the epoch, validation included."""
     validation_seconds: float
@@ -250,7 +252,7 @@ class _Run:
             self.best, self.best_epoch = self._current(), number
         ended = time.perf_counter()
         report = EpochReport(
-            epoch=number, loss=loss, validation=score,
+            epoch=number, loss=loss, validation=score, measure=self.recipe.measure,
             seconds=ended - started, validation_seconds=ended - validated,
         )  # fmt: skip
         self.history.append(report)

@@ -27,6 +27,7 @@ class Trades(Recipe):
     through the network as one batch, so they share batch statistics; the authors' code passes them apart.
     """
 
+    robust: ClassVar[bool] = True
     reference: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573, eq. 5 and algorithm 1"
 
     epsilon: Annotated[float, Field(ge=0)] = 0.05

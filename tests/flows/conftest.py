@@ -220,9 +220,9 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def make(tmp_path: Path, prefect_api: str) -> Any:
-    """Make a fresh project, outside git, recorded by the shared Prefect server."""
-    return lambda name="project", **environment: make_project(
-        tmp_path / name, git=False, PREFECT_API_URL=prefect_api, **environment
+    """Make a fresh project, outside git unless asked, recorded by the shared Prefect server."""
+    return lambda name="project", *, git=False, **environment: make_project(
+        tmp_path / name, git=git, PREFECT_API_URL=prefect_api, **environment
     )
 
 

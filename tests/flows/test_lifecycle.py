@@ -89,7 +89,7 @@ def test_runs_are_nested_and_tie_scores_to_model_and_data(champion: Any) -> None
     evaluation = nested["evaluation"]
     scores = {name for name in evaluation.data.metrics if name.endswith("/probes/quality")}
     assert scores
-    assert {"loss", "validation"} <= set(training.data.metrics)
+    assert {"loss", "validation_balanced_accuracy"} <= set(training.data.metrics)
     model = registry.get_logged_model(version.source.rsplit("/", 1)[-1])
     tied = {metric.key: metric for metric in model.metrics or []}
     assert scores <= set(tied)

@@ -1,0 +1,170 @@
+"""What the how-to promises: a table, images and models that are not ours, by naming them, through the front door."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CHURN = """
+name: churn
+metric: accuracy
+data:
+  replace: true
+  kind: table
+  path: churn.csv
+  label: churned
+  classes: ["no", "yes"]
+  features:
+    age: {low: 18, high: 110, step: 1}
+    monthly_fee: {low: 0, mutable: true}
+    plan: {kind: category, mutable: true}
+  relations: ["months_paid <= months_total"]
+  missing_values: {age: [-1]}
+integrity:
+  replace: true
+  provenance: {}
+  schema:
+    columns:
+      age: {type: integer, min: -1, max: 110}
+      monthly_fee: {type: number, not_null: true, min: 0}
+  duplicates: {}
+  leakage: {}
+model: {replace: true, factory: "churn_model:build", settings: {width: 16}}
+training: {replace: true, recipe: standard, settings: {epochs: 6, batch_size: 128, learning_rate: 0.01}}
+evaluation:
+  packs:
+    replace: true
+    gate: {budget_seconds: 60, scenarios: [probes/quality, attacks/pgd]}
+    standard: {budget_seconds: 60, points: 200, scenarios: [probes/quality, attacks/pgd, anomalies/missing_values]}
+  uses: {run: standard, gate: gate, nightly: standard}
+recovery:
+  gates:
+    replace: true
+    floors: {probes/quality: 0.70}
+    non_inferiority: {probes/quality: 0.2, attacks/pgd: 0.2}
+"""
+CHURN_MODEL = '''
+from torch import nn
+
+
+def build(shape: tuple[int, ...], classes: int, width: int = 64) -> nn.Module:
+    """Linear, GELU and LayerNorm: nothing of ours."""
+    return nn.Sequential(nn.Linear(shape[0], width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, classes))
+'''
+PARTS = """
+name: parts
+data:
+  replace: true
+  kind: images
+  path: parts
+  roles: {train: 0.50, validation: 0.08, calibration: 0.04, gate: 0.18, test: 0.18, trusted: 0.02}
+integrity: {replace: true, provenance: {}, duplicates: {correlation: 0.999}, leakage: {correlation: 0.999}}
+model: {replace: true, factory: "parts_model:build"}
+training: {replace: true, recipe: standard, settings: {epochs: 6, batch_size: 32, learning_rate: 0.01}}
+evaluation:
+  packs:
+    replace: true
+    gate: {budget_seconds: 60, scenarios: [probes/quality]}
+    standard: {budget_seconds: 60, points: 60, scenarios: [probes/quality, attacks/pgd, corruptions/brightness]}
+  uses: {run: standard, gate: gate, nightly: standard}
+recovery:
+  gates: {replace: true, floors: {probes/quality: 0.70}, non_inferiority: {probes/quality: 0.2}}
+"""
+PARTS_MODEL = '''
+from torch import nn
+
+
+def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """One convolution and one linear layer."""
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * height * width, classes)
+    )
+'''
+
+
+def customers(n: int) -> pd.DataFrame:
+    """Customers who leave when they are young and pay much; some ages are unknown."""
+    rng = np.random.default_rng(0)
+    age, fee, total = rng.integers(18, 90, n), rng.gamma(4.0, 10.0, n).round(2), rng.integers(1, 60, n)
+    drive = 0.12 * (45 - age) + 0.08 * (fee - 40.0) + rng.normal(0.0, 0.5, n)
+    return pd.DataFrame(
+        {
+            "age": np.where(rng.random(n) < 0.03, -1, age),
+            "monthly_fee": fee,
+            "plan": rng.choice(["basic", "plus", "family"], n),
+            "months_total": total,
+            "months_paid": np.minimum(total, rng.integers(0, 60, n)),
+            "churned": np.where(drive > 0, "yes", "no"),
+        }
+    )
+
+
+def draw_parts(folder: Path) -> None:
+    """Grey tiles, the cracked ones with a dark line."""
+    rng = np.random.default_rng(0)
+    for name in ("ok", "cracked"):
+        (folder / name).mkdir(parents=True)
+        for number in range(200):
+            pixels = rng.integers(120, 200, (10, 10), dtype=np.uint8)
+            if name == "cracked":
+                pixels[rng.integers(2, 8), :] = 10
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def commit(folder: Path) -> None:
+    """Commit what `data add` says is to be committed."""
+    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    for command in (("add", "data.dvc"), (*who, "commit", "-q", "-m", "Add data")):
+        subprocess.run(("git", *command), cwd=folder, check=True)
+
+
+def test_a_table_and_a_model_that_are_not_ours(make: Callable[..., Any], tmp_path: Path) -> None:
+    """A CSV and a module of one's own go from `data add` to a champion that answers, without a change of code."""
+    project, rows = make(git=True), customers(1500)
+    rows.to_csv(tmp_path / "churn.csv", index=False)
+    (project.folder / "profiles" / "churn.yaml").write_text(CHURN)
+    (project.folder / "churn_model.py").write_text(CHURN_MODEL)
+    profile = ("--params", "profiles/churn.yaml")
+    added = project.holdfast("data", "add", str(tmp_path / "churn.csv"))
+    assert "data.dvc" in added.words + added.out
+    commit(project.folder)
+    report = project.holdfast("run", "--json", *profile).document
+    assert report["decision"]["action"] == "promote", report["decision"]["reasons"]
+    assert project.ledger().head("churn").version == 1
+    asked = rows.drop(columns="churned").head(40)
+    asked.to_csv(project.folder / "asked.csv", index=False)
+    project.holdfast("predict", "asked.csv", "--out", "answers.csv", *profile)
+    answers = pd.read_csv(project.folder / "answers.csv")
+    assert (answers["prediction"] == rows["churned"].head(40)).mean() > 0.7
+    told = project.holdfast("audit", "--json", *profile).document
+    assert (told["champion"], told["chain_valid"], told["agrees"]) == (1, True, True)
+
+
+def test_images_and_a_network_that_are_not_ours(make: Callable[..., Any], tmp_path: Path) -> None:
+    """A folder of images and a convolution of one's own go the same way, and an npz of images is answered."""
+    project = make(git=True)
+    draw_parts(tmp_path / "parts")
+    (project.folder / "profiles" / "parts.yaml").write_text(PARTS)
+    (project.folder / "parts_model.py").write_text(PARTS_MODEL)
+    assert yaml.safe_load(PARTS)["data"]["kind"] == "images"
+    profile = ("--params", "profiles/fashion.yaml", "--params", "profiles/parts.yaml")
+    project.holdfast("data", "add", str(tmp_path / "parts"))
+    commit(project.folder)
+    report = project.holdfast("run", "--json", *profile).document
+    assert report["decision"]["action"] == "promote", report["decision"]["reasons"]
+    names = sorted((tmp_path / "parts" / "ok").iterdir())[:10] + sorted((tmp_path / "parts" / "cracked").iterdir())[:10]
+    np.savez(project.folder / "asked.npz", x=np.stack([np.asarray(Image.open(name)) for name in names]))
+    project.holdfast("predict", "asked.npz", "--out", "answers.csv", *profile)
+    answers = pd.read_csv(project.folder / "answers.csv")
+    expected = ["ok"] * 10 + ["cracked"] * 10
+    assert (answers["prediction"] == expected).mean() > 0.7
