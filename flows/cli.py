@@ -260,11 +260,11 @@ def data_add(path: Path, as_json: AsJson = False) -> None:
 
 @data_app.command("quarantine")
 def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """List quarantined rows with their reasons."""
+    """List the rows of this model's data that were quarantined, with their reasons."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.integrity import quarantined  # noqa: PLC0415
 
-        rows = quarantined(now.stores)
+        rows = quarantined(now.params, now.stores)
     say(
         {"rows": rows},
         "\n".join(

@@ -18,6 +18,7 @@ from holdfast.stores import Stores
 from tasks.publishing import LifecycleReport, publish, trained_as, verified
 from tasks.recovery import crown, find_version, settle
 from tasks.runs import about, begin, failing, finish, lifecycle_of
+from tasks.training import require_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,7 @@ def lifecycle(params: Params, stores: Stores) -> LifecycleReport:
     written before the alias moves: a champion without its reasons never serves.
     """
     with one_heartbeat():
+        require_model(params)
         settle(params, stores)
         snapshot, data = integrity(params, stores)
         runs = begin(params, stores, snapshot)
@@ -66,6 +68,7 @@ def _judged(
 def candidate(params: Params, stores: Stores) -> ModelVersion:
     """Validate the data and train a candidate: registered, and promoted by nothing here."""
     with one_heartbeat():
+        require_model(params)
         settle(params, stores)
         snapshot, _ = integrity(params, stores)
         runs = begin(params, stores, snapshot)

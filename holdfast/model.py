@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from holdfast.space import Box, Space
 from holdfast.stores import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 
@@ -98,6 +99,23 @@ def resolve_factory(name: str) -> Callable[..., Any]:
         )
     factory: Callable[..., Any] = function
     return factory
+
+
+def check_factory(name: str, settings: Mapping[str, Any]) -> None:
+    """Hold a factory and its settings against each other without calling it: what can be refused before any work is.
+
+    Raises:
+        ModelError: it cannot be imported, or does not take (shape, classes) and these settings.
+    """
+    signature = inspect.signature(resolve_factory(name))
+    try:
+        signature.bind((1,), 2, **settings)
+    except TypeError as error:
+        raise ModelError(
+            f"model.factory {name}", found=f"{error}; it is {name.rpartition(':')[2]}{signature}",
+            expected=f"a function of (shape, classes) that takes {', '.join(settings) or 'no settings'}",
+            remedy="Mend the factory, or model.settings in params.yaml.",
+        ) from error  # fmt: skip
 
 
 def factory_sources(name: str) -> tuple[Path, tuple[Path, ...]] | None:

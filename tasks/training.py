@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
-from holdfast.model import ModelSpec, factory_digest, load_model, pick_device, save_model
+from holdfast.model import ModelSpec, check_factory, factory_digest, load_model, pick_device, save_model
 from holdfast.params import Params
 from holdfast.recovery.promotion import register as record_version
 from holdfast.registry import code_of
@@ -51,6 +51,15 @@ def training_key(params: Params, snapshot: DataSnapshot) -> str:
         pick_device(params.device).type,
         seed=params.seed,
     )
+
+
+def require_model(params: Params) -> None:
+    """Refuse a factory that cannot be called as params say, before any work.
+
+    Raises:
+        ModelError: it cannot be imported, or takes other settings.
+    """
+    check_factory(params.model.factory, params.model.settings)
 
 
 @task(task_run_name="train {params.training.recipe}", cache_policy=NO_CACHE)

@@ -142,6 +142,8 @@ def _below_data(path: str) -> str:
         DataError: it leads out of ``data/``.
     """
     named = PurePosixPath(path)
+    if named.parts[:1] == (DATA,) and len(named.parts) > 1:  # as people see it in the tree
+        named = PurePosixPath(*named.parts[1:])
     if not path or named.is_absolute() or ".." in named.parts or Path(path).is_absolute():
         raise DataError(
             f"path {path!r}", found="a path that leads elsewhere", expected=f"one below {DATA}/, without '..'",
@@ -274,6 +276,14 @@ def keep_in_cache(repo: Repo) -> None:
         ours.commit(relink=False)
 
 
+def _unpinned(path: tuple[str, ...], md5: str, pinned: Files) -> str:
+    """Say what is wrong with a file: other bytes than pinned, or no pin at all."""
+    name = "/".join(path)
+    if path in pinned:
+        return f"the bytes of {name} are not the pinned ones (md5 {md5}, pinned {pinned[path]})"
+    return f"{name}, which {PIN} does not pin"
+
+
 def check_out(repo: Repo, present: Files, embedded: Files) -> None:
     """Let DVC restore the folder, if all that lies there now can be had again.
 
@@ -282,12 +292,14 @@ def check_out(repo: Repo, present: Files, embedded: Files) -> None:
     """
     tree = output(repo).get_dir_cache()
     known = set() if tree is None else set(tree_files(tree).items())
-    unknown = ["/".join(path) for path, md5 in present.items() if not {(path, md5)} & (known | set(embedded.items()))]
+    sound = known | set(embedded.items())
+    unknown = {path: md5 for path, md5 in present.items() if (path, md5) not in sound}
     if unknown:
         raise DataError(
-            f"{DATA}/", found=f"files that {PIN} does not pin: {', '.join(sorted(unknown)[:5])}",
-            expected=f"the files of md5 {pinned_md5(repo)}",
-            remedy="Pin a file of yours with `holdfast data add`, or move it away; nothing was overwritten.",
+            f"{DATA}/", found="; ".join(_unpinned(path, md5, dict(known)) for path, md5 in sorted(unknown.items())[:5]),
+            expected=f"the files of md5 {pinned_md5(repo)}, as {PIN} pins; nothing was overwritten",
+            remedy=f"Not your doing: move the file away and run `holdfast data` for the pinned one. Yours:"
+            f" `holdfast data add {DATA}/FILE` pins it, on record in git.",
         )  # fmt: skip
     try:
         with redirect_stdout(sys.stderr):

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from holdfast.errors import ModelError
-from holdfast.model import ModelSpec, Target, factory_digest, factory_sources, load_model, save_model
+from holdfast.model import (
+    ModelSpec,
+    Target,
+    check_factory,
+    factory_digest,
+    factory_sources,
+    load_model,
+    save_model,
+)
 from holdfast.networks import TableEncoder
 from holdfast.pyfunc import _load_pyfunc
 from holdfast.space import Box, Feature, Table
@@ -255,3 +263,18 @@ def test_mlflow_loads_nothing_without_a_logged_digest(tmp_path, description):
         (tmp_path / "MLmodel").write_text(description)
     with pytest.raises(ModelError, match=r"no holdfast\.digest"):
         _load_pyfunc(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("holdfast.networks:mlp", {"widht": 8}, "unexpected keyword argument 'widht'"),
+        ("holdfast.networks:mpl", {}, "has no attribute 'mpl'"),
+        ("no_such_module:build", {}, "No module named 'no_such_module'"),
+    ],
+)
+def test_a_factory_is_held_against_its_settings_before_any_work(name, settings, words):
+    """A misspelt setting, function or module is refused without data, and the function's own settings are told."""
+    with pytest.raises(ModelError, match=words):
+        check_factory(name, settings)
+    check_factory("holdfast.networks:mlp", {"width": 8})

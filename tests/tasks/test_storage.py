@@ -158,6 +158,12 @@ def test_changed_bytes_are_refused_and_left_alone(clone):
     for act in (storage.verify, storage.materialise, storage.push, storage.pull, storage.checkout):
         with pytest.raises(DataError):
             act(clone)
+    with pytest.raises(DataError, match=r"the bytes of sba_loans_small\.parquet are not the pinned ones"):
+        storage.materialise(clone)
+    (clone / "data" / "mine.csv").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"mine\.csv, which data\.dvc does not pin"):
+        storage.materialise(clone)
+    (clone / "data" / "mine.csv").unlink()
     assert file.read_bytes() == content
     assert (clone / "data.dvc").read_bytes() == before
 
@@ -350,8 +356,9 @@ def test_only_data_is_read_out_of_a_revision(clone, tmp_path, path):
 def test_embedded_data_of_a_past_revision_needs_no_cache(clone, tmp_path):
     """In a clone without cache or remote, a revision whose data were the embedded files is read from git."""
     first = git(clone, "rev-parse", "HEAD").strip()
-    out = storage.read_revision(clone, first, "sba_loans_small.parquet", tmp_path / "loans.parquet")
-    assert out.read_bytes() == (clone / "embedded" / "sba_loans_small.parquet").read_bytes()
+    for name in ("sba_loans_small.parquet", "data/sba_loans_small.parquet"):  # as it is named in data/, or in the tree
+        out = storage.read_revision(clone, first, name, tmp_path / name.replace("/", "-"))
+        assert out.read_bytes() == (clone / "embedded" / "sba_loans_small.parquet").read_bytes()
 
 
 def test_linked_caches_are_refused(clone):

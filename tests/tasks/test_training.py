@@ -31,7 +31,10 @@ def test_the_parent_is_the_champion_of_that_time(world, made):
     head = ChampionHead(
         model="tiny", version=4, digest="4c" * 32, promotion="p", seq=9, at=WallClock().now()
     )  # fmt: skip
-    spec, seen = training.load_model(world.stores.models / made.version.digest, made.version.digest).spec, world.data.rows_seen()
+    spec, seen = (
+        training.load_model(world.stores.models / made.version.digest, made.version.digest).spec,
+        world.data.rows_seen(),
+    )
     told = lineage.compose(world.params, world.snapshot, spec, "key", seen, head)
     assert told["parent"] == {"version": 4, "digest": "4c" * 32}
 
