@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -52,6 +53,11 @@ class Done:
         return " ".join(self.err.split())
 
 
+def _hear_interrupts() -> None:
+    """Undo what a shell does to a job in the background, which would ignore Ctrl-C and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Project:
     """A working copy as a team has it: params, profiles, embedded data and its pin; state below ``.holdfast``."""
@@ -69,7 +75,7 @@ class Project:
         """Start a command in the project."""
         return subprocess.Popen(
             command, cwd=self.folder, env=os.environ | self.environment | environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_hear_interrupts,
         )  # fmt: skip
 
     def ended(self, process: subprocess.Popen[str], expect: int | None) -> Done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
@@ -248,19 +247,14 @@ def test_expected_cost_is_what_was_paid_of_the_worst():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_is_quick_and_never_certain(metric):
-    """3,000 points take under 50 ms, or 0.5 s with a bootstrap, and a perfect model's low end is below 1."""
+def test_no_metric_is_ever_certain(metric):
+    """A perfect model's low end is below 1, and a middling one lies inside its interval."""
     labels = np.arange(3000) % 2
     perfect = quality(metric, labels, np.ones(3000), labels, labels, COSTS, rng=rng())
     assert perfect.low < 1.0 == perfect.value
     scores = labels + rng().normal(size=3000)
     predicted = (scores > 0.5).astype(int)
-    best = math.inf
-    for _ in range(3):  # the fastest of three: the machine is shared
-        started = time.perf_counter()
-        score = quality(metric, labels, predicted == labels, scores, predicted, COSTS, rng=rng())
-        best = min(best, time.perf_counter() - started)
-    assert best < (0.5 if metric == "average_precision" else 0.05)
+    score = quality(metric, labels, predicted == labels, scores, predicted, COSTS, rng=rng())
     assert 0.6 < score.low < score.value < score.high < 0.85
 
 
@@ -462,7 +456,7 @@ def read(metric, scores):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_bootstrap_difference_is_the_difference_of_qualities(metric):
-    """Its value is quality minus quality; it is antisymmetric, repeatable and quick."""
+    """Its value is quality minus quality; it is antisymmetric and repeatable."""
     labels = np.arange(3000) % 3 // 2
     noise = rng(1).normal(size=3000)
     first, second = labels + noise, labels + noise + 0.6 * rng(2).normal(size=3000)
@@ -473,9 +467,7 @@ def test_the_bootstrap_difference_is_the_difference_of_qualities(metric):
     reads = [read(metric, s) for s in (first, second)]
     if metric in {"accuracy", "balanced_accuracy"}:
         reads = [predicted == labels for predicted in reads]
-    started = time.perf_counter()
     found = paired_bootstrap(metric, labels, *reads, rng=rng(5), costs=COSTS)
-    assert time.perf_counter() - started < 1.0
     assert found.value == pytest.approx(values[0] - values[1], abs=1e-9)
     assert found.low < found.value
     assert found == paired_bootstrap(metric, labels, *reads, rng=rng(5), costs=COSTS)

@@ -21,7 +21,6 @@ from holdfast.recovery.audit import checked_champion, reconcile, repair
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.promotion import clear, condemn, promote, recover, register
 from holdfast.results import Decision, ModelVersion, Reason
-from holdfast.stores import WallClock
 
 MODEL = "loans"
 
@@ -638,13 +637,3 @@ TestLifeOfAModel = LifeOfAModel.TestCase
 TestLifeOfAModel.settings = settings(
     max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-
-
-def test_a_promotion_takes_far_less_than_a_second(tmp_path, alias):
-    """The saga costs a promotion milliseconds, and a check of the champion less."""
-    ledger = Ledger.create(f"sqlite:///{tmp_path / 'l.db'}", WallClock())
-    start = time.perf_counter()
-    for number in range(1, 11):
-        go(ledger, alias, number)
-        checked_champion(ledger, alias, MODEL)
-    assert time.perf_counter() - start < 5
