@@ -31,6 +31,8 @@ TINY = ("--params", "profiles/tiny.yaml")
 MODEL = "tiny"
 SECRET = "correct-horse-battery-staple"  # noqa: S105  planted, to be looked for
 PLANTED = {"HOLDFAST_TEST_PASSWORD": SECRET, "DATABASE_URL": f"postgresql://me:{SECRET}@127.0.0.1/db"}
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background hands deafness to Ctrl-C on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 PATIENCE = 280  # seconds for one command, on a machine with other work
 
 
@@ -53,11 +55,6 @@ class Done:
         return " ".join(self.err.split())
 
 
-def _hear_interrupts() -> None:
-    """Undo what a shell does to a job in the background, which would ignore Ctrl-C and hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass(frozen=True)
 class Project:
     """A working copy as a team has it: params, profiles, embedded data and its pin; state below ``.holdfast``."""
@@ -75,7 +72,7 @@ class Project:
         """Start a command in the project."""
         return subprocess.Popen(
             command, cwd=self.folder, env=os.environ | self.environment | environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_hear_interrupts,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def ended(self, process: subprocess.Popen[str], expect: int | None) -> Done:
