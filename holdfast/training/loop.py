@@ -9,11 +9,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from holdfast.digests import digest_json, library_digest, library_versions
@@ -28,6 +27,8 @@ from holdfast.training.checkpoints import CheckpointFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from lightning_fabric import Fabric
 
     from holdfast.data import Samples
     from holdfast.model import ModelSpec
@@ -101,9 +102,7 @@ def fit(
         StoreError: the checkpoint is corrupt or of another training, or cannot be written.
     """
     _check(recipe, spec, train.require("train"), validation.require("validation"))
-    fabric = fabric or Fabric(
-        accelerator=device.type, devices=1 if device.index is None else [device.index], precision=recipe.precision
-    )
+    fabric = fabric or _launch(device, recipe.precision)
     run = _Run(recipe, spec, train.to(device), validation.to(device), Noise(seed, ("training",)), fabric)
     folder = None
     if checkpoints is not None:
@@ -141,6 +140,13 @@ def _check(recipe: Recipe, spec: ModelSpec, train: Samples, validation: Samples)
                 expected=f"0 to {len(spec.classes) - 1}",
                 remedy="Name every class of the data in the model description.",
             )
+
+
+def _launch(device: torch.device, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
+    from lightning_fabric import Fabric  # noqa: PLC0415  two seconds, that commands which train nothing need not wait
+
+    devices = 1 if device.index is None else [device.index]
+    return Fabric(accelerator=device.type, devices=devices, precision=precision)
 
 
 def _training_digest(run: _Run, seed: int) -> str:

@@ -29,6 +29,7 @@ def test_an_edited_library_function_misses_the_cache(champion: Any, tmp_path: Pa
     assert done.document["decision"]["candidate"]["version"] == 2
 
 
+@pytest.mark.slow
 def test_another_section_of_params_and_another_commit_reuse_the_training(champion: Any) -> None:
     """Another margin of the gate, on another git revision of the same data, trains nothing and registers nothing."""
     who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")

@@ -114,6 +114,7 @@ def test_an_interrupt_leaves_everything_consistent_and_the_next_run_goes_on(make
     project.hold()
 
 
+@pytest.mark.slow
 def test_sigterm_in_training_ends_the_server_and_loses_nothing(make: Callable[..., Any]) -> None:
     """SIGTERM after the first epoch exits 143, ends the run's own server, and leaves its run recorded as crashed."""
     project = make().alone()

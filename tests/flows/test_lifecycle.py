@@ -175,6 +175,7 @@ def test_mlflow_loads_the_version_in_a_process_of_its_own(champion: Any, tmp_pat
     pd.testing.assert_frame_equal(loaded_elsewhere(champion, tmp_path / "elsewhere"), in_process(champion))
 
 
+@pytest.mark.slow
 def test_mlflow_loads_a_users_own_model_class(make: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
     """A network from a package of the project, with a module beside it, travels with its version."""
     project = make()

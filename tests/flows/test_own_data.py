@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from PIL import Image
 
@@ -150,6 +151,7 @@ def test_a_table_and_a_model_that_are_not_ours(make: Callable[..., Any], tmp_pat
     assert (told["champion"], told["chain_valid"], told["agrees"]) == (1, True, True)
 
 
+@pytest.mark.slow
 def test_images_and_a_network_that_are_not_ours(make: Callable[..., Any], tmp_path: Path) -> None:
     """A folder of images and a convolution of one's own go the same way, and an npz of images is answered."""
     project = make(git=True)
