@@ -151,6 +151,27 @@ def promote(
 
 
 @app.command()
+def monitor(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+    most: Annotated[
+        int | None, typer.Option("--windows", help="Windows at most; all that have come if left out.")
+    ] = None,
+) -> None:
+    """Watch the stream from where the last watch stopped; tell drift from damage, and respond."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.monitoring import monitoring  # noqa: PLC0415
+
+        report = monitoring(now.params, now.stores, most)
+    lines = [
+        f"window {w.position}: {w.cause}, {w.action}{f': {w.outcome}' if w.outcome else ''} (version {w.champion})"
+        for w in report.windows
+    ]
+    say(report.model_dump(mode="json"), "\n".join(lines) or "no new window", as_json=as_json)
+
+
+@app.command()
 def audit(
     overlays: Overlay = None,
     assignments: Assignments = None,

@@ -97,8 +97,10 @@ def open_stores(params: Params, project: Path, *, writing: bool = True) -> Store
     root = project / params.stores.root
     if writing:
         _require_writable(root)
-    tracking, ledger = (_resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger"))
-    return Stores.local(project, root, tracking, ledger, actor=acting())
+    tracking, ledger, stream = (
+        _resolve(f"stores.{n}", getattr(params.stores, n), project) for n in ("tracking", "ledger", "stream")
+    )
+    return Stores.local(project, root, tracking, ledger, stream=stream, actor=acting())
 
 
 def acting() -> str:

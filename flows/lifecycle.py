@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
 from prefect import flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.evaluation import evaluation
+from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
 from flows.recovery import promotion
 from flows.training import training
@@ -19,16 +16,6 @@ from tasks.publishing import LifecycleReport, publish, trained_as, verified
 from tasks.recovery import crown, find_version, settle
 from tasks.runs import about, begin, failing, finish, lifecycle_of
 from tasks.training import require_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def one_heartbeat() -> Iterator[None]:
-    """Let subflows live by the heartbeat of the flow whose process they share: one of their own costs each a second."""
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 @flow(name="lifecycle")

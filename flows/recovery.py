@@ -1,15 +1,21 @@
-"""Recovery: who serves. For now promotion by the gate; responses to drift and damage come with monitoring."""
+"""Recovery: who serves. Promotion by the gate, and what the loop does by itself about drift and damage."""
 
 from __future__ import annotations
+
+from time import monotonic
 
 from prefect import flow
 
 from flows.evaluation import evaluation
+from flows.training import training
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores
 from tasks.heldout import hold_out
-from tasks.recovery import judge, resolve_champion
+from tasks.publishing import publish
+from tasks.recovery import crown, judge, resolve_champion
+from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside
+from tasks.runs import about, begin, failing, finish
 
 
 @flow(name="promotion")
@@ -32,3 +38,42 @@ def promotion(
                 params, stores, snapshot, champion, pack, "gate", run_id, side="champion", left_out=rows.left_out
             )
     return judge(params, stores, candidate, champion, ours.findings, theirs.findings, scorecard.findings, about_rows)
+
+
+def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, decision: Decision) -> str:
+    """Do what was decided about a window, and say what it came to; safe to do again after a kill."""
+    match decision.action:
+        case "retrain":
+            return retraining(params, stores, snapshot, data, decision)
+        case "rollback":
+            outcome = roll_back(params, stores, snapshot, decision)
+        case "repair":
+            outcome = restore(params, stores)
+        case "quarantine":
+            outcome = set_aside(params, stores, decision)
+        case _:
+            return ""
+    responded(params, stores, decision, outcome)
+    return outcome
+
+
+@flow(name="retraining")
+def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, decision: Decision) -> str:
+    """Admit windows, train a candidate on them beside the pinned data, and put it through the gate like any other."""
+    began = monotonic()
+    grown = admit_windows(params, stores, snapshot, decision)
+    runs, pack = begin(params, stores, grown), params.evaluation.uses.gate
+    with failing(params, stores, runs.lifecycle):
+        version, trained = training(params, stores, grown, runs.training)
+        scored = about(params, stores, grown, version, "evaluation", pack)
+        compared = about(params, stores, grown, version, "promotion", pack)
+        findings = evaluation(params, stores, grown, version, pack, "test", scored)
+        verdict = promotion(params, stores, grown, version, findings, compared)
+        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle)
+        if verdict.action == "promote":
+            crown(params, stores, verdict)
+        finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)
+    outcome = f"version {version.version}: {verdict.action}"
+    minutes = (monotonic() - began) / 60
+    responded(params, stores, decision, outcome, labels_of(grown, snapshot), minutes)
+    return outcome

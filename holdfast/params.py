@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from holdfast.data.streams.base import Stream
 from holdfast.digests import digest_json
 from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
+from holdfast.monitoring.base import Detector
 from holdfast.params_checks import check_names, check_registered, explain
 from holdfast.params_files import Layers, find_secrets, read
 from holdfast.recovery.gate import Gates
+from holdfast.recovery.policy import Policy
 from holdfast.registry import find
 from holdfast.results import Role, Value
 from holdfast.scenarios.base import Scenario
 from holdfast.training.base import Recipe
+
+if TYPE_CHECKING:
+    from holdfast.monitoring.panels import Panel
 
 FAMILIES = ("attacks", "corruptions", "anomalies", "faults", "poisoning", "privacy", "drift", "certificates", "probes")
 
@@ -140,10 +146,42 @@ class TrainingParams(Value):
     settings: dict[str, Any] = {}
 
 
+class StreamParams(Value):
+    """Where windows of production rows come from: a file of ``holdfast/data/streams`` by name, and its settings."""
+
+    source: str
+    settings: dict[str, Any] = {}
+
+
+class MonitoringParams(Value):
+    """What is watched, by whom, and how many false alarms all detectors together may give."""
+
+    stream: StreamParams | None = None
+    detectors: dict[str, dict[str, Any] | None] = {}
+    """Detector to settings; an overlay switches a detector off with null."""
+    budget: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    """Clean windows in which any detector may alarm, as a share."""
+    replays: Annotated[int, Field(ge=200)] = 400
+    """Clean windows that are replayed to set thresholds, and as many others to read the achieved rate."""
+
+
+class RetrainingParams(Value):
+    """What a retraining learns from."""
+
+    recent: Annotated[int, Field(gt=0)] = 8
+    """Last admitted windows whose held-out rows are what the retrained champion's windows are compared with."""
+    windows: Annotated[int, Field(gt=0)] | None = None
+    """Last admitted windows that train; None for all of them (expanding)."""
+    base_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the pinned training rows that are replayed beside them."""
+
+
 class RecoveryParams(Value):
-    """What a version must show before it may serve."""
+    """What a version must show before it may serve, and what the loop may do by itself."""
 
     gates: Gates = Gates()
+    policy: Policy = Policy()
+    retraining: RetrainingParams = RetrainingParams()
 
 
 class PredictionParams(Value):
@@ -161,6 +199,8 @@ class StoresParams(Value):
     root: str = ".holdfast"
     tracking: str | None = None
     ledger: str | None = None
+    stream: str | None = None
+    """Database of a stream that reads one."""
 
 
 class Params(Value):
@@ -178,6 +218,7 @@ class Params(Value):
     model: ModelParams
     training: TrainingParams = TrainingParams()
     evaluation: EvaluationParams
+    monitoring: MonitoringParams = MonitoringParams()
     recovery: RecoveryParams = RecoveryParams()
     prediction: PredictionParams = PredictionParams()
     stores: StoresParams = StoresParams()
@@ -207,6 +248,33 @@ class Params(Value):
     def recipe(self) -> Recipe:
         """Build the training recipe."""
         return find("holdfast.training", self.training.recipe, Recipe).model_validate(self.training.settings)
+
+    def panel(self) -> Panel:
+        """Build the panel of detectors."""
+        from holdfast.monitoring.panels import Panel  # noqa: PLC0415  only who watches needs river and SciPy
+
+        return Panel(
+            detectors={
+                name: find("holdfast.monitoring", name, Detector).model_validate(settings)
+                for name, settings in self.monitoring.detectors.items()
+                if settings is not None
+            },
+            budget=self.monitoring.budget,
+        )
+
+    def stream(self) -> Stream:
+        """Build the stream.
+
+        Raises:
+            ParamsError: params name none.
+        """
+        if self.monitoring.stream is None:
+            raise ParamsError(
+                "monitoring.stream", found="none", expected="where windows come from",
+                remedy="Name a source: replay, parquet_folder or sql_table.",
+            )  # fmt: skip
+        chosen = self.monitoring.stream
+        return find("holdfast.data.streams", chosen.source, Stream).model_validate(chosen.settings)
 
     def section_digest(self, *sections: str) -> str:
         """Name some sections' contents: a cache key depends on what it reads and on nothing else."""

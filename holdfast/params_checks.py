@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from holdfast.data.streams.base import Stream
 from holdfast.integrity.base import IntegrityCheck
+from holdfast.monitoring.base import Detector
 from holdfast.params_files import find_secrets, short
 from holdfast.registry import available, find
 from holdfast.scenarios.base import OnModel, OnRecipe, Scenario
@@ -40,10 +42,19 @@ def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
     if isinstance(training, dict):
         recipe, settings = training.get("recipe", "standard"), training.get("settings")
         problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
+    monitoring = _section(tree, "monitoring")
+    for name, settings in _section(monitoring, "detectors").items():
+        problems += _try("holdfast.monitoring", str(name), settings, Detector, f"monitoring.detectors.{name}")
+    if stream := _section(monitoring, "stream"):
+        place = "monitoring.stream"
+        problems += _try("holdfast.data.streams", str(stream.get("source")), stream.get("settings"), Stream,
+                         f"{place}.settings", f"{place}.source")  # fmt: skip
     return problems
 
 
-_KIND = {"Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe"}
+_KIND = {
+    "Scenario": "scenario", "IntegrityCheck": "check", "Recipe": "recipe", "Detector": "detector", "Stream": "stream",
+}  # fmt: skip
 
 
 def _try(package: str, name: str, settings: object, base: type[Any], place: str, name_place: str = "") -> list[str]:
@@ -86,7 +97,10 @@ def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
         for use, pack in used.items()
         if pack not in held
     ]
-    for rule, use in (("floors", "run"), ("non_inferiority", "gate")):
+    asked = [("floors", "run"), ("non_inferiority", "gate")]
+    if _section(tree, "monitoring").get("stream"):
+        asked.append(("floors", "gate"))  # what the loop retrained has no other scorecard
+    for rule, use in asked:
         inside = held.get(used[use], [])
         problems += [
             f"recovery.gates.{rule}.{path}: the pack {used[use]} does not hold it; {_nearest(path, inside)}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.model import Target
     from holdfast.prediction_log import PredictionLog
     from holdfast.results import ModelVersion
+    from holdfast.space import Box
 
 Array = np.ndarray[Any, np.dtype[Any]]
 UNSURE, NOT_FINITE, OUTSIDE = "confidence below the threshold", "no finite output", "outside the range of"
@@ -38,6 +39,10 @@ class Predictions:
 
     version: ModelVersion
     answers: tuple[Answer, ...]
+    inputs: Tensor
+    """What the model saw (n, *shape)."""
+    probabilities: Array
+    """Probability of each class (n, classes) float64; NaN where there is no finite output."""
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -119,6 +124,11 @@ class Predictor:
         target = load_model(folder, version.digest, device)
         return cls(target, version, log, abstain_below=abstain_below, unseen_categories=unseen_categories, extra=extra)
 
+    @property
+    def space(self) -> Table | Box:
+        """What the columns of the model's inputs are."""
+        return self._target.space
+
     def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.
 
@@ -133,9 +143,10 @@ class Predictor:
         if not client:
             raise DataError("client", found="no name", expected="who asks", remedy="Name the client for the log.")
         x, inputs, refusals = self._read(rows)
-        answers = self._decide(x, inputs, refusals)
+        probabilities = self._answer(x)
+        answers = self._decide(probabilities, inputs, refusals)
         self._log.append(self.version, answers, client)
-        return Predictions(self.version, answers)
+        return Predictions(self.version, answers, x, probabilities)
 
     def _read(self, rows: pd.DataFrame | Array) -> tuple[Tensor, list[str], list[str]]:
         """Validate rows; give inputs (n, *shape), the digest of each row, and why a row must not be answered."""
@@ -164,11 +175,16 @@ class Predictor:
             return reasons
         return [first or second for first, second in zip(reasons, _unseen(x, space), strict=True)]
 
-    def _decide(self, x: Tensor, inputs: list[str], refusals: list[str]) -> tuple[Answer, ...]:
+    def _answer(self, x: Tensor) -> Array:
         with torch.no_grad():
             logits = self._target.logits(x.to(self._target.device)).cpu().to(torch.float64)
-        finite = logits.isfinite().all(1).tolist()
-        confidence, index = torch.softmax(logits, dim=1).max(1)
+        finite = logits.isfinite().all(1, keepdim=True)
+        return np.asarray(torch.where(finite, torch.softmax(logits, dim=1), torch.nan).numpy())
+
+    def _decide(self, probabilities: Array, inputs: list[str], refusals: list[str]) -> tuple[Answer, ...]:
+        finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+        index = np.where(finite, np.nan_to_num(probabilities).argmax(1), 0)
+        confidence = np.take_along_axis(probabilities, index[:, None], 1)[:, 0]
         answers = []
         for i, digest in enumerate(inputs):
             sure = float(confidence[i]) if finite[i] else None

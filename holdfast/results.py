@@ -243,6 +243,8 @@ class DataSnapshot(Value):
     """Digest of the quarantined row ids; empty when none."""
     content: str = ""
     """Digest of rows, roles and quarantine together: what findings and trainings say they read."""
+    manifest: str = ""
+    """DVC's md5 of the manifest that lays admitted windows beside ``data/``; empty for pinned data alone."""
 
 
 class ModelVersion(Value):
@@ -255,10 +257,23 @@ class ModelVersion(Value):
     run_id: str = ""
 
 
+About = Literal["shift", "harm", "attack", "confidence"]
+"""What an alarm would mean: rows or answers moved; answers got worse; somebody is trying; confidence is off."""
+Action = Literal[
+    "promote", "keep", "inconclusive", "block", "rollback", "none",
+    "alert", "quarantine", "retrain", "repair", "freeze",
+]  # fmt: skip
+"""What a gate can say, and what the loop can."""
+Cause = Literal[
+    "none", "quality_fault", "benign_shift", "harmful_drift", "suspected_evasion", "damaged_artefact", "unknown"
+]
+
+
 class Signal(Value):
     """What one detector says of one window."""
 
     detector: str
+    about: About
     needs: Literal["inputs", "outputs", "labels"]
     """What it looked at: rows, the champion's answers, or labels that matured."""
     window: str
@@ -286,11 +301,27 @@ class Reason(Value):
     text: str
 
 
+class Diagnosis(Value):
+    """What is happening, as far as one window and the labels that matured with it can tell."""
+
+    cause: Cause
+    reasons: tuple[Reason, ...]
+    """What speaks for it; ``passed`` is false where something is wrong."""
+    evidence: tuple[str, ...] = ()
+    """Digests of the signals and findings that were read."""
+
+
 class Decision(Value):
     """What to do, and why. Flows branch on ``action`` and on nothing else."""
 
-    action: Literal["promote", "keep", "inconclusive", "block", "rollback", "none"]
+    action: Action
     reasons: tuple[Reason, ...]
+    cause: Cause | None = None
+    """Why anything is to be done at all, for decisions about the stream; None for those of a gate."""
+    position: int | None = None
+    """Window of the stream that the decision is about; None for those of a gate."""
+    episode: int | None = None
+    """Window at which harm began that is not over yet."""
     candidate: ModelVersion | None = None
     champion: ModelVersion | None = None
     evidence: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from holdfast.digests import digest_json
 from holdfast.errors import StoreError
@@ -45,12 +45,21 @@ class Stores(Value):
     """MLflow tracking URI."""
     ledger: SecretStr
     """SQLAlchemy URL of the ledger."""
+    stream: SecretStr | None = None
+    """SQLAlchemy URL of the database that the stream reads; None where it reads none."""
     actor: str = ""
     """Who acts on these stores; where nobody is named, nothing is recorded that needs a name."""
 
     @classmethod
     def local(
-        cls, project: Path, root: Path, tracking: str | None = None, ledger: str | None = None, *, actor: str = ""
+        cls,
+        project: Path,
+        root: Path,
+        tracking: str | None = None,
+        ledger: str | None = None,
+        *,
+        stream: str | None = None,
+        actor: str = "",
     ) -> Stores:
         """Keep everything below one folder, but for what a URL names."""
         return cls(
@@ -58,6 +67,7 @@ class Stores(Value):
             root=root,
             tracking=SecretStr(tracking or f"sqlite:///{root / 'mlflow.db'}"),
             ledger=SecretStr(ledger or f"sqlite:///{root / 'ledger.db'}"),
+            stream=None if stream is None else SecretStr(stream),
             actor=actor,
         )
 
@@ -100,6 +110,11 @@ class Stores(Value):
         return self.root / "quarantine"
 
     @property
+    def escrow(self) -> Path:
+        """Windows as they came."""
+        return self.root / "escrow"
+
+    @property
     def predictions(self) -> Path:
         """The prediction log."""
         return self.root / "predictions.db"
@@ -130,16 +145,16 @@ class ResultStore:
         """
         path = self._path(key)
         try:
-            text = path.read_text()
+            body = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise refused(path, error) from error
         try:
-            record = json.loads(text)
+            record = json.loads(body.decode())
             sound = record["digest"] == digest_json(record["value"])
             value = kind.model_validate(record["value"]) if sound else None
-        except (json.JSONDecodeError, KeyError, TypeError, ValidationError):
+        except (ValueError, KeyError, TypeError):  # no UTF-8, no JSON and no such value are among them
             value = None
         if value is None:
             raise StoreError(

@@ -41,15 +41,15 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     tracking.prepare(stores, params.name)
     ledger, projection = open_ledger(stores), tracking.MlflowProjection(stores)
     _require_kept_heads(stores, ledger, params.name)
-    settled = recover(ledger, projection, lambda v: _still_good(stores, v), who=stores.named_actor())
+    settled = recover(ledger, projection, lambda v: still_good(stores, v), who=stores.named_actor())
     for promotion in settled:
         tell("recovery", f"promotion of version {promotion.candidate.version} was interrupted: {promotion.status} now")
     trusted_champion(stores, ledger, params.name)
-    _show(stores, ledger, params.name)
+    show_champion(stores, ledger, params.name)
     return settled
 
 
-def _still_good(stores: Stores, version: ModelVersion) -> bool:
+def still_good(stores: Stores, version: ModelVersion) -> bool:
     """Tell whether a candidate's bytes verify; nothing is built from them.
 
     A version or an artefact that is gone is an answer, and an outage is none: it raises. A local copy is a copy:
@@ -225,11 +225,11 @@ def crown(params: Params, stores: Stores, decision: Decision) -> Promotion:
         ledger, tracking.MlflowProjection(stores), decision, expected=None if head is None else head.promotion,
         who=stores.named_actor(), why="passed the gate",
     )  # fmt: skip
-    _show(stores, ledger, params.name)
+    show_champion(stores, ledger, params.name)
     return promotion
 
 
-def _show(stores: Stores, ledger: Ledger, name: str) -> None:
+def show_champion(stores: Stores, ledger: Ledger, name: str) -> None:
     """Write on the versions who is champion, and the ledger's head where a rewriter of the ledger cannot reach it.
 
     Where the tags say so already, nothing is written; what a kill left out is made up for at the next start.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -10,11 +11,17 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import pandas as pd
+from pydantic import ValidationError
+
+from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
 from holdfast.data.source import load
+from holdfast.data.streams.base import Arrival
 from holdfast.digests import digest_json
 from holdfast.errors import DataError
 from holdfast.results import DataSnapshot
 from holdfast.stores import write_atomically
+from tasks import objects
 from tasks.versioning import (
     DATA,
     EMBEDDED,
@@ -158,13 +165,60 @@ def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
         if key in _loaded:
             _loaded.move_to_end(key)
             return _loaded[key]
-    if (md5 := verify(stores.project)) != snapshot.md5:
-        raise _changed(f"{DATA}/ with md5 {md5}", snapshot.md5)
-    data = load(stores.project / DATA, params.data, _excluded(stores, snapshot.quarantined))
+    if snapshot.manifest:
+        data = _load_admitted(stores, params, snapshot.manifest)
+    else:
+        data = _load_pinned(stores, params, snapshot.md5, snapshot.quarantined)
     if data.digest != snapshot.content:
         raise _changed(f"rows and roles {data.digest[:16]}", snapshot.content[:16])
     _remember(stores, data)
     return data
+
+
+def _load_pinned(stores: Stores, params: Params, expected: str, quarantined: str) -> Loaded:
+    if (md5 := verify(stores.project)) != expected:
+        raise _changed(f"{DATA}/ with md5 {md5}", expected)
+    return load(stores.project / DATA, params.data, _excluded(stores, quarantined))
+
+
+def read_manifest(project: Path, md5: str) -> Manifest:
+    """Read what a retraining learned from, by the md5 that its snapshot names.
+
+    Raises:
+        DataError: DVC's cache and remote have it no more, or it is none.
+    """
+    try:
+        return Manifest.model_validate_json(objects.read(project, md5))
+    except ValidationError as error:
+        raise _changed("no manifest under that name", md5) from error
+
+
+def _load_admitted(stores: Stores, params: Params, md5: str) -> Loaded:
+    manifest = read_manifest(stores.project, md5)
+    base = _load_pinned(stores, params, manifest.base_md5, manifest.base_quarantined)
+    if base.digest != manifest.base_content:
+        raise _changed(f"pinned rows and roles {base.digest[:16]}", manifest.base_content[:16])
+    return admit(base, [_labelled(stores.project, window) for window in manifest.windows], manifest)
+
+
+def _labelled(project: Path, window: AdmittedWindow) -> Labelled:
+    rows = pd.read_parquet(io.BytesIO(objects.read(project, window.rows_md5)))
+    labels = pd.Series(json.loads(objects.read(project, window.labels_md5)), dtype=object)
+    return Labelled(Arrival(window.position, rows), labels)
+
+
+def admitted_snapshot(params: Params, stores: Stores, base: DataSnapshot, manifest: Manifest) -> DataSnapshot:
+    """Keep a manifest under its md5 in DVC's cache, and give the snapshot that it makes of the pinned data.
+
+    Raises:
+        DataError: the windows cannot be laid beside the pinned data.
+    """
+    md5 = objects.keep(stores.project, manifest.model_dump_json().encode())
+    data = _load_admitted(stores, params, md5)
+    _remember(stores, data)
+    return base.model_copy(
+        update={"manifest": md5, "rows": len(data), "roles": data.role_summaries(), "content": data.digest}
+    )
 
 
 def _measured(project: Path, path: str) -> tuple[str, str]:

@@ -82,6 +82,8 @@ class Loaded:
     """Fitted on the training rows that are not quarantined."""
     digest: str
     """Names rows, roles, quarantine and the data section of params together."""
+    window: Array | None = None
+    """Place (n,) int64 of the window that each row came with, -1 for pinned rows; None where none was admitted."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -249,7 +251,7 @@ def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractS
     _check_roles(params, roles, labels, fitted)
     space = fit_table(frame[fitted], names, params)
     encode(frame, space, place=params.path)  # every row is read before any is used
-    return _finish(
+    return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=time, later=later, period=period, excluded=excluded, space=space,
     )  # fmt: skip
@@ -284,14 +286,15 @@ def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int])
     _check_roles(params, roles, labels, fitted)
     mean, std = _channels(images.pixels[fitted])
     shape = (int(images.pixels.shape[1]), int(images.pixels.shape[2]), int(images.pixels.shape[3]))
-    return _finish(
+    return finish(
         params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
         space=Box(shape=shape, mean=mean, std=std),
     )  # fmt: skip
 
 
-def _finish(params: DataParams, **parts: Any) -> Loaded:  # noqa: ANN401  the fields of Loaded
+def finish(params: DataParams, **parts: Any) -> Loaded:  # noqa: ANN401  the fields of Loaded
+    """Name rows, roles, quarantine and the data section of params together, and give the data set."""
     ids, roles, excluded = parts["ids"], parts["roles"], parts["excluded"]
     named = {role: _summary(ids[roles == role]).digest for role in (*ROLES, NONE)}
     digest = digest_json([named, _summary(ids[excluded]).digest, params.fingerprint()])

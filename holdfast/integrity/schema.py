@@ -120,6 +120,17 @@ class Schema(IntegrityCheck):
             _ordered(ends)
         return self
 
+    def of_rows(self, exclude: tuple[str, ...] = ()) -> Schema:
+        """Give what is declared of single rows: counts, shares, order and means of a set are not asked of a part of it.
+
+        Args:
+            exclude: columns that such rows do not have, the label before it matures.
+        """
+        alone = {"max_null_share": None, "mean_between": None, "unique": False}
+        columns = {name: each.model_copy(update=alone) for name, each in self.columns.items() if name not in exclude}
+        whole = {"exact_columns": False, "row_count": RowCount(), "monotone": (), "label_distribution": {}}
+        return self.model_copy(update={"columns": columns, "max_quarantined": 1.0, **whole})
+
     def look(self, material: Material) -> Faults:
         """Ask for the structure first: values of a column of the wrong type have no meaning."""
         frame, label = _plain(material)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
 import numpy as np
 from pydantic import Field
-from river.drift import ADWIN as Original  # noqa: N811  ours has its file's name
 
 from holdfast.monitoring.base import Detector, Needs, Reading
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 _KEPT = 8192
 """Errors carried from window to window, one bit each: what bounds the memory."""
@@ -27,6 +26,7 @@ class Adwin(Detector):
     """
 
     needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
     sequential: ClassVar[bool] = True
     reference: ClassVar[str] = "Bifet and Gavalda 2007, SDM, theorem 3.1; the implementation is river's"
 
@@ -35,9 +35,11 @@ class Adwin(Detector):
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read by how much errors are above the past's after a cut; 0 while nothing was ever cut."""
+        from river.drift import ADWIN  # noqa: PLC0415  params are checked without it
+
         wrong, before = window.wrong, float(past.wrong.mean())
         carried = _unpack(memory)
-        walk = Original(delta=self.delta)  # type: ignore[no-untyped-call]  # river has no types
+        walk = ADWIN(delta=self.delta)  # type: ignore[no-untyped-call]  # river has no types
         cut = bool(memory.get("cut", False))
         for error in carried.tolist():
             walk.update(float(error))  # type: ignore[no-untyped-call]  # as above

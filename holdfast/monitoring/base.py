@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from holdfast.results import Json, Value
+from holdfast.results import About, Json, Value
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
@@ -35,6 +35,10 @@ class Detector(Value):
     """One question about a window. Instances are frozen; what must be remembered travels as JSON."""
 
     needs: ClassVar[Needs]
+    about: ClassVar[About]
+    """What an alarm means: triage reads it."""
+    replayed: ClassVar[bool] = True
+    """Whether clean windows are replayed through it; one that takes long, and whose threshold is theory, is not."""
     reference: ClassVar[str]
     """The paper, with its equation or section, that defines it."""
     sequential: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from holdfast.statistics import expected_calibration_error
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 
 @final
@@ -17,6 +17,7 @@ class CalibrationDrift(Detector):
     """Compare the expected calibration error, 15 equal-mass bins, of the window with the past's."""
 
     needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "confidence"
     reference: ClassVar[str] = "Naeini et al. 2015, AAAI; equal-mass bins as Nixon et al. 2019, arXiv:1904.01685"
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:

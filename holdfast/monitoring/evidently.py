@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
-import pandas as pd
 
-from holdfast.integrity.image_statistics import image_statistics
 from holdfast.monitoring.base import Detector, Needs, Reading
 from holdfast.space import Box
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from holdfast.data.stream import Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 _LEAST = 1e-300  # smaller p-values underflow: they are as good as this
 
@@ -30,6 +29,8 @@ class Evidently(Detector):
     """
 
     needs: ClassVar[Needs] = "outputs"
+    about: ClassVar[About] = "shift"
+    replayed: ClassVar[bool] = False
     reference: ClassVar[str] = "Evidently's DataDriftPreset; Bonferroni over columns"
 
     numbers: Literal["ks", "anderson", "mannw", "t_test"] = "ks"
@@ -39,12 +40,7 @@ class Evidently(Detector):
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read minus the decimal logarithm of the corrected p-value; the effect is the share of columns below 5 %."""
-        told = json.loads(self._run(window, past).json())
-        values = {
-            found["config"]["column"]: float(found["value"])
-            for found in told["metrics"]
-            if found["config"]["type"].endswith("ValueDrift")
-        }
+        values = self.scores(window, past)
         # A column that is constant on both sides has no test, and has not moved.
         tested = {name: value for name, value in values.items() if math.isfinite(value)}
         corrected = min(1.0, min(tested.values(), default=1.0) * max(len(tested), 1))
@@ -57,6 +53,26 @@ class Evidently(Detector):
             details={"columns": {name: tested[name] for name in sorted(tested, key=lambda name: tested[name])[:20]}},
             memory=memory,
         )
+
+    def scores(self, window: Window, past: Window) -> dict[str, float]:
+        """Give the p-value of each column by Evidently's own tests, those of its report.
+
+        The report itself draws figures of every column whether or not somebody looks: seconds for a window.
+        """
+        from evidently.legacy.calculations.stattests.registry import get_stattest  # noqa: PLC0415  seconds
+
+        now, before, names = self._tables(window, past)
+        found = {}
+        for name in before:
+            kind, method = ("cat", self.categories) if name in names else ("num", self.numbers)
+            here, there = now[name].dropna(), before[name].dropna()
+            if len(here) == 0 or len(there) == 0:
+                found[str(name)] = 1.0 if len(here) == len(there) else _LEAST  # a column that is gone, or came
+                continue
+            test = get_stattest(there, here, kind, method)
+            with np.errstate(divide="ignore", invalid="ignore"):  # a category that the past never had
+                found[str(name)] = float(test(there, here, kind, 0.05).drift_score)
+        return found
 
     def threshold(self, level: float) -> float | None:
         """Give minus the decimal logarithm of the level: the p-value is corrected already."""
@@ -73,10 +89,7 @@ class Evidently(Detector):
         from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415  seconds
         from evidently.presets import DataDriftPreset  # noqa: PLC0415  as above
 
-        now, before = table_of(window), table_of(past)
-        still = [name for name in before if len({*before[name], *now[name]}) == 1]  # nothing to test, only to divide by
-        now, before = now.drop(columns=still), before.drop(columns=still)
-        names = [name for name in before if before[name].dtype == object]
+        now, before, names = self._tables(window, past)
         definition = DataDefinition(
             numerical_columns=[name for name in before if name not in names], categorical_columns=names
         )
@@ -86,9 +99,21 @@ class Evidently(Detector):
         current, reference = (Dataset.from_pandas(frame, data_definition=definition) for frame in (now, before))
         return Report([preset]).run(current, reference)
 
+    @staticmethod
+    def _tables(window: Window, past: Window) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+        """Give both sides as tables, without columns that stand still, and the names of the categories."""
+        now, before = table_of(window), table_of(past)
+        still = [name for name in before if len({*before[name], *now[name]}) == 1]  # nothing to test, only to divide by
+        now, before = now.drop(columns=still), before.drop(columns=still)
+        return now, before, [str(name) for name in before if before[name].dtype == object]
+
 
 def table_of(window: Window) -> pd.DataFrame:
     """Lay a window out as people know it: raw numbers, names of categories, and the predicted class."""
+    import pandas as pd  # noqa: PLC0415  params are checked without it
+
+    from holdfast.integrity.image_statistics import image_statistics  # noqa: PLC0415  as above
+
     space = window.space
     if isinstance(space, Box):
         frame = image_statistics((window.x.clamp(0.0, 1.0) * 255).round().byte().numpy())

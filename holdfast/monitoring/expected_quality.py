@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
 import numpy as np
 from pydantic import Field
-from sklearn.isotonic import IsotonicRegression
 
 from holdfast.errors import DataError
 from holdfast.monitoring.base import Detector, Needs, Reading
@@ -14,9 +13,9 @@ from holdfast.statistics import expected_calibration_error
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
-_FEWEST = 50
+_FEWEST = 25
 
 
 @final
@@ -29,6 +28,7 @@ class ExpectedQuality(Detector):
     """
 
     needs: ClassVar[Needs] = "outputs"
+    about: ClassVar[About] = "confidence"
     reference: ClassVar[str] = "Guillory et al. 2021, arXiv:2107.03315, section 3; Garg et al. 2022, arXiv:2201.04234"
 
     largest_error: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
@@ -64,6 +64,8 @@ class ExpectedQuality(Detector):
 
 def _calibrated(confidence: Array, right: Array, asked: Array) -> Array:
     """Fit the share right as a monotone function of confidence, and read it at other confidences (m,)."""
+    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  params are checked without it
+
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, right.astype(np.float64))
     return np.asarray(fitted.predict(asked))
 

@@ -13,7 +13,7 @@ from holdfast.statistics import wilson
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 _BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
@@ -29,14 +29,15 @@ class Harm(Detector):
     """
 
     needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
     sequential: ClassVar[bool] = True
     reference: ClassVar[str] = (
         "Shin, Ramdas and Rinaldo 2024, arXiv:2203.03532, definition 2.2; Waudby-Smith and Ramdas 2024, "
         "arXiv:2010.09686, section 4; Podkopaev and Ramdas 2022, arXiv:2110.06177"
     )
 
-    tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
-    """Share of rows by which errors may rise before it counts as harm."""
+    tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of rows by which errors may rise, above what the past is sure of, before it counts as harm."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the log of the wealth; the effect is the share of errors above the past's."""

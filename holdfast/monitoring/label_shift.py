@@ -12,7 +12,7 @@ from holdfast.monitoring.base import Detector, Needs, Reading
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 
 @final
@@ -23,6 +23,7 @@ class LabelShift(Detector):
     """
 
     needs: ClassVar[Needs] = "outputs"
+    about: ClassVar[About] = "shift"
     reference: ClassVar[str] = "Lipton, Wang and Smola 2018, arXiv:1802.03916, section 3"
 
     largest_condition: Annotated[float, Field(gt=1.0)] = 100.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from holdfast.data.stream import Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 
 @final
@@ -27,6 +27,7 @@ class Mmd(Detector):
     """
 
     needs: ClassVar[Needs] = "inputs"
+    about: ClassVar[About] = "shift"
     reference: ClassVar[str] = "Gretton et al. 2012, JMLR 13, lemma 6 and section 5"
 
     rows: Annotated[int, Field(ge=20)] = 500

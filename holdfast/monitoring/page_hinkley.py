@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 from pydantic import Field
-from river import stats
-from river.drift import PageHinkley as Original
 
 from holdfast.monitoring.base import Detector, Needs, Reading
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
 
-class _Open(Original):
-    """River's detector, with what it holds against its threshold in the open, and a state that is JSON."""
+@cache
+def _opened() -> type[Any]:
+    """Give river's detector, with what it holds against its threshold in the open, and a state that is JSON."""
+    from river import stats  # noqa: PLC0415  params are checked without it
+    from river.drift import PageHinkley as Original  # noqa: PLC0415  as above
 
-    def excess(self) -> float:
-        return float(self._sum_increase - self._min_increase)
+    class Open(Original):
+        def excess(self) -> float:
+            return float(self._sum_increase - self._min_increase)
 
-    def state(self) -> Json:
-        return {
-            "n": self._x_mean.n, "mean": self._x_mean.get(), "sum": self._sum_increase, "least": self._min_increase,
-        }  # fmt: skip
+        def state(self) -> Json:
+            return {
+                "n": self._x_mean.n, "mean": self._x_mean.get(), "sum": self._sum_increase, "least": self._min_increase,
+            }  # fmt: skip
 
-    def load(self, state: Json) -> None:
-        if state:
-            self._x_mean = stats.Mean._from_state(state["n"], state["mean"])  # noqa: SLF001  its only constructor
-            self._sum_increase, self._min_increase = state["sum"], state["least"]
+        def load(self, state: Json) -> None:
+            if state:
+                self._x_mean = stats.Mean._from_state(state["n"], state["mean"])  # noqa: SLF001  its only constructor
+                self._sum_increase, self._min_increase = state["sum"], state["least"]
+
+    return Open
 
 
 @final
@@ -37,6 +42,7 @@ class PageHinkley(Detector):
     """Add up how far errors lie above their running mean; the statistic is the rise above the lowest point."""
 
     needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
     sequential: ClassVar[bool] = True
     reference: ClassVar[str] = "Page 1954, Biometrika 41; the implementation is river's"
 
@@ -45,11 +51,11 @@ class PageHinkley(Detector):
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the largest rise within the window; the effect is the share of errors above the past's."""
-        walk = _Open(delta=self.delta, threshold=float("inf"), mode="up")
+        walk = _opened()(delta=self.delta, threshold=float("inf"), mode="up")
         walk.load(memory)
         wrong, most = window.wrong, 0.0
         for error in wrong.tolist():
-            walk.update(float(error))  # type: ignore[no-untyped-call]  # river has no types
+            walk.update(float(error))
             most = max(most, walk.excess())
         before = float(past.wrong.mean())
         return Reading(

@@ -15,10 +15,10 @@ from holdfast.results import Json, Score, Signal, Value
 from holdfast.statistics import share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from holdfast.data.stream import Array, Window
-    from holdfast.monitoring.base import Reading
+    from holdfast.monitoring.base import Needs, Reading
     from holdfast.seeding import Noise
 
 FEWEST_REPLAYS = 200
@@ -48,6 +48,8 @@ class Calibration(Value):
     replays: int
     achieved: Score | None = None
     """Share of *other* clean windows without any alarm; None where none were replayed."""
+    unchecked: tuple[str, ...] = ()
+    """Detectors that were not replayed: theory gives their threshold, and the achieved rate leaves them out."""
     seed: int
 
 
@@ -91,27 +93,33 @@ class Panel(Value):
         level = self.budget / len(self.detectors)
         told = self._replay(past, clean, rows, replays, noise.derive("calibrate"), progress)
         thresholds = {
-            name: self._threshold(name, detector, told[name], level, replays)
+            name: self._threshold(name, detector, told.get(name), level, replays)
             for name, detector in self.detectors.items()
         }
         others = self._replay(past, clean, rows, replays, noise.derive("check"), progress)
-        alarms = np.any([others[name] > thresholds[name].value for name in self.detectors], axis=0)
+        alarms = [others[name] > thresholds[name].value for name in others]
         return Calibration(
             budget=self.budget, rows=rows, thresholds=thresholds, replays=replays, seed=noise.seed,
-            achieved=share(~alarms),
+            achieved=share(~np.any(alarms, axis=0)) if alarms else None,
+            unchecked=tuple(sorted(set(self.detectors) - set(others))),
         )  # fmt: skip
 
     def watch(
-        self, window: Window, past: Window, calibration: Calibration, memories: Mapping[str, Json]
+        self,
+        window: Window,
+        past: Window,
+        calibration: Calibration,
+        memories: Mapping[str, Json],
+        needs: Collection[Needs] = ("inputs", "outputs", "labels"),
     ) -> tuple[tuple[Signal, ...], dict[str, Json]]:
         """Let every detector that can look at a window look, and give signals and what to remember.
 
         A detector whose needs are not there yet gives no signal, which is no good news: it is asked again when
-        the labels mature.
+        the labels mature. ``needs`` asks some only: those that looked at the rows before need not look again.
         """
         signals, kept = [], dict(memories)
         for name, detector in self.detectors.items():
-            if not detector.applicable(window):
+            if detector.needs not in needs or not detector.applicable(window):
                 continue
             reading = detector.read(window, past, kept.get(name, {}))
             kept[name] = reading.memory
@@ -129,13 +137,14 @@ class Panel(Value):
         self, past: Window, clean: Window, rows: int, replays: int, noise: Noise, progress: Callable[[int], None] | None
     ) -> dict[str, Array]:
         """Read the statistics (replays,) of each detector on drawn windows, in clean streams of `STREAM` windows."""
-        told = {name: np.empty(replays) for name in self.detectors}
+        asked = {name: detector for name, detector in self.detectors.items() if detector.replayed}
+        told = {name: np.empty(replays) for name in asked}
         memories: dict[str, Json] = {}
         for place in range(replays):
             if place % STREAM == 0:
                 memories = {}
             window = clean.resample(rows, noise.derive(place), place)
-            for name, detector in self.detectors.items():
+            for name, detector in asked.items():
                 reading = detector.replay(window, past, memories.get(name, {}))
                 memories[name], told[name][place] = reading.memory, reading.statistic
             if progress:
@@ -143,11 +152,11 @@ class Panel(Value):
         return told
 
     @staticmethod
-    def _threshold(name: str, detector: Detector, told: Array, level: float, replays: int) -> Threshold:
+    def _threshold(name: str, detector: Detector, told: Array | None, level: float, replays: int) -> Threshold:
         theory = detector.threshold(level)
         if theory is not None:
             return Threshold(value=theory, source="theory")
-        if not np.isfinite(told).all():
+        if told is None or not np.isfinite(told).all():
             raise DataError(
                 f"detector {name}", found="statistics that are not finite on clean windows", expected="numbers",
                 remedy="The detector cannot look at these data: take it out of the panel, or mend it.",
@@ -157,7 +166,8 @@ class Panel(Value):
     @staticmethod
     def _signal(name: str, detector: Detector, window: Window, reading: Reading, threshold: Threshold) -> Signal:
         return Signal(
-            detector=name, needs=detector.needs, window=window.id, position=window.position, n=len(window),
+            detector=name, about=detector.about, needs=detector.needs,
+            window=window.id, position=window.position, n=len(window),
             statistic=reading.statistic, threshold=threshold.value, alarm=reading.statistic > threshold.value,
             effect=reading.effect, effect_unit=reading.effect_unit, p_value=reading.p_value, e_value=reading.e_value,
             details=reading.details,

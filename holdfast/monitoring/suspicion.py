@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from holdfast.data.stream import Array, Window
-    from holdfast.results import Json
+    from holdfast.results import About, Json
 
+Trace = Literal["off_data", "boundary", "probing"]
 _NEIGHBOURS = 5
 _TAIL = 0.99
 """Rows farther from the past than this share of the past's own rows are strange."""
@@ -33,6 +35,7 @@ class Suspicion(Detector):
     """
 
     needs: ClassVar[Needs] = "outputs"
+    about: ClassVar[About] = "attack"
     reference: ClassVar[str] = (
         "local density: Papernot and McDaniel 2018, arXiv:1803.04765; query patterns: Chen, Carlini and Wagner 2019, "
         "arXiv:1907.05587, section 4"
@@ -40,20 +43,26 @@ class Suspicion(Detector):
 
     rows: Annotated[int, Field(ge=50)] = 1000
     """Rows of the window and of the past that are looked at, at most."""
+    traces: Annotated[tuple[Trace, ...], Field(min_length=1)] = ("off_data", "boundary", "probing")
+    """Traces that count. Where the world is known to drift, rows off the data and unsure answers are no sign of attack:
+    name ``probing`` alone."""
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Difference of the two largest probabilities below which an answer is at the boundary."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the largest excess of a trace; the effect is the largest excess as a share of rows."""
-        now, before = (each.resample(min(self.rows, len(each)), Noise(0, ("suspicion",))) for each in (window, past))
-        traces = {
-            "off_data": _strange(now, before),
-            "boundary": (_margin(now) < self.margin, float((_margin(before) < self.margin).mean())),
-            "probing": (_nearly_same(now, before), float(_nearly_same(before, before).mean())),
+        before = _known(past, self.rows, self.margin)
+        now = window.resample(min(self.rows, len(window)), Noise(0, ("suspicion",)))
+        x = standardised(now, before.window)
+        far = torch.cdist(x, before.points).topk(min(_NEIGHBOURS, before.n), largest=False).values[:, -1] > before.far
+        traces: dict[Trace, tuple[Array, float]] = {
+            "off_data": (np.asarray(far.numpy()), 1.0 - _TAIL),
+            "boundary": (_margin(now) < self.margin, before.boundary),
+            "probing": (_nearly_same(x, before.near), before.probing),
         }
-        found = {name: _excess(flags, base, len(before)) for name, (flags, base) in traces.items()}
+        found = {name: _excess(flags, base, before.n) for name, (flags, base) in traces.items()}
         shares = {name: float(flags.mean()) - base for name, (flags, base) in traces.items()}
-        worst = max(found, key=lambda name: found[name])
+        worst = max(self.traces, key=lambda name: found[name])
         return Reading(
             statistic=found[worst],
             effect=shares[worst],
@@ -63,13 +72,30 @@ class Suspicion(Detector):
         )
 
 
-def _strange(now: Window, before: Window) -> tuple[Array, float]:
-    """Tell which rows (n,) lie farther from the past than nearly all of the past lies from itself."""
-    x, reference = standardised(now, before), standardised(before, before)
-    own = torch.cdist(reference, reference).topk(min(_NEIGHBOURS + 1, len(reference)), largest=False).values[:, -1]
-    limit = torch.quantile(own, _TAIL)
-    far = torch.cdist(x, reference).topk(min(_NEIGHBOURS, len(reference)), largest=False).values[:, -1] > limit
-    return np.asarray(far.numpy()), 1.0 - _TAIL
+class _Known(NamedTuple):
+    """What the past looks like to the three traces."""
+
+    window: Window
+    points: Tensor
+    n: int
+    far: Tensor
+    """Distance from the past beyond which a row is strange."""
+    near: float
+    """Distance from each other below which rows are nearly the same."""
+    boundary: float
+    probing: float
+
+
+@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
+def _known(past: Window, rows: int, margin: float) -> _Known:
+    window = past.resample(min(rows, len(past)), Noise(0, ("suspicion",)))
+    points = standardised(window, window)
+    own = torch.cdist(points, points).topk(min(_NEIGHBOURS + 1, len(points)), largest=False).values[:, -1]
+    near = 0.01 * float(_nearest(points).median())
+    return _Known(
+        window=window, points=points, n=len(points), far=torch.quantile(own, _TAIL), near=near,
+        boundary=float((_margin(window) < margin).mean()), probing=float(_nearly_same(points, near).mean()),
+    )  # fmt: skip
 
 
 def _margin(window: Window) -> Array:
@@ -78,14 +104,11 @@ def _margin(window: Window) -> Array:
     return np.asarray(top[:, 1] - top[:, 0])
 
 
-def _nearly_same(window: Window, past: Window) -> Array:
-    """Tell which rows (n,) have another of the window closer than nearly all rows of the past have."""
-    x, reference = standardised(window, past), standardised(past, past)
-    nearest = _nearest(reference)
-    limit = 0.01 * float(nearest.median())
+def _nearly_same(x: Tensor, near: float) -> Array:
+    """Tell which points (n, d) have another closer than nearly all points of the past have."""
     distances = _nearest(x)
     # Copies of one row are duplicates, which integrity knows; probes differ, and hardly.
-    return np.asarray(((distances > 0) & (distances <= limit)).numpy())
+    return np.asarray(((distances > 0) & (distances <= near)).numpy())
 
 
 def _nearest(x: Tensor) -> Tensor:

@@ -98,7 +98,11 @@ class Project:
         """Run the lifecycle and have it killed at one call of one function; see ``kill_at.py``."""
         launcher = str(Path(__file__).with_name("kill_at.py"))
         command = (sys.executable, launcher, target, when, str(number), stroke, "run", *TINY, *arguments)
-        return self.ended(self.start(*command), {"KILL": -9, "INT": 130, "TERM": 143}[stroke])
+        code = {"KILL": -9, "INT": 130, "TERM": 143}[stroke]
+        try:
+            return self.ended(self.start(*command), code)
+        except AssertionError as error:
+            raise AssertionError(f"not killed {when} call {number} of {target}") from error
 
     def ledger(self) -> Ledger:
         """Open the ledger."""

@@ -16,13 +16,14 @@ from tasks.audit import Audit
 from tasks.doctor import Checkup
 from tasks.prediction import PredictionSummary
 from tasks.publishing import LifecycleReport
+from tasks.responses import MonitoringReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENTS: dict[str, type[Value]] = {
     "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
-    "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
+    "monitor": MonitoringReport, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {
     "report": {"report": "path of the page"},

@@ -25,7 +25,7 @@ POINTS = [
     ("holdfast.integrity.quarantine:Quarantine.add", "before", 1),
     ("holdfast.integrity.quarantine:Quarantine.add", "after", 1),
     ("tasks.tracking:open_run", "after", 1),
-    ("tasks.tracking:open_run", "after", 3),
+    ("tasks.tracking:open_run", "after", 2),
     ("holdfast.training.checkpoints:CheckpointFolder.write", "before", 1),
     ("holdfast.training.checkpoints:CheckpointFolder.write", "after", 1),
     ("holdfast.training.checkpoints:CheckpointFolder.write", "after", 1),  # of the second epoch
@@ -42,6 +42,7 @@ POINTS = [
     ("tasks.training:record_version", "before", 1),
     ("tasks.training:record_version", "after", 1),
     ("tasks.tracking:log_history", "after", 1),
+    ("tasks.tracking:open_run", "after", 4),  # of evaluation and promotion
     ("holdfast.scenarios.base:OnModel.run", "before", 1),
     ("holdfast.scenarios.base:OnModel.run", "after", 2),
     ("tasks.tracking:log_finding", "after", 1),
@@ -67,7 +68,7 @@ SAGA = [
     ("tasks.tracking:MlflowProjection.write", "after", 1),
     ("holdfast.recovery.promotion:show", "after", 1),
     ("tasks.recovery:promote", "after", 1),
-    ("flows.recovery:crown", "after", 1),
+    ("flows.lifecycle:crown", "after", 1),
     ("flows.lifecycle:publish", "after", 1),
 ]
 STAGES = [
@@ -139,7 +140,7 @@ def test_a_chain_of_kills_at_every_place_ends_right(make: Callable[..., Any]) ->
         assert project.ledger().verify().valid
     last = project.run("--json")
     assert last.document["decision"]["candidate"]["version"] == 1
-    assert (epochs + last.words).count("epoch 2/2") == 1
+    assert all((epochs + last.words).count(f"epoch {n}/2") <= 1 for n in (1, 2))  # a kill may come before it is told
     project.hold()
     again = project.run("--json")
     assert "epoch" not in again.words

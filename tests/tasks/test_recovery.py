@@ -93,7 +93,7 @@ def test_a_start_moves_nothing_on_a_chain_that_the_versions_do_not_remember(tmp_
     monkeypatch.setattr(tracking, "MlflowProjection", lambda _: moved)
     monkeypatch.setattr(tracking, "kept_heads", lambda *_: (before.head if known else "f" * 64,))
     monkeypatch.setattr(tracking, "list_versions", lambda *_: [])
-    monkeypatch.setattr(recovery, "_still_good", lambda *_: True)
+    monkeypatch.setattr(recovery, "still_good", lambda *_: True)
     if known:
         (promotion,) = recovery.settle.fn(PARAMS, stores)
         assert (promotion.status, moved.version) == ("done", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -179,6 +180,14 @@ def test_evidently_reads_what_the_tests_say(make, past):
     assert reading.statistic == pytest.approx(-math.log10(reading.p_value))
     assert set(now) == {"x0", "x1", "x2", "x3", "colour", "(predicted)"}
     assert "<html" in Evidently().page(window, past).lower()
+
+
+def test_evidently_scores_are_those_of_its_report(make, past):
+    """The tests that are asked alone, without figures, say what Evidently's whole report says."""
+    window = make(300, 6, shift=0.2)
+    told = json.loads(Evidently()._run(window, past).json())
+    found = {m["config"]["column"]: m["value"] for m in told["metrics"] if m["config"]["type"].endswith("ValueDrift")}
+    assert Evidently().scores(window, past) == pytest.approx(found, rel=1e-9)
 
 
 def test_evidently_reads_images_by_their_statistics():

@@ -1,0 +1,135 @@
+"""Admission: windows that were let in become rows of a data set, each with a role of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from holdfast.data.clusters import exact_clusters
+from holdfast.data.columns import read_labels, read_times
+from holdfast.data.roles import NONE, assign
+from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
+from holdfast.data.source import finish
+from holdfast.data.table import encode, feature_names, fit_table
+from holdfast.errors import DataError
+from holdfast.results import Role, Share, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.data.source import Loaded
+    from holdfast.data.streams.base import Arrival
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SHARES: dict[Role, float] = {"train": 0.6, "validation": 0.1, "calibration": 0.15, "gate": 0.15}
+"""Roles of an admitted window's rows: what trains, what chooses, what the next watch compares with, what gates."""
+
+
+class AdmittedWindow(Value):
+    """A window that a retraining may use, by reference."""
+
+    position: int
+    digest: str
+    rows_md5: str = ""
+    """Of the kept rows, as DVC names them; empty before they are kept."""
+    labels_md5: str = ""
+
+
+class Manifest(Value):
+    """What a retraining learns from: the pinned data and the windows that were admitted, all by content."""
+
+    base_md5: str
+    """DVC's md5 of ``data/``."""
+    base_content: str
+    """Digest of the base's rows, roles and quarantine."""
+    base_quarantined: str = ""
+    windows: tuple[AdmittedWindow, ...]
+    shares: dict[Role, Share] = SHARES
+    recent: tuple[int, ...]
+    """Places of the last windows, whose held-out rows stand for the present."""
+    base_share: Share = 1.0
+    """Share of the base's training rows that are replayed, chosen by their content."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A window with its matured labels."""
+
+    arrival: Arrival
+    labels: pd.Series[Any]
+    """Label of each row (n,), as the source wrote it."""
+
+
+def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Loaded:
+    """Lay admitted windows beside the base's rows, and describe the features anew by all training rows.
+
+    The base keeps its roles and names but for its drill rows, which are streams and not history; the rows of windows
+    get roles by their content. A row of a window that repeats one of the base, or of another window in another role,
+    has no role: it would leak.
+
+    Raises:
+        DataError: rows or labels are not what the base's are.
+    """
+    if base.frame is None:
+        raise DataError(
+            base.params.path, found="images", expected="a table", remedy="Retrain image models by `holdfast run` on"
+            " a data set that holds the new images: streams of images are watched, and not yet admitted.",
+        )  # fmt: skip
+    params, kept = base.params, base.roles != "drill"
+    arrived = [_with_label(base, window) for window in windows]
+    everything = pd.concat([base.frame, *arrived], ignore_index=True)[list(base.frame.columns)]
+    held = np.concatenate([kept, np.ones(len(everything) - len(base), dtype=bool)])
+    came = np.repeat([w.arrival.position for w in windows], [len(w.arrival) for w in windows]).astype(np.int64)
+    added = len(came)
+    frame = everything[held].reset_index(drop=True)
+    ids = row_ids(digest_rows(frame_bytes(everything, params.path), "row"))[held]
+    names = feature_names(frame, params)
+    digests = words(digest_rows(frame_bytes(frame[list(names)], params.path), "content"))
+    fresh = np.arange(len(frame)) >= len(frame) - added
+    roles = np.concatenate([base.roles[kept], _roles(digests[fresh], digests[~fresh], manifest)]).astype("<U11")
+    roles[~fresh & (roles == "train") & ~_replayed(digests, manifest.base_share)] = NONE
+    excluded = np.concatenate([base.excluded[kept], np.zeros(added, dtype=bool)])
+    labels, _ = read_labels(frame[params.label], base.classes, params.path)
+    time = None if params.time is None else read_times(frame[params.time], params.path)[0]
+    space = fit_table(frame[(roles == "train") & ~excluded], names, params)
+    encode(frame, space, place=params.path)  # every row is read before any is used
+    return finish(
+        params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=base.classes,
+        time=time, later=np.concatenate([base.later[kept], np.zeros(added, dtype=bool)]), period=base.period,
+        excluded=excluded, space=space, window=np.concatenate([np.full(int(kept.sum()), -1), came]),
+    )  # fmt: skip
+
+
+def _roles(fresh: Array, known: Array, manifest: Manifest) -> Array:
+    roles = assign(fresh, exact_clusters(fresh), manifest.shares)
+    roles[np.isin(fresh, known)] = NONE
+    return roles
+
+
+def _replayed(digests: Array, share: float) -> Array:
+    """Choose a share of rows (n,) bool by their content: the same rows at every retraining."""
+    return np.asarray((digests.astype(np.int64).view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share)
+
+
+def _with_label(base: Loaded, window: Labelled) -> pd.DataFrame:
+    """Give a window's rows with the label as the base writes it."""
+    place, frame = f"window {window.arrival.position}", window.arrival.rows
+    if not isinstance(frame, pd.DataFrame) or base.frame is None:
+        raise DataError(place, found="images", expected="a table", remedy="Watch a stream of tables.")
+    lacking = [name for name in base.frame.columns if name not in frame and name != base.params.label]
+    if lacking or len(window.labels) != len(frame):
+        found = f"no column {', '.join(lacking)}" if lacking else f"{len(window.labels)} labels for {len(frame)} rows"
+        raise DataError(
+            place, found=found, expected="the columns of the data set, and a label for each row",
+            remedy="Quarantine the window: it cannot train.",
+        )  # fmt: skip
+    text = window.labels
+    numeric = pd.to_numeric(text, errors="coerce")
+    plain = text if set(text) <= set(base.classes) or numeric.isna().any() else numeric
+    index, _ = read_labels(plain, base.classes, f"{place}, labels")
+    written = [base.frame[base.params.label].iloc[int(np.flatnonzero(base.labels == k)[0])] for k in np.unique(index)]
+    table = dict(zip(np.unique(index).tolist(), written, strict=True))
+    return frame.assign(**{base.params.label: [table[k] for k in index.tolist()]})

@@ -1,0 +1,1 @@
+"""Streams: where windows of production rows come from, one file each."""

@@ -1,0 +1,208 @@
+"""The watch: windows and their state, signals and what detectors remember, in the ledger's database."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, func, insert, select, update
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from holdfast.errors import StoreError
+from holdfast.recovery.chain import answering, connect, display, parse, stamp
+from holdfast.results import Signal, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from sqlalchemy import Connection
+
+    from holdfast.results import Json
+    from holdfast.stores import Clock
+
+State = Literal["escrowed", "admitted", "quarantined"]
+_METADATA = MetaData()
+WINDOWS = Table(
+    "holdfast_windows",
+    _METADATA,
+    Column("model", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("matured", Boolean, nullable=False),
+    Column("at", Text, nullable=False),
+)
+SIGNALS = Table(
+    "holdfast_signals",
+    _METADATA,
+    Column("model", Text, primary_key=True),
+    Column("champion", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("detector", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("memory", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Index("holdfast_signals_detector", "model", "champion", "detector", "position"),
+)
+
+
+class WindowRecord(Value):
+    """A window by reference: where it stands, and what became of it."""
+
+    position: int
+    digest: str
+    rows: int
+    state: State
+    why: str
+    matured: bool
+    """Whether its labels are there."""
+
+
+class Watch:
+    """What was watched of one model. Every method is one transaction, and safe to take twice.
+
+    Args:
+        url: of the ledger, which must be there.
+        model: registered model.
+        clock: tells the time of records.
+        patience: seconds to wait for another writer.
+    """
+
+    def __init__(self, url: str, model: str, clock: Clock, *, patience: float = 30.0) -> None:
+        self.url, self.model, self.clock = parse(url), model, clock
+        self._engine = connect(self.url, patience)
+        with self._writing() as connection:
+            for table in (WINDOWS, SIGNALS):
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+
+    def arrive(self, position: int, digest: str, rows: int) -> WindowRecord:
+        """Record a window that came, in escrow.
+
+        Raises:
+            StoreError: another window is recorded at this place, or a place before it is empty.
+        """
+        with self._writing() as connection:
+            known = self._window(connection, position)
+            if known is None:
+                if position != self._count(connection):
+                    raise self._refused(f"window {position} after {self._count(connection)} windows", "the next one")
+                row = {"model": self.model, "position": position, "digest": digest, "rows": rows, "state": "escrowed",
+                       "why": "", "matured": False, "at": stamp(self.clock.now())}  # fmt: skip
+                connection.execute(insert(WINDOWS).values(row))
+                return WindowRecord.model_validate({k: v for k, v in row.items() if k not in {"model", "at"}})
+        if known.digest != digest:
+            raise self._refused(f"window {digest[:16]} at place {position}", f"{known.digest[:16]}, as it came first")
+        return known
+
+    def mature(self, position: int) -> None:
+        """Record that a window's labels are there."""
+        with self._writing() as connection:
+            connection.execute(self._update(position).values(matured=True))
+
+    def move(self, position: int, state: State, why: str) -> None:
+        """Admit a window, or set it aside; one that was set aside or admitted stays so unless a person says otherwise.
+
+        Raises:
+            StoreError: there is no such window.
+        """
+        with self._writing() as connection:
+            known = self._window(connection, position)
+            if known is None:
+                raise self._refused(f"no window {position}", "one that came")
+            if known.state in {"escrowed", state}:
+                connection.execute(self._update(position).values(state=state, why=why))
+
+    def release(self, position: int, why: str) -> None:
+        """Put a window that was set aside back into escrow, in a person's name that the ledger holds.
+
+        Raises:
+            StoreError: it was not set aside.
+        """
+        with self._writing() as connection:
+            known = self._window(connection, position)
+            if known is None or known.state != "quarantined":
+                raise self._refused(f"window {position}, {known.state if known else 'unknown'}", "one in quarantine")
+            connection.execute(self._update(position).values(state="escrowed", why=why))
+
+    def windows(self) -> tuple[WindowRecord, ...]:
+        """List every window, in the order of the stream."""
+        query = select(WINDOWS).where(WINDOWS.c.model == self.model).order_by(WINDOWS.c.position)
+        with self._reading() as connection:
+            return tuple(_record(row) for row in connection.execute(query).mappings())
+
+    def count(self) -> int:
+        """Count the windows that came: the place of the next one."""
+        with self._reading() as connection:
+            return self._count(connection)
+
+    def keep(self, champion: str, signals: Sequence[Signal], memories: Mapping[str, Json]) -> None:
+        """Record the signals about one window under one champion, with what their detectors remember, together."""
+        with self._writing() as connection:
+            for signal in signals:
+                row = {"model": self.model, "champion": champion, "position": signal.position,
+                       "detector": signal.detector, "body": signal.model_dump_json(),
+                       "memory": json.dumps(memories.get(signal.detector, {})),
+                       "at": stamp(self.clock.now())}  # fmt: skip
+                same = (SIGNALS.c[name] == row[name] for name in ("model", "champion", "position", "detector"))
+                if connection.execute(select(SIGNALS.c.position).where(*same)).first() is None:
+                    connection.execute(insert(SIGNALS).values(row))
+
+    def signals(self, champion: str | None = None, position: int | None = None) -> tuple[Signal, ...]:
+        """List signals in the order of windows and detectors, of one champion or window where asked."""
+        query = select(SIGNALS.c.body).where(SIGNALS.c.model == self.model)
+        query = query if champion is None else query.where(SIGNALS.c.champion == champion)
+        query = query if position is None else query.where(SIGNALS.c.position == position)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(SIGNALS.c.position, SIGNALS.c.detector))
+            return tuple(Signal.model_validate_json(body) for (body,) in rows)
+
+    def memories(self, champion: str) -> dict[str, Json]:
+        """Give what each detector remembers of one champion's windows."""
+        query = (
+            select(SIGNALS.c.detector, SIGNALS.c.memory)
+            .where(SIGNALS.c.model == self.model, SIGNALS.c.champion == champion)
+            .order_by(SIGNALS.c.position)
+        )
+        with self._reading() as connection:
+            return {detector: json.loads(memory) for detector, memory in connection.execute(query)}
+
+    def _window(self, connection: Connection, position: int) -> WindowRecord | None:
+        query = select(WINDOWS).where(WINDOWS.c.model == self.model, WINDOWS.c.position == position)
+        row = connection.execute(query).mappings().first()
+        return None if row is None else _record(row)
+
+    def _count(self, connection: Connection) -> int:
+        query = select(func.count()).select_from(WINDOWS).where(WINDOWS.c.model == self.model)
+        return int(connection.execute(query).scalar_one())
+
+    def _update(self, position: int) -> Any:  # noqa: ANN401  SQLAlchemy's statement
+        return update(WINDOWS).where(WINDOWS.c.model == self.model, WINDOWS.c.position == position)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with answering(self.url), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        sqlite = self.url.get_backend_name() == "sqlite"
+        with answering(self.url), self._engine.connect() as connection:
+            chosen = connection.execution_options(sqlite_begin="BEGIN IMMEDIATE") if sqlite else connection
+            with chosen.begin():
+                yield chosen
+
+    def _refused(self, found: str, expected: str) -> StoreError:
+        return StoreError(
+            display(self.url), found=found, expected=expected,
+            remedy="The stream and its record disagree: restore the stream, or watch under another model name.",
+        )  # fmt: skip
+
+
+def _record(row: Any) -> WindowRecord:  # noqa: ANN401  a row mapping
+    return WindowRecord.model_validate({name: row[name] for name in WindowRecord.model_fields})

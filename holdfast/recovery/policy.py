@@ -1,0 +1,216 @@
+"""The policy: what to do about a cause, given what was done before; a pure function."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from holdfast.results import Cause, Decision, Diagnosis, ModelVersion, Reason, Share, Value
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Budget(Value):
+    """What retraining may cost within a stretch of the stream."""
+
+    runs: Count = 6
+    labels: Count | None = None
+    """Labels of admitted windows that retrainings may learn from, each counted once for each run; None for any."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes of training; None for any."""
+    windows: Positive = 80
+    """Length of the stretch, up to now."""
+
+
+class Policy(Value):
+    """When the loop acts by itself, and when it waits for a person. All lengths are windows of the stream."""
+
+    confirm: Positive = 1
+    """Windows with harm, among the last ``among``, before anything is done about it."""
+    among: Positive = 2
+    exit: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of rows wrong above the past's at which an episode of harm is over: lower than what began it."""
+    paid: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Share of rows that a retraining must have put right for another one to follow while harm lasts."""
+    calm: Positive = 4
+    """Last matured windows over which both are read, all of them answered by the present champion."""
+    cooldown: Count = 3
+    """Windows after a retraining or rollback in which no other begins."""
+    probation: Count = 0
+    """Windows after a retraining in which harm means rollback and not another retraining."""
+    least_windows: Positive = 2
+    """Admissible windows without which no retraining begins."""
+    budget: Budget = Budget()
+    breaker: Positive = 2
+    """Rollbacks within the budget's stretch after which the loop freezes until a person clears it."""
+    faulty_share: Share = 0.2
+    """Share of a window's rows at fault from which its feed is taken for broken."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Policy:
+        if self.confirm > self.among:
+            msg = f"confirm {self.confirm} is above among {self.among}"
+            raise ValueError(msg)
+        return self
+
+
+class Spent(Value):
+    """One retraining that was begun, and what it took."""
+
+    position: int
+    labels: int = 0
+    minutes: float = 0.0
+
+
+class History(Value):
+    """What the databases remember: the same after a restart as before it."""
+
+    harmed: tuple[int, ...] = ()
+    """Places at which harm was diagnosed under the present champion."""
+    former: Cause | None = None
+    """Cause that was named for the window before."""
+    episode: int | None = None
+    """Place at which the harm began that is not over yet."""
+    excess: tuple[float, ...] = ()
+    """Share of rows wrong above the past's, for each matured window that the present champion is judged by."""
+    gains: tuple[float, ...] = ()
+    """Share of rows that the champion before it would have had wrong besides, for the same windows."""
+    retrainings: tuple[Spent, ...] = ()
+    rollbacks: tuple[int, ...] = ()
+    promoted: int | None = None
+    """Place at which the present champion was retrained; None where no retraining of the loop made it."""
+    cleared: int = -1
+    """Last place at which a person cleared the breaker."""
+    admissible: int = 0
+    """Windows that a retraining may learn from now."""
+    good: ModelVersion | None = None
+    """Where a rollback would go."""
+
+
+def respond(
+    diagnosis: Diagnosis, history: History, policy: Policy, position: int, champion: ModelVersion | None
+) -> Decision:
+    """Decide what to do about a window.
+
+    Args:
+        diagnosis: what is happening.
+        history: what was done before.
+        policy: what may be done.
+        position: the window's place.
+        champion: who serves.
+    """
+    cause, episode, lasting = _lasting(diagnosis, history, policy, position)
+    action, why = _choose(cause, history, policy, position)
+    why = [*lasting, *why]
+    return Decision(
+        action=action, cause=cause, position=position, episode=episode, champion=champion, evidence=diagnosis.evidence,
+        candidate=history.good if action == "rollback" else None,
+        reasons=(*diagnosis.reasons, *(Reason(about="policy", passed=ok, text=text) for ok, text in why)),
+    )  # fmt: skip
+
+
+_Action = Literal["none", "alert", "quarantine", "retrain", "repair", "rollback", "freeze"]
+_Why = list[tuple[bool, str]]
+_Choice = tuple[_Action, _Why]
+
+
+def _lasting(diagnosis: Diagnosis, history: History, policy: Policy, position: int) -> tuple[Cause, int | None, _Why]:
+    """Tell whether harm goes on: it begins with an alarm, and needs more than the next quiet window to end.
+
+    Else a champion that was retrained in the middle of a drift would count as healed until the evidence against it
+    had grown anew.
+    """
+    if diagnosis.cause == "harmful_drift":
+        return diagnosis.cause, position if history.episode is None else history.episode, []
+    if history.episode is None:
+        return diagnosis.cause, None, []
+    over, told = _over(history, policy)
+    if over:
+        return diagnosis.cause, None, [(True, f"the harm of window {history.episode} is over: {told}")]
+    if diagnosis.cause not in {"none", "benign_shift", "unknown"}:
+        return diagnosis.cause, history.episode, []  # damage first
+    return "harmful_drift", history.episode, [(False, f"the harm of window {history.episode} goes on: {told}")]
+
+
+def _over(history: History, policy: Policy) -> tuple[bool, str]:
+    """Tell whether an episode of harm has ended, by the champion's windows since.
+
+    One that nothing was done about ends when answers are nearly as good as before. One that was answered by retraining
+    ends when the last retraining hardly paid: the world is harder then, and not the champion stale.
+    """
+    answered = history.promoted is not None and history.episode is not None and history.promoted >= history.episode
+    read = (history.gains if answered else history.excess)[-policy.calm :]
+    if len(read) < policy.calm:
+        return False, f"{len(read)} of {policy.calm} windows have matured since"
+    level = sum(read) / len(read)
+    if answered:
+        return (
+            level <= policy.paid,
+            f"the last retraining put {level:+.3f} of rows right, {policy.paid:.3f} is worth another",
+        )
+    return level <= policy.exit, f"{level:+.3f} wrong above the past, the exit is {policy.exit:+.3f}"
+
+
+_TOLD = (True, "as the window before, which was told")
+_SHIFTED = {
+    "benign_shift": (True, "rows moved and answers did not get worse: retraining would be wrong"),
+    "unknown": (True, "whether this does harm is not known before labels mature"),
+}
+
+
+def _choose(cause: Cause, history: History, policy: Policy, position: int) -> _Choice:
+    match cause:
+        case "none":
+            return "none", []
+        case "quality_fault" | "suspected_evasion":
+            return "quarantine", [(True, "such rows train nothing until a person releases them")]
+        case "damaged_artefact":
+            return "repair", [(True, "the champion's bytes are restored before it answers again")]
+        case "benign_shift" | "unknown":
+            return ("none", [_TOLD]) if history.former == cause else ("alert", [_SHIFTED[cause]])
+        case "harmful_drift":
+            return _against_harm(history, policy, position)
+
+
+def _against_harm(history: History, policy: Policy, position: int) -> _Choice:
+    return _waiting(history, policy, position) or _acting(history, policy, position)
+
+
+def _waiting(history: History, policy: Policy, position: int) -> _Choice | None:
+    """Say why nothing is done yet, if so."""
+    start = max(position - policy.budget.windows, history.cleared)
+    rollbacks = [place for place in history.rollbacks if place > start]
+    if len(rollbacks) >= policy.breaker:
+        return "freeze", [(False, f"{len(rollbacks)} rollbacks: nothing is done until a person has looked")]
+    recent = len({place for place in (*history.harmed, position) if place > position - policy.among})
+    if recent < policy.confirm and history.episode is None:
+        told = f"harm in {recent} of the last {policy.among} windows, {policy.confirm} confirm it"
+        return "alert", [(True, told)]
+    acted = [*(spent.position for spent in history.retrainings), *history.rollbacks]
+    if (last := max(acted, default=None)) is not None and position - last <= policy.cooldown:
+        return "alert", [(False, f"cooldown: the last response was at window {last}, {policy.cooldown} must pass")]
+    return None
+
+
+def _acting(history: History, policy: Policy, position: int) -> _Choice:
+    if history.promoted is not None and history.good and position - history.promoted <= policy.probation:
+        return "rollback", [(True, f"harm within {policy.probation} windows of the retraining at {history.promoted}")]
+    if history.admissible < policy.least_windows:
+        return "alert", [(False, f"{history.admissible} windows may train, {policy.least_windows} are needed")]
+    if over := _over_budget(history, policy, position - policy.budget.windows):
+        return "alert", [(False, over)]
+    return "retrain", [(True, f"harm is confirmed, {history.admissible} windows may train")]
+
+
+def _over_budget(history: History, policy: Policy, start: int) -> str:
+    spent, budget = [each for each in history.retrainings if each.position > start], policy.budget
+    if len(spent) >= budget.runs:
+        return f"budget: {len(spent)} retrainings in {budget.windows} windows, {budget.runs} are allowed"
+    labels, minutes = sum(each.labels for each in spent), sum(each.minutes for each in spent)
+    if budget.labels is not None and labels >= budget.labels:
+        return f"budget: {labels} labels in {budget.windows} windows, {budget.labels} are allowed"
+    if budget.minutes is not None and minutes >= budget.minutes:
+        return f"budget: {minutes:.1f} minutes in {budget.windows} windows, {budget.minutes:g} are allowed"
+    return ""

@@ -1,0 +1,91 @@
+"""Triage: from what was seen of a window to a cause, with what speaks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.results import Diagnosis, IntegrityFinding, Reason, Share, Signal, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from holdfast.results import Cause
+
+
+class Evidence(Value):
+    """What was seen when one window came: of its rows, of the labels that matured with it, of the champion."""
+
+    position: int
+    rows: int
+    quality: tuple[IntegrityFinding, ...] = ()
+    """What the declared checks say of the rows themselves."""
+    unreadable: str = ""
+    """Why the champion cannot read the rows at all; empty where it can."""
+    artefact: str = ""
+    """What is wrong with the champion's bytes or outputs; empty where nothing is."""
+    signals: tuple[Signal, ...] = ()
+    """Of the new window, and of every window whose labels matured with it."""
+    matured: int = 0
+    """Windows whose labels the champion was ever judged by, these included."""
+
+
+def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
+    """Name the cause; the first that applies, from what damages every answer to what damages none.
+
+    A shift is benign only where labels have matured under this champion and show no harm: before that, nobody knows.
+
+    Args:
+        evidence: what was seen.
+        faulty_share: share of rows at fault by the declared checks from which the feed is broken, and not some rows.
+    """
+    alarms = [signal for signal in evidence.signals if signal.alarm]
+    cause = _cause(evidence, alarms, faulty_share)
+    reasons = (*_about_rows(evidence, faulty_share), *map(_said, alarms))
+    if not reasons:
+        quiet = f"{len(evidence.signals)} signals, none over its threshold"
+        reasons = (Reason(about="signals", passed=True, text=quiet),)
+    told = [*evidence.signals, *evidence.quality]
+    return Diagnosis(cause=cause, reasons=reasons, evidence=tuple(sorted({each.fingerprint() for each in told})))
+
+
+def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:
+    heard = {signal.about for signal in alarms if signal.about != "harm" or signal.effect > 0}
+    if evidence.artefact:
+        return "damaged_artefact"
+    if evidence.unreadable or _faulty(evidence, faulty_share):
+        return "quality_fault"
+    if "attack" in heard:
+        return "suspected_evasion"
+    if "harm" in heard:
+        return "harmful_drift"
+    if heard:
+        return "benign_shift" if evidence.matured and "shift" in heard else "unknown"
+    return "none"
+
+
+def _faulty(evidence: Evidence, faulty_share: float) -> bool:
+    blocked = any(finding.verdict == "block" for finding in evidence.quality)
+    return blocked or _faults(evidence) > faulty_share * evidence.rows
+
+
+def _faults(evidence: Evidence) -> int:
+    return len({row for finding in evidence.quality for row in finding.rows})
+
+
+def _about_rows(evidence: Evidence, faulty_share: float) -> Iterator[Reason]:
+    if evidence.artefact:
+        yield Reason(about="champion", passed=False, text=evidence.artefact)
+    if evidence.unreadable:
+        yield Reason(about="rows", passed=False, text=evidence.unreadable)
+    for finding in evidence.quality:
+        if finding.verdict != "pass":
+            broken = _faulty(evidence, faulty_share)
+            yield Reason(about=finding.check, passed=not broken, text=finding.reason)
+
+
+def _said(signal: Signal) -> Reason:
+    text = (
+        f"window {signal.position}: {signal.effect:+.3f} {signal.effect_unit} (statistic {signal.statistic:.3g} over"
+        f" {signal.threshold:.3g}, n = {signal.n})"
+    )
+    return Reason(about=signal.detector, passed=False, text=text)

@@ -1,0 +1,335 @@
+"""Monitoring: windows received, answered by the champion, watched by the panel; nothing is decided here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.data.columns import read_labels
+from holdfast.data.escrow import Escrow
+from holdfast.data.stream import Window
+from holdfast.data.streams.base import Arrival, Site
+from holdfast.data.table import encode
+from holdfast.digests import work_key
+from holdfast.errors import DataError, ModelError
+from holdfast.integrity.base import Material, run_checks
+from holdfast.integrity.schema import Schema
+from holdfast.model import load_model, pick_device
+from holdfast.monitoring.panels import Calibration
+from holdfast.monitoring.watch import Watch, WindowRecord
+from holdfast.params import Params
+from holdfast.recovery.triage import Evidence
+from holdfast.registry import code_of
+from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
+from holdfast.seeding import Noise
+from holdfast.space import Table
+from holdfast.stores import Stores, WallClock
+from tasks import tracking
+from tasks.lineage import registered
+from tasks.prediction import open_champion
+from tasks.progress import tell
+from tasks.recovery import open_ledger
+from tasks.storage import load_data, read_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from holdfast.data.source import Loaded
+    from holdfast.monitoring.base import Needs
+    from holdfast.predictor import Predictor
+
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CLIENT = "monitoring"
+LABELS: tuple[Needs, ...] = ("labels",)
+_FEWEST = 100
+"""Reference rows without which nothing can be compared."""
+
+
+def open_watch(params: Params, stores: Stores) -> Watch:
+    """Open the record of what was watched, in the ledger's database."""
+    open_ledger(stores)
+    return Watch(stores.ledger.get_secret_value(), params.name, WallClock())
+
+
+@task(cache_policy=NO_CACHE)
+def receive(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> WindowRecord | None:
+    """Take the window at a place from the stream into escrow; None where it has not come yet.
+
+    A window that was received before is the one in escrow, whatever the stream says of that place now.
+    """
+    watch = open_watch(params, stores)
+    known = next((window for window in watch.windows() if window.position == position), None)
+    if known is not None:
+        return known
+    arrival = params.stream().arrival(position, _site(params, stores, snapshot))
+    if arrival is None:
+        return None
+    return watch.arrive(position, Escrow(stores.escrow).keep(arrival), len(arrival))
+
+
+@task(cache_policy=NO_CACHE)
+def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> tuple[WindowRecord, ...]:
+    """Take the labels that have matured by now into escrow, and give the windows that have theirs."""
+    watch, stream, site = open_watch(params, stores), params.stream(), _site(params, stores, snapshot)
+    for window in watch.windows():
+        if window.matured or window.position > position:
+            continue
+        labels = stream.labels(window.position, position, site)
+        if labels is None:
+            continue
+        if len(labels) != window.rows:
+            raise DataError(
+                f"window {window.position}", found=f"{len(labels)} labels", expected=f"{window.rows}, one for each row",
+                remedy="Mend the source of labels.",
+            )  # fmt: skip
+        Escrow(stores.escrow).keep_labels(window.digest, labels)
+        watch.mature(window.position)
+    return tuple(window for window in watch.windows() if window.matured and window.position <= position)
+
+
+@task(task_run_name="watch window {window.position}", cache_policy=NO_CACHE)
+def observe(
+    params: Params,
+    stores: Stores,
+    snapshot: DataSnapshot,
+    champion: ModelVersion,
+    window: WindowRecord,
+    matured: tuple[WindowRecord, ...],
+) -> Evidence:
+    """See what a window shows: its rows, the champion's answers, and labels that it was not judged by yet.
+
+    Every signal is on record with what its detector remembers before it is given.
+    """
+    arrival = Escrow(stores.escrow).rows(window.digest, window.position)
+    quality = _quality(params, stores, snapshot, arrival)
+    seen = Evidence(position=window.position, rows=window.rows, quality=quality)
+    try:
+        predictor = open_champion(params, stores)
+    except ModelError as error:
+        return seen.model_copy(update={"artefact": str(error)})
+    try:
+        fresh, broken = _answered(predictor, arrival, window)
+    except DataError as error:
+        return seen.model_copy(update={"unreadable": str(error)})
+    if broken:
+        return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
+    signals = _watched(params, stores, champion, predictor, fresh, matured)
+    return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
+
+
+def _watched(
+    params: Params,
+    stores: Stores,
+    champion: ModelVersion,
+    predictor: Predictor,
+    fresh: Window,
+    matured: tuple[WindowRecord, ...],
+) -> tuple[Signal, ...]:
+    watch, panel = open_watch(params, stores), params.panel()
+    reference = _reference(params, stores, champion)
+    known = {(signal.position, signal.detector) for signal in watch.signals(champion.digest)}
+    kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
+    told = list(kept)
+    if not kept:
+        calibration = calibrated(params, stores, champion, reference, len(fresh))
+        signals, memories = panel.watch(
+            fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs")
+        )
+        watch.keep(champion.digest, signals, memories)
+        told += signals
+    asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
+    since = _since(params, stores, champion)
+    for record in matured:
+        if record.position < since or all((record.position, name) in known for name in asked):
+            continue
+        arrival = Escrow(stores.escrow).rows(record.digest, record.position)
+        window, broken = _answered(predictor, arrival, record)
+        if broken:
+            continue
+        labelled = _with_labels(stores, window, record, params, champion)
+        calibration = calibrated(params, stores, champion, reference, len(window))
+        signals, memories = panel.watch(labelled, reference, calibration, watch.memories(champion.digest), LABELS)
+        signals = _with_gain(params, stores, champion, arrival, labelled, signals)
+        watch.keep(champion.digest, signals, memories)
+        told += signals
+    return tuple(told)
+
+
+def _with_gain(
+    params: Params,
+    stores: Stores,
+    champion: ModelVersion,
+    arrival: Arrival,
+    window: Window,
+    signals: tuple[Signal, ...],
+) -> tuple[Signal, ...]:
+    """Say beside the harm how much worse the champion before it would have done on these rows: what retraining paid."""
+    parent = registered(stores, champion).get("parent")
+    former = None if parent is None else tracking.get_version(stores, champion.name, int(parent["version"]))
+    if former is None or parent is None:
+        return signals
+    target = load_model(tracking.fetch_model(stores, former), str(parent["digest"]), pick_device(params.device))
+    x = window.x if isinstance(arrival.rows, np.ndarray) or not isinstance(target.space, Table) else encode(
+        arrival.rows, target.space, place=f"window {window.position}"
+    )  # fmt: skip
+    predicted = target.predict(x.to(target.device)).cpu().numpy()
+    gain = float((predicted != window.labels).mean() - window.wrong.mean())
+    return tuple(
+        signal.model_copy(update={"details": {**signal.details, "gain": gain}}) if signal.about == "harm" else signal
+        for signal in signals
+    )
+
+
+def _since(params: Params, stores: Stores, champion: ModelVersion) -> int:
+    """Tell the first window by which a champion is judged: none that it learned from."""
+    lineage = registered(stores, champion)
+    manifest = str(lineage.get("data", {}).get("manifest", ""))
+    del params
+    return 0 if not manifest else 1 + max(w.position for w in read_manifest(stores.project, manifest).windows)
+
+
+def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
+    signals = open_watch(params, stores).signals(champion.digest)
+    return len({signal.position for signal in signals if signal.needs == "labels"})
+
+
+def _answered(predictor: Predictor, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
+    """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
+    answers = predictor.predict(arrival.rows, CLIENT)
+    finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
+    even = np.full(answers.probabilities.shape, 1.0 / answers.probabilities.shape[1])
+    return Window(
+        position=record.position, ids=_ids(record), x=answers.inputs, space=predictor.space,
+        probabilities=np.where(finite[:, None], answers.probabilities, even),
+    ), int((~finite).sum())  # fmt: skip
+
+
+def _ids(record: WindowRecord) -> Array:
+    """Name the rows of a window by its digest and their places."""
+    key = Noise(0, ("window", record.digest)).key
+    return np.asarray(torch.arange(record.rows, dtype=torch.int64).numpy() ^ np.int64(key))
+
+
+def _with_labels(
+    stores: Stores, window: Window, record: WindowRecord, params: Params, champion: ModelVersion
+) -> Window:
+    del champion
+    labels = class_indices(params, stores, record)
+    return Window(
+        position=window.position, ids=window.ids, x=window.x, space=window.space, probabilities=window.probabilities,
+        labels=labels,
+    )  # fmt: skip
+
+
+def class_indices(params: Params, stores: Stores, record: WindowRecord) -> Array:
+    """Give the labels of a window as class indices (n,)."""
+    import pandas as pd  # noqa: PLC0415  beside its one use
+
+    text = Escrow(stores.escrow).labels(record.digest, record.position)
+    numeric = pd.to_numeric(text, errors="coerce")
+    plain: pd.Series[Any] = text if numeric.isna().any() else numeric
+    return read_labels(plain, params.data.classes, f"labels of window {record.position}")[0]
+
+
+def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window:
+    """Give labelled rows of the champion's own time that it did not train on: what windows are compared with.
+
+    Raises:
+        DataError: they are too few, or the ledger does not say what the champion was trained on.
+    """
+    lineage = registered(stores, champion)
+    if "data" not in lineage:
+        raise DataError(
+            f"{champion.name} version {champion.version}", found="no record of its data", expected="its lineage",
+            remedy="`holdfast audit` says what is on record; retrain the version.",
+        )  # fmt: skip
+    snapshot = DataSnapshot.model_validate(lineage["data"])
+    data = load_data(stores, params, snapshot)
+    target = load_model(tracking.fetch_model(stores, champion), champion.digest, pick_device(params.device))
+    held = data.samples("calibration", space=target.space)
+    rows = _of_the_present(stores, snapshot, data, held.ids.numpy())
+    if len(rows) < _FEWEST:
+        raise DataError(
+            "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
+            remedy="Give data.roles.calibration a larger share, or recovery.retraining.recent more windows.",
+        )  # fmt: skip
+    with torch.no_grad():
+        logits = target.logits(held.x[rows].to(target.device)).cpu().double()
+    return Window(
+        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits, 1).numpy(),
+        space=target.space, labels=held.y.numpy()[rows],
+    )  # fmt: skip
+
+
+def _halves(params: Params, reference: Window) -> tuple[Window, Window]:
+    """Part the reference: thresholds are found by replaying rows against rows that are others."""
+    order = np.argsort(Noise(params.seed, ("reference",)).uniform(torch.from_numpy(reference.ids)).numpy())
+    return reference.take(order[::2]), reference.take(order[1::2])
+
+
+def _of_the_present(stores: Stores, snapshot: DataSnapshot, data: Loaded, ids: Array) -> Array:
+    """Find the rows (m,) of the champion's own time: all of them, or those that came with the last admitted windows."""
+    if not snapshot.manifest or data.window is None:
+        return np.arange(len(ids))
+    recent = read_manifest(stores.project, snapshot.manifest).recent
+    present = np.isin(ids, data.ids[np.isin(data.window, recent)])
+    # Too few to tell anything: older rows make up for them, and thresholds see both.
+    older = np.flatnonzero(~present)[: max(0, _FEWEST - int(present.sum()))]
+    return np.sort(np.concatenate([np.flatnonzero(present), older]))
+
+
+def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:
+    """Give the panel's thresholds for windows of about this many rows; replayed once for a champion and a panel."""
+    past, clean = _halves(params, reference)
+    size = min(_rounded(rows), len(clean) // 2)
+    panel = params.panel()
+    key = work_key(
+        "calibration", panel.digest(), champion.digest, past.id, clean.id, str(size), str(params.monitoring.replays),
+        *(code_of(type(detector)) for detector in panel.detectors.values()), seed=params.seed,
+    )  # fmt: skip
+    if (known := stores.results.get(key, Calibration)) is not None:
+        return known
+    total = 2 * params.monitoring.replays
+    found = panel.calibrate(
+        past, clean, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
+        lambda done: tell("monitoring", "clean windows replayed", done=done, total=total) if done % 50 == 0 else None,
+    )  # fmt: skip
+    stores.results.put(key, found)
+    return found
+
+
+def _rounded(rows: int) -> int:
+    """Round down to two significant binary digits, so that windows of nearly one size share their thresholds."""
+    step = max(1, 1 << max(rows.bit_length() - 3, 0))
+    return rows // step * step
+
+
+def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:
+    """Hold a window's rows to what params declare of each row; what is declared of the whole set is no window's."""
+    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
+    if schema is None or isinstance(arrival.rows, np.ndarray):
+        return ()
+    wide = schema.of_rows(exclude=(params.data.label,))
+    lacking = [name for name in wide.columns if name not in arrival.rows]
+    if lacking:
+        told = f"no column {', '.join(lacking)}"
+        return (IntegrityFinding(check="schema", verdict="block", reason=told, examined=len(arrival)),)
+    del stores, snapshot
+    n = len(arrival)
+    material = Material(
+        frame=arrival.rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
+        labels=np.zeros(n, dtype=np.int64), roles=None, kind="table", provenance={}, seed=params.seed,
+    )  # fmt: skip
+    return tuple(run_checks([wide], material))
+
+
+def _site(params: Params, stores: Stores, snapshot: DataSnapshot) -> Site:
+    data = load_data(stores, params, snapshot) if params.stream().needs_data else None
+    return Site(
+        project=stores.project, data=data, url=None if stores.stream is None else stores.stream.get_secret_value()
+    )

@@ -1,0 +1,317 @@
+"""Responses: decisions about the stream taken once, and what each of them does to windows, data and champion."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from holdfast.data.admission import AdmittedWindow, Manifest
+from holdfast.data.escrow import Escrow
+from holdfast.errors import DataError, ModelError
+from holdfast.model import load_model, pick_device
+from holdfast.monitoring.watch import WindowRecord
+from holdfast.params import Params
+from holdfast.recovery.policy import History, Spent, respond
+from holdfast.recovery.promotion import promote
+from holdfast.recovery.triage import Evidence, triage
+from holdfast.results import DataSnapshot, Decision, ModelVersion, Value
+from holdfast.stores import Stores
+from tasks import objects, tracking
+from tasks.monitoring import open_watch
+from tasks.progress import tell
+from tasks.recovery import open_ledger, show_champion, still_good
+from tasks.storage import admitted_snapshot, load_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdfast.recovery.ledger import LedgerView
+    from holdfast.results import Json
+
+ACTED = frozenset({"quarantine", "retrain", "repair", "rollback"})
+"""Actions that do something, and are finished only when the ledger says so."""
+
+
+HARM = "harm"
+"""Detector whose effect says by how much answers got worse."""
+
+
+class Handled(Value):
+    """One window, and what became of it."""
+
+    position: int
+    window: str
+    """Digest of its rows."""
+    rows: int
+    cause: str
+    action: str
+    outcome: str
+    """What the response came to; empty where nothing was done."""
+    champion: int | None
+    """Version that serves after it."""
+
+
+class MonitoringReport(Value):
+    """What one watch of the stream saw and did."""
+
+    model: str
+    windows: tuple[Handled, ...]
+
+
+def pending(params: Params, stores: Stores) -> tuple[int, Decision | None]:
+    """Tell the first window that is not handled, and the decision about it where one was taken."""
+    with open_ledger(stores).reading() as view:
+        last = next(_decisions(view, params.name), None)
+        if last is None or last.position is None:
+            return 0, None
+        if last.action in ACTED and _outcome(view, params.name, last.position) is None:
+            return last.position, last
+        return last.position + 1, None
+
+
+@task(cache_policy=NO_CACHE)
+def next_window(params: Params, stores: Stores) -> int:
+    """Tell the place of the first window that is not handled."""
+    return pending(params, stores)[0]
+
+
+@task(cache_policy=NO_CACHE)
+def decided(params: Params, stores: Stores, position: int) -> Decision | None:
+    """Give the decision about a window that a killed run took and did not finish."""
+    place, decision = pending(params, stores)
+    return decision if place == position else None
+
+
+@task(task_run_name="decide on window {window.position}", cache_policy=NO_CACHE)
+def decide(
+    params: Params, stores: Stores, window: WindowRecord, evidence: Evidence, champion: ModelVersion | None
+) -> Decision:
+    """Name the cause, decide what to do about it, and put both on record, once."""
+    policy = params.recovery.policy
+    diagnosis = triage(evidence, faulty_share=policy.faulty_share)
+    history = remembered(params, stores, champion, window.position)
+    decision = respond(diagnosis, history, policy, window.position, champion)
+    open_ledger(stores).append(
+        "decision", who="holdfast", model=params.name, version=champion.version if champion else None,
+        body=decision.model_dump(mode="json"), key=f"response:{params.name}:{window.position}",
+    )  # fmt: skip
+    lead = next((r.text for r in decision.reasons if not r.passed), decision.reasons[-1].text)
+    tell("monitoring", f"window {window.position}  {decision.cause}  {decision.action}  {lead}")
+    if decision.action != "none":
+        _announce(params, decision)
+    return decision
+
+
+def remembered(params: Params, stores: Stores, champion: ModelVersion | None, position: int) -> History:
+    """Build from ledger and watch what the policy may know: nothing else remembers, so a restart forgets nothing."""
+    with open_ledger(stores).reading() as view:
+        taken = list(_decisions(view, params.name))
+        outcomes = {d.position: _outcome(view, params.name, d.position) or {} for d in taken if d.action in ACTED}
+        good = view.last_good(params.name)
+        cleared = [int(e.body["position"]) for e in view.entries(model=params.name, kinds=("release",))
+                   if e.body.get("about") == "breaker"]  # fmt: skip
+    mine = [d for d in taken if champion and d.champion and d.champion.digest == champion.digest]
+    made = [d.position for d in taken if champion and outcomes.get(d.position, {}).get("champion") == champion.version
+            and d.action == "retrain"]  # fmt: skip
+    signals = () if champion is None else open_watch(params, stores).signals(champion.digest)
+    return History(
+        former=taken[0].cause if taken else None,
+        episode=taken[0].episode if taken else None,
+        excess=tuple(signal.effect for signal in signals if signal.detector == HARM),
+        gains=tuple(float(s.details["gain"]) for s in signals if s.detector == HARM and "gain" in s.details),
+        harmed=tuple(sorted(int(d.position or 0) for d in mine if d.cause == "harmful_drift")),
+        retrainings=tuple(
+            Spent(position=int(d.position or 0), labels=int(outcomes[d.position].get("labels", 0)),
+                  minutes=float(outcomes[d.position].get("minutes", 0.0)))
+            for d in taken if d.action == "retrain"
+        ),
+        rollbacks=tuple(int(d.position or 0) for d in taken if d.action == "rollback"),
+        promoted=max((int(p) for p in made if p is not None), default=None),
+        cleared=max(cleared, default=-1),
+        admissible=len(admissible(params, stores, position)),
+        good=None if good is None else good.reference(),
+    )  # fmt: skip
+
+
+def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
+    """List the windows that a retraining may learn from: labels matured, none in quarantine, the last if so set."""
+    windows = [
+        window for window in open_watch(params, stores).windows()
+        if window.matured and window.state != "quarantined" and window.position <= position
+    ]  # fmt: skip
+    most = params.recovery.retraining.windows
+    return tuple(windows if most is None else windows[-most:])
+
+
+@task(cache_policy=NO_CACHE)
+def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> DataSnapshot:
+    """Let windows out of escrow into a data version of their own, named by its content; ``data.dvc`` stays as it is.
+
+    Raises:
+        DataError: a window cannot be verified, or does not fit the pinned data.
+    """
+    watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
+    windows = admissible(params, stores, int(decision.position or 0))
+    kept = []
+    for window in windows:
+        rows = escrow.rows(window.digest, window.position).rows
+        if isinstance(rows, np.ndarray):
+            raise DataError(
+                f"window {window.position}", found="images", expected="rows of a table",
+                remedy="Image models are watched, and retrained by `holdfast run` on data that holds the new images.",
+            )  # fmt: skip
+        body = io.BytesIO()
+        rows.to_parquet(body, index=False)
+        labels = json.dumps(escrow.labels(window.digest, window.position).tolist())
+        kept.append(
+            AdmittedWindow(
+                position=window.position, digest=window.digest, rows_md5=objects.keep(stores.project, body.getvalue()),
+                labels_md5=objects.keep(stores.project, labels.encode()),
+            )
+        )  # fmt: skip
+    retraining = params.recovery.retraining
+    manifest = Manifest(
+        base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined,
+        windows=tuple(kept), recent=tuple(w.position for w in kept[-retraining.recent :]),
+        base_share=retraining.base_share,
+    )  # fmt: skip
+    grown = admitted_snapshot(params, stores, snapshot, manifest)
+    for window in windows:
+        watch.move(window.position, "admitted", f"manifest {grown.manifest}")
+    tell("recovery", f"{len(kept)} windows admitted: {grown.rows} rows, manifest {grown.manifest}")
+    return grown
+
+
+@task(cache_policy=NO_CACHE)
+def set_aside(params: Params, stores: Stores, decision: Decision) -> str:
+    """Put a window into quarantine: it trains nothing until a person releases it."""
+    open_watch(params, stores).move(int(decision.position or 0), "quarantined", str(decision.cause))
+    return f"window {decision.position} in quarantine"
+
+
+@task(cache_policy=NO_CACHE)
+def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> str:
+    """Make the last good version champion again; digest and answers are verified before the alias moves.
+
+    Raises:
+        ModelError: its bytes are not those that reigned, or it does not answer as a model should.
+    """
+    good, ledger = decision.candidate, open_ledger(stores)
+    if good is None:
+        raise ModelError(
+            f"model {params.name}", found="no former champion that nobody condemned", expected="one to go back to",
+            remedy="Retrain, or promote a version by hand.",
+        )  # fmt: skip
+    located = tracking.get_version(stores, good.name, good.version)
+    if located is None:
+        raise ModelError(
+            f"{good.name} version {good.version}", found="no such version in the registry",
+            expected="the last good one", remedy="Restore the registry.",
+        )  # fmt: skip
+    located = located.model_copy(update={"digest": good.digest})
+    _smoke(params, stores, snapshot, located)
+    head = ledger.head(params.name)
+    if head is None or head.version != good.version:
+        expected = None if head is None else head.promotion
+        promote(
+            ledger, tracking.MlflowProjection(stores), decision.model_copy(update={"candidate": located}),
+            expected=expected, who="holdfast", why=decision.reasons[-1].text,
+        )  # fmt: skip
+    show_champion(stores, ledger, params.name)
+    return f"back to version {good.version}"
+
+
+def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion) -> None:
+    """Hold a version to finite answers on rows it must know, before it serves.
+
+    Raises:
+        ModelError: it gives none.
+    """
+    target = load_model(tracking.fetch_model(stores, version), version.digest, pick_device(params.device))
+    rows = load_data(stores, params, snapshot).samples("calibration", space=target.space)
+    with torch.no_grad():
+        finite = target.logits(rows.x[:256].to(target.device)).isfinite().all()
+    if not finite:
+        raise ModelError(
+            f"{version.name} version {version.version}", found="outputs that are not finite", expected="answers",
+            remedy="Condemn it, and roll back further.",
+        )  # fmt: skip
+
+
+@task(cache_policy=NO_CACHE)
+def restore(params: Params, stores: Stores) -> str:
+    """Fetch the champion's bytes anew where the copy here is spoilt.
+
+    Raises:
+        ModelError: the registry's bytes are spoilt too: nothing answers until a good version is promoted.
+    """
+    head = open_ledger(stores).head(params.name)
+    if head is None or not still_good(stores, head.reference()):
+        raise ModelError(
+            f"model {params.name}", found="no copy of the champion's bytes that verifies", expected="one",
+            remedy="Restore the artefact store from a backup, or roll back; nothing is answered until then.",
+        )  # fmt: skip
+    return f"version {head.version} restored, digest {head.digest[:16]}"
+
+
+@task(cache_policy=NO_CACHE)
+def responded(
+    params: Params, stores: Stores, decision: Decision, outcome: str, labels: int = 0, minutes: float = 0.0
+) -> None:
+    """Record that a response is finished, and what it came to and took."""
+    ledger = open_ledger(stores)
+    head = ledger.head(params.name)
+    body = {
+        "about": "response", "position": decision.position, "action": decision.action, "outcome": outcome,
+        "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 3),
+    }  # fmt: skip
+    key = f"responded:{params.name}:{decision.position}"
+    with ledger.writing() as transaction:
+        if next(transaction.entries(key=key), None) is None:
+            transaction.append("run", who="holdfast", model=params.name, body=body, key=key)
+    tell("recovery", f"window {decision.position}  {decision.action}: {outcome}")
+
+
+@task(cache_policy=NO_CACHE)
+def labels_of(snapshot: DataSnapshot, base: DataSnapshot) -> int:
+    """Count the labelled rows that a retraining had beside the pinned data's."""
+    return sum(s.rows for s in snapshot.roles.values()) - sum(
+        s.rows for role, s in base.roles.items() if role != "drill"
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def handled(params: Params, stores: Stores, window: WindowRecord, decision: Decision, outcome: str) -> Handled:
+    """Say what became of a window."""
+    head = open_ledger(stores).head(params.name)
+    return Handled(
+        position=window.position, window=window.digest, rows=window.rows, cause=str(decision.cause),
+        action=decision.action, outcome=outcome, champion=None if head is None else head.version,
+    )  # fmt: skip
+
+
+def _announce(params: Params, decision: Decision) -> None:
+    emit_event(
+        event=f"holdfast.{decision.action}",
+        resource={"prefect.resource.id": f"holdfast.model.{params.name}"},
+        payload={"cause": decision.cause, "position": decision.position, "reasons": [r.text for r in decision.reasons]},
+    )
+
+
+def _decisions(view: LedgerView, model: str) -> Iterator[Decision]:
+    """Stream the decisions about the stream, the last one first."""
+    for entry in view.entries(model=model, kinds=("decision",), backwards=True):
+        if entry.body.get("position") is not None:
+            yield Decision.model_validate(entry.body)
+
+
+def _outcome(view: LedgerView, model: str, position: int | None) -> Json | None:
+    entry = next(view.entries(key=f"responded:{model}:{position}"), None)
+    return None if entry is None else entry.body

@@ -1,0 +1,115 @@
+"""Admission: windows get roles of their own, and nothing that anyone held back moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.source import load
+from holdfast.data.streams.base import Arrival
+from holdfast.errors import DataError
+from holdfast.params import DataParams
+
+
+def table(n, seed, year):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {"year": year, "size": rng.normal(size=n), "colour": rng.choice(["red", "blue"], n), "y": rng.integers(0, 2, n)}
+    )
+
+
+@pytest.fixture
+def base(tmp_path):
+    pd.concat([table(600, 0, 1), table(200, 1, 2)]).to_parquet(tmp_path / "t.parquet")
+    params = DataParams(
+        kind="table", path="t.parquet", label="y", classes=("no", "yes"), time="year", train_until=1, exclude=("year",)
+    )
+    return load(tmp_path, params)
+
+
+def window(position, seed=5, n=300, labels=None, **changes):
+    frame = table(n, seed, 3).assign(**changes)
+    told = frame.pop("y").map({0: "no", 1: "yes"}) if labels is None else labels
+    return Labelled(Arrival(position, frame), pd.Series(told, dtype=object))
+
+
+def manifest(*windows, **settings):
+    kept = tuple(AdmittedWindow(position=w.arrival.position, digest=w.arrival.digest) for w in windows)
+    settings = {"recent": tuple(w.position for w in kept[-1:]), **settings}
+    return Manifest(base_md5="m", base_content="c", windows=kept, **settings)
+
+
+def test_windows_get_roles_and_the_base_keeps_its_own(base):
+    """Base rows keep name and role, drill rows are gone, and each window's rows hold every role of its shares."""
+    first, second = window(3), window(4, seed=6)
+    grown = admit(base, [first, second], manifest(first, second))
+    kept = base.roles != "drill"
+    assert np.array_equal(grown.ids[: kept.sum()], base.ids[kept])
+    assert np.array_equal(grown.roles[: kept.sum()], base.roles[kept])
+    assert len(grown) == kept.sum() + 600
+    assert grown.window.tolist() == [-1] * int(kept.sum()) + [3] * 300 + [4] * 300
+    for position in (3, 4):
+        roles = grown.roles[grown.window == position]
+        shares = {role: (roles == role).mean() for role in ("train", "validation", "calibration", "gate")}
+        assert shares == pytest.approx({"train": 0.6, "validation": 0.1, "calibration": 0.15, "gate": 0.15}, abs=0.07)
+        assert not (roles == "test").any()
+    assert len(np.unique(grown.ids)) == len(grown)
+    trains = grown.samples("train")
+    assert len(trains) == (grown.roles == "train").sum() > (base.roles == "train").sum()
+
+
+def test_labels_are_read_as_the_source_writes_them(base):
+    """Names of classes, and the numbers that the data set holds, are the same labels."""
+    named = window(0)
+    numbers = window(0, labels=table(300, 5, 3)["y"].astype(str).tolist())
+    one, two = (admit(base, [each], manifest(each)) for each in (named, numbers))
+    assert np.array_equal(one.labels, two.labels)
+    assert one.digest == two.digest
+    assert np.array_equal(one.labels[-300:], table(300, 5, 3)["y"])
+
+
+def test_a_row_that_repeats_the_base_gets_no_role(base):
+    """What is in the scorecard or the gate already never trains by way of a window."""
+    copies = base.frame[base.roles == "test"].iloc[:50]
+    copied = copies.drop(columns="y").reset_index(drop=True)
+    again = Labelled(Arrival(0, copied), pd.Series(["no"] * len(copied), dtype=object))
+    grown = admit(base, [again], manifest(again))
+    assert set(grown.roles[grown.window == 0]) == {""}
+
+
+def test_the_features_are_described_anew(base):
+    """A category that came with a window is one that the next model knows."""
+    fresh = window(0, colour="green")
+    assert "green" in admit(base, [fresh], manifest(fresh)).space.features[1].categories
+    assert "green" not in base.space.features[1].categories
+
+
+def test_a_share_of_the_base_is_replayed(base):
+    """Half of the old training rows stay, the same at every retraining; other roles are untouched."""
+    one, two = window(0), window(1, seed=6)
+    half = admit(base, [one], manifest(one, base_share=0.5))
+    more = admit(base, [one, two], manifest(one, two, base_share=0.5))
+    old = half.window == -1
+    assert (half.roles[old] == "train").sum() == pytest.approx((base.roles == "train").sum() / 2, rel=0.2)
+    assert np.array_equal(half.roles[old], more.roles[: old.sum()])
+    assert (half.roles[old] == "gate").sum() == (base.roles == "gate").sum()
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (lambda: Labelled(window(0).arrival, pd.Series(["no"], dtype=object)), "1 labels for 300 rows"),
+        (lambda: window(0, labels=["maybe"] * 300), "labels maybe"),
+        (lambda: window(0, size="large"), "found float and str"),
+    ],
+)
+def test_a_window_that_does_not_fit_is_refused(base, bad, expected):
+    """Labels of other classes, too few of them, or columns of another type train nothing."""
+    each = bad()
+    with pytest.raises(DataError, match=expected):
+        admit(base, [each], manifest(each))
+    without = Labelled(Arrival(0, window(0).arrival.rows.drop(columns="size")), window(0).labels)
+    with pytest.raises(DataError, match="no column size"):
+        admit(base, [without], manifest(without))

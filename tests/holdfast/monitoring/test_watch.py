@@ -1,0 +1,91 @@
+"""The record of the watch: every step may be taken twice, and a new process knows what the old one did."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.errors import StoreError
+from holdfast.monitoring.watch import Watch
+from holdfast.recovery.ledger import Ledger
+from holdfast.results import Signal
+from holdfast.stores import WallClock
+
+
+@pytest.fixture
+def url(tmp_path):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    Ledger.create(url, WallClock())
+    return url
+
+
+@pytest.fixture
+def watch(url):
+    return Watch(url, "m", WallClock())
+
+
+def signal(position, detector="harm", champion="c"):
+    return Signal(
+        detector=detector, about="harm", needs="labels", window=f"w{position}", position=position, n=10, statistic=0.0,
+        threshold=1.0, alarm=False, effect=0.1 * position, effect_unit="share",
+    )  # fmt: skip
+
+
+def test_windows_come_one_after_another(watch, url):
+    """A window that came twice is recorded once; a gap, or other rows at its place, are refused."""
+    first = watch.arrive(0, "a", 5)
+    assert watch.arrive(0, "a", 5) == first
+    with pytest.raises(StoreError, match="window 2 after 1"):
+        watch.arrive(2, "c", 5)
+    with pytest.raises(StoreError, match="as it came first"):
+        watch.arrive(0, "b", 5)
+    watch.arrive(1, "b", 7)
+    assert [(w.digest, w.rows, w.state) for w in Watch(url, "m", WallClock()).windows()] == [
+        ("a", 5, "escrowed"), ("b", 7, "escrowed"),
+    ]  # fmt: skip
+    assert watch.count() == 2
+    assert Watch(url, "other", WallClock()).count() == 0
+
+
+def test_quarantine_holds_until_a_person_releases(watch):
+    """What was set aside is not admitted by the loop, and what was admitted is not set aside behind a manifest."""
+    watch.arrive(0, "a", 5)
+    watch.move(0, "quarantined", "faulty")
+    watch.move(0, "admitted", "manifest")
+    assert watch.windows()[0].state == "quarantined"
+    watch.release(0, "looked at")
+    assert watch.windows()[0].state == "escrowed"
+    watch.move(0, "admitted", "manifest")
+    watch.move(0, "quarantined", "late")
+    assert watch.windows()[0].state == "admitted"
+    with pytest.raises(StoreError, match="one in quarantine"):
+        watch.release(0, "again")
+    with pytest.raises(StoreError, match="no window 4"):
+        watch.move(4, "admitted", "")
+
+
+def test_labels_mature_once_and_for_all(watch):
+    """A matured window stays so."""
+    watch.arrive(0, "a", 5)
+    assert not watch.windows()[0].matured
+    watch.mature(0)
+    watch.mature(0)
+    assert watch.windows()[0].matured
+
+
+def test_signals_and_memories_are_kept_together_by_champion(watch, url):
+    """The last memory of each detector is the one that counts, and another champion starts with none."""
+    watch.keep("c", [signal(0)], {"harm": {"wealth": 1}})
+    watch.keep("c", [signal(1)], {"harm": {"wealth": 2}})
+    watch.keep("c", [signal(1)], {"harm": {"wealth": 99}})  # a second time changes nothing
+    again = Watch(url, "m", WallClock())
+    assert again.memories("c") == {"harm": {"wealth": 2}}
+    assert again.memories("d") == {}
+    assert [s.position for s in again.signals("c")] == [0, 1]
+    assert again.signals("c", 1) == (signal(1),)
+    assert again.signals("d") == ()
+
+
+def test_a_lost_database_is_an_outage(tmp_path):
+    """No file is no empty record."""
+    with pytest.raises(StoreError):
+        Watch(f"sqlite:///{tmp_path / 'none.db'}", "m", WallClock())

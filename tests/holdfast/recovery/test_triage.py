@@ -1,0 +1,72 @@
+"""Triage: what damages every answer comes first, and a shift is benign only where labels say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.recovery.triage import Evidence, triage
+from holdfast.results import IntegrityFinding, Signal
+
+
+def signal(about, *, alarm=True, effect=0.1):
+    return Signal(
+        detector=about, about=about, needs="labels" if about == "harm" else "outputs", window="w", position=3, n=100,
+        statistic=2.0 if alarm else 0.5, threshold=1.0, alarm=alarm, effect=effect, effect_unit="share",
+    )  # fmt: skip
+
+
+def finding(rows=0, verdict="quarantine"):
+    return IntegrityFinding(
+        check="schema", verdict=verdict, reason="term: outside", examined=100, rows=tuple(range(rows))
+    )
+
+
+def cause(share=0.2, **seen):
+    return triage(Evidence(position=3, rows=100, **seen), faulty_share=share).cause
+
+
+def test_a_quiet_window_has_no_cause():
+    """Signals without an alarm say nothing, and the reason says how many there were."""
+    diagnosis = triage(Evidence(position=3, rows=100, signals=(signal("shift", alarm=False),)), faulty_share=0.2)
+    assert diagnosis.cause == "none"
+    assert "1 signals" in diagnosis.reasons[0].text
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen"),
+    [
+        ("damaged_artefact", {"artefact": "changed bytes", "signals": (signal("harm"),), "quality": (finding(50),)}),
+        ("quality_fault", {"quality": (finding(50),), "signals": (signal("harm"), signal("attack"))}),
+        ("quality_fault", {"unreadable": "no column term"}),
+        ("quality_fault", {"quality": (finding(verdict="block"),)}),
+        ("suspected_evasion", {"signals": (signal("attack"), signal("harm"), signal("shift"))}),
+        ("harmful_drift", {"signals": (signal("harm"), signal("shift")), "matured": 2}),
+        ("benign_shift", {"signals": (signal("shift"),), "matured": 1}),
+        ("unknown", {"signals": (signal("shift"),), "matured": 0}),
+        ("unknown", {"signals": (signal("confidence"),), "matured": 4}),
+    ],
+)
+def test_the_gravest_cause_is_named(expected, seen):
+    """Damage before faults, faults before attacks, attacks before drift."""
+    assert cause(**seen) == expected
+
+
+def test_answers_that_got_better_are_no_harm():
+    """An alarm of a harm detector with fewer errors than before is no drift that harms."""
+    assert cause(signals=(signal("harm", effect=-0.1),)) == "none"
+
+
+def test_a_few_faulty_rows_are_no_broken_feed():
+    """Up to the share that params allow, rows at fault are told and change no cause."""
+    diagnosis = triage(Evidence(position=3, rows=100, quality=(finding(20),)), faulty_share=0.2)
+    assert diagnosis.cause == "none"
+    assert diagnosis.reasons[0].about == "schema"
+    assert cause(quality=(finding(21),)) == "quality_fault"
+
+
+def test_evidence_is_named_by_what_was_read():
+    """Other signals, other digests; the same signals, the same."""
+    one = triage(Evidence(position=3, rows=100, signals=(signal("harm"),)), faulty_share=0.2)
+    two = triage(Evidence(position=3, rows=100, signals=(signal("harm", effect=0.2),)), faulty_share=0.2)
+    assert one.evidence != two.evidence
+    assert one == triage(Evidence(position=3, rows=100, signals=(signal("harm"),)), faulty_share=0.2)
