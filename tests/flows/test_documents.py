@@ -58,6 +58,7 @@ def test_every_command_is_in_the_reference(reference: dict[str, Any]) -> None:
     assert alone | below | {"data"} == set(reference["DOCUMENTS"]) | set(reference["PLAIN"])
 
 
+@pytest.mark.slow
 def test_every_document_has_the_fields_of_its_reference(reference: dict[str, Any], documents: dict[str, Any]) -> None:
     """What a command prints has all the documented fields, and no other, at every depth."""
     page = (REPOSITORY / "docs" / "reference-json.md").read_text()
@@ -71,6 +72,7 @@ def test_every_document_has_the_fields_of_its_reference(reference: dict[str, Any
         assert {line.split("`")[1] for line in section.splitlines() if line.startswith("| `")} == set(document)
 
 
+@pytest.mark.slow
 def test_the_documents_agree_with_each_other(documents: dict[str, Any]) -> None:
     """Run, audit, evaluate, promote, predict, data and report speak of the same version and data."""
     run, audit = documents["run"], documents["audit"]

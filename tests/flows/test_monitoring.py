@@ -65,6 +65,7 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
     champion.hold(versions=2)
 
 
+@pytest.mark.slow
 def test_a_broken_feed_is_set_aside_and_a_tampered_champion_restored(champion: Any) -> None:
     """A window that breaks its declaration trains nothing, spoilt bytes are fetched anew, and nothing is retrained."""
     import numpy as np  # noqa: PLC0415  beside its one use

@@ -129,6 +129,7 @@ def commit(folder: Path) -> None:
         subprocess.run(("git", *command), cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_model_that_are_not_ours(make: Callable[..., Any], tmp_path: Path) -> None:
     """A CSV and a module of one's own go from `data add` to a champion that answers, without a change of code."""
     project, rows = make(git=True), customers(1500)
