@@ -172,6 +172,22 @@ def monitor(
 
 
 @app.command()
+def rollback(
+    why: Annotated[str, typer.Option(help="Your reason, for the record.")],
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the last good version champion again, in your name; the one that served is condemned."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        from flows.monitoring import rollback as go_back  # noqa: PLC0415
+
+        decision = go_back(now.params, now.stores, why)
+    served = decision.candidate.version if decision.candidate else None
+    say(decision.model_dump(mode="json"), f"version {served} serves", as_json=as_json)
+
+
+@app.command()
 def audit(
     overlays: Overlay = None,
     assignments: Assignments = None,
@@ -310,6 +326,22 @@ def data_release(
 
         count = release(now.params, now.stores, tuple(ids), why)
     say({"released": count}, f"{count} rows released", as_json=as_json)
+
+
+@data_app.command("release-window")
+def data_release_window(
+    position: Annotated[int, typer.Argument(help="Place of the window, as `holdfast monitor` tells it.")],
+    why: Annotated[str, typer.Option(help="Your reason, for the record.")],
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a window out of quarantine, in your name: a retraining may learn from it when its labels are there."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.responses import release_window  # noqa: PLC0415
+
+        release_window(now.params, now.stores, position, why)
+    say({"released": position}, f"window {position} released", as_json=as_json)
 
 
 @data_app.command("docs")

@@ -10,10 +10,11 @@ from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
 from flows.recovery import respond
 from holdfast.params import Params
+from holdfast.results import Decision
 from holdfast.stores import Stores
 from tasks.monitoring import mature, observe, receive
 from tasks.recovery import find_version, settle
-from tasks.responses import Handled, MonitoringReport, decide, decided, handled, next_window
+from tasks.responses import Handled, MonitoringReport, by_hand, decide, decided, handled, next_window, roll_back
 from tasks.training import require_model
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def monitoring(params: Params, stores: Stores, most: int | None = None) -> Monit
                 break
             seen.append(window)
         return MonitoringReport(model=params.name, windows=tuple(seen))
+
+
+@flow(name="rollback")
+def rollback(params: Params, stores: Stores, why: str) -> Decision:
+    """Go back to the last good version, by a person's decision."""
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, _ = integrity(params, stores)
+        decision = by_hand(params, stores, why)
+        roll_back(params, stores, snapshot, decision)
+        return decision
 
 
 def _handle(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport) -> Handled | None:

@@ -21,12 +21,12 @@ from holdfast.params import Params
 from holdfast.recovery.policy import History, Spent, respond
 from holdfast.recovery.promotion import promote
 from holdfast.recovery.triage import Evidence, triage
-from holdfast.results import DataSnapshot, Decision, ModelVersion, Value
+from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
 from tasks import objects, tracking
 from tasks.monitoring import open_watch
 from tasks.progress import tell
-from tasks.recovery import open_ledger, show_champion, still_good
+from tasks.recovery import open_ledger, record_decision, show_champion, still_good
 from tasks.storage import admitted_snapshot, load_data
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
         expected = None if head is None else head.promotion
         promote(
             ledger, tracking.MlflowProjection(stores), decision.model_copy(update={"candidate": located}),
-            expected=expected, who="holdfast", why=decision.reasons[-1].text,
+            expected=expected, who=stores.named_actor(), why=decision.reasons[-1].text,
         )  # fmt: skip
     show_champion(stores, ledger, params.name)
     return f"back to version {good.version}"
@@ -243,6 +243,37 @@ def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: Mode
             f"{version.name} version {version.version}", found="outputs that are not finite", expected="answers",
             remedy="Condemn it, and roll back further.",
         )  # fmt: skip
+
+
+def by_hand(params: Params, stores: Stores, why: str) -> Decision:
+    """Put a person's decision to roll back on record: from the champion to the last good version before it.
+
+    Raises:
+        ModelError: nobody else ever reigned, or all who did were condemned.
+    """
+    with open_ledger(stores).reading() as view:
+        head, good = view.head(params.name), view.last_good(params.name)
+    if head is None or good is None:
+        raise ModelError(
+            f"model {params.name}", found="no former champion that nobody condemned", expected="one to go back to",
+            remedy="`holdfast audit` lists the versions; `holdfast promote N` puts one through the gate.",
+        )  # fmt: skip
+    decision = Decision(
+        action="rollback", champion=head.reference(), candidate=good.reference(),
+        reasons=(Reason(about=stores.named_actor(), passed=True, text=why),),
+    )  # fmt: skip
+    return record_decision(params, stores, decision)
+
+
+def release_window(params: Params, stores: Stores, position: int, why: str) -> None:
+    """Put a window back into escrow, in the caller's name and on record.
+
+    Raises:
+        StoreError: it is not in quarantine.
+    """
+    open_watch(params, stores).release(position, why)
+    body = {"about": "window", "position": position, "why": why}
+    open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
 
 
 @task(cache_policy=NO_CACHE)

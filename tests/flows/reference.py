@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 DOCUMENTS: dict[str, type[Value]] = {
     "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
-    "monitor": MonitoringReport, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
+    "monitor": MonitoringReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {
     "report": {"report": "path of the page"},
     "data add": {"commit": "commands that commit the data, in order"},
     "data quarantine": {"rows": f"list of `{Held.__name__}`"},
     "data release": {"released": "rows that are excluded no more"},
+    "data release-window": {"released": "place of the window that may train again"},
     "data docs": {"docs": "path of the first page of Great Expectations' Data Docs"},
     "data read": {"out": "where the data of that revision is"},
     "data pull": {"pull": "files fetched"},

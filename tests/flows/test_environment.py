@@ -8,7 +8,7 @@ import pytest
 
 from flows.environment import acting, open_stores
 
-PARAMS = SimpleNamespace(stores=SimpleNamespace(root=".holdfast", tracking=None, ledger=None))
+PARAMS = SimpleNamespace(stores=SimpleNamespace(root=".holdfast", tracking=None, ledger=None, stream=None))
 
 
 @pytest.mark.parametrize("name", ["LOGNAME", "USER", "LNAME", "USERNAME"])

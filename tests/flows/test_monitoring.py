@@ -63,6 +63,12 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
     audit = champion.holdfast("audit", "--json", *TINY).document
     assert (audit["chain_valid"], audit["agrees"], audit["champion"]) == (True, True, 2)
     champion.hold(versions=2)
+    champion.holdfast("rollback", "--why", "the new one is worse", *TINY)
+    assert champion.ledger().head("tiny").version == 1
+    assert champion.ledger().verify().valid
+    assert champion.registry().get_model_version_by_alias("tiny", "champion").version in {1, "1"}
+    again = champion.holdfast("rollback", "--why", "further back", *TINY, expect=5)
+    assert "no former champion that nobody condemned" in again.words
 
 
 @pytest.mark.slow
@@ -83,6 +89,9 @@ def test_a_broken_feed_is_set_aside_and_a_tampered_champion_restored(champion: A
     assert [w["action"] for w in champion.holdfast(*arguments, "--windows", "2").document["windows"]][1] == "quarantine"
     held = watched(champion).windows()
     assert [w.state for w in held] == ["escrowed", "quarantined"]
+    champion.holdfast("data", "release-window", "1", "--why", "looked at it", *TINY)
+    assert watched(champion).windows()[1].state == "escrowed"
+    assert champion.entries("release")[-1].body == {"about": "window", "position": 1, "why": "looked at it"}
     (local,) = champion.root.joinpath("models").glob("*/model.safetensors")
     local.chmod(0o644)
     local.write_bytes(local.read_bytes()[:-1] + b"\x00")
