@@ -144,7 +144,7 @@ def test_the_estimate_is_void_beyond_what_the_past_knew(make, past):
     assert not reading.details["valid"]
     assert reading.details["beyond"] == pytest.approx((window.confidence < 0.7).mean(), abs=0.01)
     with pytest.raises(DataError, match="reference rows"):
-        ExpectedQuality().read(window, past.take(np.arange(50)), {})
+        ExpectedQuality().read(window, past.take(np.arange(49)), {})
 
 
 def test_calibration_error_rises_with_overconfidence(make, past):
