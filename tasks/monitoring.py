@@ -19,7 +19,8 @@ from holdfast.errors import DataError, ModelError
 from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
-from holdfast.monitoring.panels import Calibration
+from holdfast.monitoring.evidently import Evidently
+from holdfast.monitoring.panels import Calibration, Panel
 from holdfast.monitoring.watch import Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "monitoring"
+EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
 _FEWEST = 100
 """Reference rows without which nothing can be compared."""
@@ -140,6 +142,7 @@ def _watched(
         signals, memories = panel.watch(
             fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs")
         )
+        _draw_evidently(stores, watch, champion, panel, signals, fresh, reference)
         watch.keep(champion.digest, signals, memories)
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
@@ -158,6 +161,25 @@ def _watched(
         watch.keep(champion.digest, signals, memories)
         told += signals
     return tuple(told)
+
+
+def _draw_evidently(
+    stores: Stores,
+    watch: Watch,
+    champion: ModelVersion,
+    panel: Panel,
+    signals: tuple[Signal, ...],
+    window: Window,
+    reference: Window,
+) -> None:
+    """Keep Evidently's own page of a window with the champion's run, where its alarm begins: seconds, some megabytes."""
+    detector = panel.detectors.get(EVIDENTLY)
+    alarmed = {s.position for s in (*signals, *watch.signals(champion.digest)) if s.detector == EVIDENTLY and s.alarm}
+    if not isinstance(detector, Evidently) or window.position not in alarmed or window.position - 1 in alarmed:
+        return
+    name = f"drift/window-{window.position}.html"
+    tracking.log_text(stores, champion.run_id, name, detector.page(window, reference))
+    tell("monitoring", f"window {window.position}: Evidently's page is {name} of the champion's run")
 
 
 def _with_gain(

@@ -53,6 +53,11 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
     assert lineage["data"]["manifest"]
     assert lineage["parent"]["version"] == 1
     assert (champion.folder / "data.dvc").read_text() == pin
+    first_run = champion.registry().get_model_version("tiny", "1").run_id
+    (page,) = champion.registry().list_artifacts(
+        first_run, "drift"
+    )  # one page where the alarm began, none for each window
+    assert page.path == "drift/window-0.html"
     windows = watched(champion).windows()
     assert [w.position for w in windows] == list(range(position + 2))
     assert len({w.digest for w in windows}) == len(windows)
