@@ -172,7 +172,7 @@ def _draw_evidently(
     window: Window,
     reference: Window,
 ) -> None:
-    """Keep Evidently's own page of a window with the champion's run, where its alarm begins: seconds, some megabytes."""
+    """Keep Evidently's own page of a window with the champion's run, where its alarm begins: some megabytes."""
     detector = panel.detectors.get(EVIDENTLY)
     alarmed = {s.position for s in (*signals, *watch.signals(champion.digest)) if s.detector == EVIDENTLY and s.alarm}
     if not isinstance(detector, Evidently) or window.position not in alarmed or window.position - 1 in alarmed:
