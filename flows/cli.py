@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 refused (see the message); 2 wrong params or usage; 3 data; 4 integrity blocked; 5 model;
 6 scenario; 7 a store does not answer; 8 the champion alias disagrees with the ledger; 10 done, and the gate did not
-promote, or the champion fails it now; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next start goes on
-from there.
+promote, or the champion fails it now, or a drill saw a wrong response; 130 interrupted (Ctrl-C) or 143 terminated
+(SIGTERM), and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import STDERR, decision_lines, report_lines
+from flows.console import STDERR, decision_lines, drill_lines, report_lines
 from flows.environment import named_api
 from flows.session import print_document, say, session
-from holdfast.errors import DataError
+from holdfast.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,6 +169,31 @@ def monitor(
         for w in report.windows
     ]
     say(report.model_dump(mode="json"), "\n".join(lines) or "no new window", as_json=as_json)
+
+
+@app.command()
+def drill(
+    incidents: Annotated[
+        list[str] | None, typer.Argument(help="Incidents by name; all of params' when left out.")
+    ] = None,
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rehearse incidents on a copy of the champion, and score its recovery and evolution."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        known = now.params.incidents()
+        if strangers := [name for name in incidents or [] if name not in known]:
+            raise ParamsError(
+                "drills.incidents", found=f"no {', '.join(strangers)}", expected=f"some of {', '.join(known)}",
+                remedy="Name incidents that params list.",
+            )  # fmt: skip
+        from flows.drill import drill as rehearse  # noqa: PLC0415
+
+        report = rehearse(now.params, now.stores, tuple(incidents or ()))
+    say(report.model_dump(mode="json"), "\n".join(drill_lines(report)), as_json=as_json)
+    if not all(finding.valid for finding in report.findings):
+        raise typer.Exit(NOT_PROMOTED)
 
 
 @app.command()

@@ -125,6 +125,29 @@ def _require_writable(root: Path) -> None:
         ) from error  # fmt: skip
 
 
+def in_a_sandbox(module: str, *arguments: str) -> None:
+    """Run a module in a process of its own, with a Prefect server and a home of its own; its words are shown.
+
+    Raises:
+        StoreError: it did not end well.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "PREFECT_HOME"}}
+    process = subprocess.Popen(  # noqa: S603  our own interpreter
+        [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+    )
+    try:
+        code = process.wait()
+    except BaseException:  # an interrupt ends it too
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise StoreError(
+            f"{module} {' '.join(arguments)}", found=f"exit code {code}", expected="0",
+            remedy="Its words are above; what it finished is kept, and the same command goes on from there.",
+        )  # fmt: skip
+
+
 def named_api() -> str | None:
     """Give the Prefect API that the environment names; None where a command starts a server of its own."""
     return os.environ.get("PREFECT_API_URL") or None

@@ -14,6 +14,7 @@ from prefect.events import emit_event
 
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.escrow import Escrow
+from holdfast.drills.curve import Taken
 from holdfast.errors import DataError, ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import WindowRecord
@@ -326,6 +327,18 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
         position=window.position, window=window.digest, rows=window.rows, cause=str(decision.cause),
         action=decision.action, outcome=outcome, champion=None if head is None else head.version,
     )  # fmt: skip
+
+
+def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
+    """List the decisions about the stream in order, with what became of each; ``at`` is the window that came last."""
+    with open_ledger(stores).reading() as view:
+        taken = list(_decisions(view, params.name))[::-1]
+        ended = [(d, _outcome(view, params.name, d.position)) for d in taken]
+    return [
+        Taken(window=int(d.position or 0), at=at, cause=d.cause or "none", action=d.action,
+              outcome="" if body is None else str(body["outcome"]))
+        for d, body in ended
+    ]  # fmt: skip
 
 
 def _announce(params: Params, decision: Decision) -> None:
