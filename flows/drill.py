@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from prefect import flow
 
+from flows.arms import Asked, course_key, courses
 from flows.environment import in_a_sandbox
 from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
 from flows.lifecycle import published
-from flows.rehearsal import course_key, courses
 from holdfast.drills.curve import ARMS, Course, Trio
 from holdfast.params import Params
 from holdfast.results import Finding, ModelVersion, StageReport
@@ -54,7 +53,9 @@ def _rehearsed(params: Params, stores: Stores, folder: Path, incident: Incident,
         (seed, arm): course_key(incident, params, folder, arm, seed) for seed in seeds for arm in ARMS
     }  # fmt: skip
     if any(kept.get(key, Course) is None for key in keys.values()):
-        in_a_sandbox("flows.rehearsal", str(folder), incident.name, json.dumps(seeds))
+        asked = folder / f"{incident.name}.json"
+        asked.write_text(Asked(incident=incident, rows=params.drills.rows, seeds=seeds).model_dump_json())
+        in_a_sandbox("flows.rehearsal", str(folder), str(asked))
     played = {place: kept.get(key, Course) for place, key in keys.items()}
     trios = tuple(
         Trio.model_validate({arm: played[seed, arm] for arm in ARMS}) for seed in seeds

@@ -17,7 +17,7 @@ import torch
 from holdfast.data.table import encode
 from holdfast.drills.events.base import Scene
 from holdfast.drills.worlds import windows
-from holdfast.errors import DataError, ModelError, StoreError
+from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
 from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
 from holdfast.monitoring.watch import Watch
 from holdfast.scenarios.attacks.base import Attack
@@ -116,8 +116,8 @@ class Stage:
     def _open(self, stores: Stores) -> Predictor | None:
         try:
             self._serving = open_champion(self.params, stores)
-        except ModelError:
-            return None
+        except (ModelError, LedgerError, ProjectionError):  # nobody serves what cannot be trusted
+            self._serving = None
         except StoreError:
             return self._serving
         return self._serving

@@ -14,7 +14,7 @@ from holdfast.data.source import RowsSeen
 from holdfast.digests import digest_json, library_digest
 from holdfast.errors import ModelError
 from holdfast.model import load_model
-from holdfast.params import Params
+from holdfast.params import DrillParams, Params
 from holdfast.recovery.promotion import promote, register
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason
 from holdfast.stores import Stores, write_atomically
@@ -45,6 +45,7 @@ def pack(params: Params, stores: Stores, snapshot: DataSnapshot, champion: Model
     Raises:
         ModelError: the ledger does not say what the champion was made from.
     """
+    params = params.model_copy(update={"drills": DrillParams()})  # another incident needs no other sandbox
     key = digest_json([champion.digest, snapshot.content, params.fingerprint(), library_digest()])[:16]
     folder = stores.root / "drills" / key
     if (folder / _READY).exists():

@@ -30,7 +30,7 @@ def stuck(window: pd.DataFrame, past: pd.DataFrame, columns: Sequence[str]) -> I
     n, held = len(window), [name for name in columns if name in window and name in past]
     found = []
     for name in held:
-        if window[name].nunique(dropna=False) > 1:
+        if window[name].unique().size > 1:
             continue
         commonest = float(past[name].value_counts(normalize=True, dropna=False).iloc[0])
         if commonest < 1.0 and (n - 1) * math.log(commonest) < math.log(LEVEL / max(len(held), 1)):
