@@ -149,7 +149,9 @@ def _watched(
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
     since = _since(params, stores, champion)
     for record in matured:
-        if record.position < since or all((record.position, name) in known for name in asked):
+        if record.position < since or record.state == "quarantined":
+            continue  # what was set aside says nothing of the champion, and may not be readable at all
+        if all((record.position, name) in known for name in asked):
             continue
         arrival = Escrow(stores.escrow).rows(record.digest, record.position)
         window, broken = _answered(predictor, arrival, record)
