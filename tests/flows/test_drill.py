@@ -12,7 +12,8 @@ import pytest
 pytestmark = pytest.mark.timeout(900)  # whole rehearsals, on a machine that may have other work
 
 TINY = (
-    "--params", "profiles/tiny.yaml", "--set", "monitoring.detectors={harm: {}}", "--set", "monitoring.replays=200",
+    "--params", "profiles/tiny.yaml", "--set", "monitoring.detectors={calibration_drift: {}}", "--set",
+    "monitoring.replays=200",
 )  # fmt: skip
 DAMAGE = (
     "{rows: 300, seeds: 2, incidents: {tampered_artefact: {onset: 1, horizon: 4, before: {period: later},"
@@ -29,6 +30,7 @@ def everything(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) -> None:
     """Killed when all is played, production is byte for byte what it was; the next start plays nothing again."""
     before = everything(champion.root)
