@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, final
 
 from holdfast.monitoring.base import Detector, Needs, Reading
@@ -21,13 +22,19 @@ class CalibrationDrift(Detector):
     reference: ClassVar[str] = "Naeini et al. 2015, AAAI; equal-mass bins as Nixon et al. 2019, arXiv:1904.01685"
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
-        """Read the window's calibration error; the effect is how far it is above the past's."""
+        """Read how far the window's calibration error is above the past's."""
         del memory
-        now = expected_calibration_error(window.confidence, ~window.wrong)
-        before = expected_calibration_error(past.confidence, ~past.wrong)
+        now, before = expected_calibration_error(window.confidence, ~window.wrong), _error(past)
         return Reading(
-            statistic=now,
+            # The difference: by the window's error alone, a champion that never was calibrated would be judged by
+            # the few rows of the past and not by what changed.
+            statistic=now - before,
             effect=now - before,
             effect_unit="calibration error, above the past's",
             details={"now": now, "past": before},
         )
+
+
+@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
+def _error(past: Window) -> float:
+    return expected_calibration_error(past.confidence, ~past.wrong)

@@ -56,12 +56,12 @@ def test_wealth_is_the_shiryaev_roberts_sum(past):
             total = (total + 1.0) * (1 + stake * (1 - bound)) ** k * (1 - stake * bound) ** (50 - k)
         wealth += total / len(_BETS)
     assert reading.statistic == pytest.approx(math.log(wealth), rel=1e-9)
-    assert Harm().threshold(0.001) == pytest.approx(math.log(1000))
+    assert Harm().threshold(0.001, past, 50) == pytest.approx(math.log(1000))
 
 
 def test_harm_is_found_and_no_harm_is_not(make, past):
     """Ten points more errors are found within two windows of 500; covariates that move without harm are not."""
-    memory, bar = {}, Harm().threshold(0.001)
+    memory, bar = {}, Harm().threshold(0.001, past, 500)
     for place in range(20):
         reading = Harm().read(make(500, 200 + place, shift=0.3, prior=0.6), past, memory)
         memory = reading.memory
