@@ -16,7 +16,7 @@ from holdfast.results import Json, Score, Signal, Value
 from holdfast.statistics import share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from holdfast.data.stream import Array, Window
     from holdfast.monitoring.base import Needs, Reading
@@ -26,8 +26,6 @@ FEWEST_REPLAYS = 200
 """Fewer clean windows than this say nothing of a tail."""
 STREAM = 50
 """Windows of one replayed stream: detectors with a memory start afresh after them."""
-SPLIT = 10
-"""Windows that are replayed against one split of the past."""
 _TAIL, _FEWEST_BEYOND = 0.05, 40
 """Share of the replays to which the tail is fitted, and how many at least."""
 _SURE = 1.645
@@ -149,21 +147,23 @@ class Panel(Value):
     ) -> dict[str, Array]:
         """Read the statistics (replays,) of some detectors on clean windows; memory lasts for `STREAM` windows."""
         told = {name: np.empty(replays) for name in names}
-        split = stream = (past, past)
-        memories: dict[str, Json] = {}
+        asked = {name: self.detectors[name] for name in names}
+        alone = {name: detector for name, detector in asked.items() if not detector.sequential}
+        among = {name: detector for name, detector in asked.items() if detector.sequential}
+        split: Iterator[tuple[Window, Window]] = iter(())
+        before, memories = past, dict[str, Json]()
         for place in range(replays if names else 0):
-            if place % SPLIT == 0:
-                split = _split(past, noise.derive("split", place))
             if place % STREAM == 0:
-                memories, stream = {}, (past.bootstrap(len(past), noise.derive("past", place), -1), past)
-            alone, among = split[1].resample(rows, noise.derive(place), place), None
-            for name in names:
-                detector = self.detectors[name]
-                if detector.sequential:
-                    among = among or stream[1].bootstrap(rows, noise.derive("stream", place), place)
-                    reading = detector.replay(among, stream[0], memories.get(name, {}))
-                else:
-                    reading = detector.replay(alone, split[0], {})
+                memories, before = {}, past.bootstrap(len(past), noise.derive("past", place), -1)
+            if alone:
+                if (part := next(split, None)) is None:
+                    split = _split(past, rows, noise.derive("split", place))
+                    part = next(split)
+                for name, detector in alone.items():
+                    told[name][place] = detector.replay(*part, {}).statistic
+            window = past.bootstrap(rows, noise.derive("stream", place), place)
+            for name, detector in among.items():
+                reading = detector.replay(window, before, memories.get(name, {}))
                 memories[name], told[name][place] = reading.memory, reading.statistic
             if progress:
                 progress(place + 1)
@@ -180,11 +180,22 @@ class Panel(Value):
         )  # fmt: skip
 
 
-def _split(past: Window, noise: Noise) -> tuple[Window, Window]:
-    """Part rows at random into a past and what windows are drawn from."""
+def _split(past: Window, rows: int, noise: Noise) -> Iterator[tuple[Window, Window]]:
+    """Part rows at random into a past and windows, none of which share a row.
+
+    Raises:
+        DataError: half of the rows make no window.
+    """
     order = torch.randperm(len(past), generator=noise.generator()).numpy()
     half = len(past) // 2
-    return past.take(order[half:], -1), past.take(order[:half], -1)
+    before = past.take(order[half:], -1)
+    if half < rows:
+        raise DataError(
+            "reference rows", found=f"{len(past)} rows", expected=f"at least {2 * rows} to draw windows of {rows} from",
+            remedy="Give the calibration role more rows.",
+        )  # fmt: skip
+    for start in range(0, half - rows + 1, rows):
+        yield past.take(order[start : start + rows], 0), before
 
 
 def _replayed(name: str, detector: Detector, told: Array, level: float) -> Threshold:

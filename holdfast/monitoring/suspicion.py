@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, final, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final, get_args
 
 import numpy as np
 import torch
@@ -67,12 +67,12 @@ class Suspicion(Detector):
         return float(stats.norm.isf(level))
 
     def _read(self, window: Window, past: Window, memory: Json, asked: tuple[Trace, ...]) -> Reading:
-        before = _known(past, self.rows, self.margin)
         now = window.resample(min(self.rows, len(window)), Noise(0, ("suspicion",)))
         found, shares = dict[Trace, float](), dict[Trace, float]()
         for trace in asked:
-            flags, base = self._flags(trace, now, before)
-            found[trace], shares[trace] = _excess(flags, base, before.n), float(flags.mean()) - base
+            flags, base = self._flags(trace, now, past)
+            found[trace] = _excess(flags, base, min(self.rows, len(past)))
+            shares[trace] = float(flags.mean()) - base
         worst = max(self.traces, key=lambda name: found[name])
         return Reading(
             statistic=found[worst],
@@ -82,42 +82,50 @@ class Suspicion(Detector):
             memory=memory,
         )
 
-    def _flags(self, trace: Trace, now: Window, before: _Known) -> tuple[Array, float]:
+    def _flags(self, trace: Trace, now: Window, past: Window) -> tuple[Array, float]:
         """Tell which rows (n,) show a trace, and the share of the past's rows that do."""
         if trace == "boundary":
-            return _margin(now) < self.margin, before.boundary
-        x = standardised(now, before.window)
+            return _margin(now) < self.margin, float((_margin(_sample(past, self.rows)) < self.margin).mean())
+        x = standardised(now, _sample(past, self.rows))
         if trace == "probing":
-            return _nearly_same(x, before.near), before.probing
-        squared = squared_distances(x, before.points).topk(min(_NEIGHBOURS, before.n), largest=False).values[:, -1]
-        return np.asarray((squared.sqrt() > before.far).numpy()), 1.0 - _TAIL
+            near, base = _near(past, self.rows)
+            return _nearly_same(x, squared_distances(x, x), near), base
+        points, far = _far(past, self.rows)
+        return np.asarray((_neighbour(squared_distances(x, points), _NEIGHBOURS) > far).numpy()), 1.0 - _TAIL
 
 
-class _Known(NamedTuple):
-    """What the past looks like to the three traces."""
-
-    window: Window
-    points: Tensor
-    n: int
-    far: Tensor
-    """Distance from the past beyond which a row is strange."""
-    near: float
-    """Distance from each other below which rows are nearly the same."""
-    boundary: float
-    probing: float
+# A window is known by its identity: hundreds of windows are held against one past.
+@lru_cache(maxsize=4)
+def _sample(past: Window, rows: int) -> Window:
+    return past.resample(min(rows, len(past)), Noise(0, ("suspicion",)))
 
 
-@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
-def _known(past: Window, rows: int, margin: float) -> _Known:
-    window = past.resample(min(rows, len(past)), Noise(0, ("suspicion",)))
-    points = standardised(window, window)
-    squared = squared_distances(points, points)
-    own = squared.topk(min(_NEIGHBOURS + 1, len(points)), largest=False).values[:, -1].sqrt()
-    near = 0.01 * float(squared.fill_diagonal_(torch.inf).amin(1).sqrt().median())
-    return _Known(
-        window=window, points=points, n=len(points), far=torch.quantile(own, _TAIL), near=near,
-        boundary=float((_margin(window) < margin).mean()), probing=float(_nearly_same(points, near).mean()),
-    )  # fmt: skip
+@lru_cache(maxsize=4)
+def _distances(past: Window, rows: int) -> tuple[Tensor, Tensor]:
+    """Give the past's points (m, d) and their squared distances (m, m), infinite from themselves."""
+    sample = _sample(past, rows)
+    points = standardised(sample, sample)
+    return points, squared_distances(points, points).fill_diagonal_(torch.inf)
+
+
+@lru_cache(maxsize=4)
+def _far(past: Window, rows: int) -> tuple[Tensor, float]:
+    """Give the past's points (m, d), and the distance from them beyond which a row is strange."""
+    points, squared = _distances(past, rows)
+    return points, float(torch.quantile(_neighbour(squared, _NEIGHBOURS), _TAIL))
+
+
+@lru_cache(maxsize=4)
+def _near(past: Window, rows: int) -> tuple[float, float]:
+    """Give the distance from each other below which rows are nearly the same, and the share of the past's that are."""
+    points, squared = _distances(past, rows)
+    near = 0.01 * float(squared.amin(1).sqrt().median())
+    return near, float(_nearly_same(points, squared, near).mean())
+
+
+def _neighbour(squared: Tensor, k: int) -> Tensor:
+    """Give the distance of each row to its k-th nearest, or to the farthest where there are fewer."""
+    return squared.topk(min(k, squared.shape[1]), largest=False).values[:, -1].sqrt()
 
 
 def _margin(window: Window) -> Array:
@@ -126,10 +134,9 @@ def _margin(window: Window) -> Array:
     return np.asarray(top[:, 1] - top[:, 0])
 
 
-def _nearly_same(x: Tensor, near: float) -> Array:
+def _nearly_same(x: Tensor, squared: Tensor, near: float) -> Array:
     """Tell which points (n, d) have another closer than nearly all points of the past have."""
-    squared = squared_distances(x, x).fill_diagonal_(torch.inf)
-    close = (squared.amin(1) <= near**2 + _LOST).nonzero().flatten()
+    close = (squared.fill_diagonal_(torch.inf).amin(1) <= near**2 + _LOST).nonzero().flatten()
     # Copies of one row are duplicates, which integrity knows; probes differ, and hardly: a product would lose that.
     exact = torch.cdist(x[close], x, compute_mode="donot_use_mm_for_euclid_dist")
     exact[torch.arange(len(close)), close] = torch.inf
