@@ -160,7 +160,7 @@ class MonitoringParams(Value):
     """Detector to settings; an overlay switches a detector off with null."""
     budget: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """Clean windows in which any detector may alarm, as a share."""
-    replays: Annotated[int, Field(ge=200)] = 400
+    replays: Annotated[int, Field(ge=200)] = 1000
     """Clean windows that are replayed to set thresholds, and as many others to read the achieved rate."""
 
 

@@ -291,12 +291,6 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
     )  # fmt: skip
 
 
-def _halves(params: Params, reference: Window) -> tuple[Window, Window]:
-    """Part the reference: thresholds are found by replaying rows against rows that are others."""
-    order = np.argsort(Noise(params.seed, ("reference",)).uniform(torch.from_numpy(reference.ids)).numpy())
-    return reference.take(order[::2]), reference.take(order[1::2])
-
-
 def _of_the_present(stores: Stores, snapshot: DataSnapshot, data: Loaded, ids: Array) -> Array:
     """Find the rows (m,) of the champion's own time: all of them, or those that came with the last admitted windows."""
     if not snapshot.manifest or data.window is None:
@@ -310,18 +304,17 @@ def _of_the_present(stores: Stores, snapshot: DataSnapshot, data: Loaded, ids: A
 
 def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:
     """Give the panel's thresholds for windows of about this many rows; replayed once for a champion and a panel."""
-    past, clean = _halves(params, reference)
-    size = min(_rounded(rows), len(clean) // 2)
+    size = min(_rounded(rows), len(reference) // 4)
     panel = params.panel()
     key = work_key(
-        "calibration", panel.digest(), champion.digest, past.id, clean.id, str(size), str(params.monitoring.replays),
+        "calibration", panel.digest(), champion.digest, reference.id, str(size), str(params.monitoring.replays),
         *(code_of(type(detector)) for detector in panel.detectors.values()), seed=params.seed,
     )  # fmt: skip
     if (known := stores.results.get(key, Calibration)) is not None:
         return known
     total = 2 * params.monitoring.replays
     found = panel.calibrate(
-        past, clean, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
+        reference, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
         lambda done: tell("monitoring", "clean windows replayed", done=done, total=total) if done % 50 == 0 else None,
     )  # fmt: skip
     stores.results.put(key, found)

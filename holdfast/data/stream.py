@@ -78,9 +78,18 @@ class Window:
         Raises:
             DataError: the labels have not matured.
         """
+        return np.asarray(self.predicted != self.matured)
+
+    @property
+    def matured(self) -> Array:
+        """Class index of each row (n,) int64.
+
+        Raises:
+            DataError: the labels have not matured.
+        """
         if self.labels is None:
             raise _unsound(self.position, "no labels yet", "labels that matured")
-        return np.asarray(self.predicted != self.labels)
+        return self.labels
 
     def take(self, rows: Array, position: int | None = None) -> Window:
         """Give some rows (m,) as a window of their own."""
@@ -107,6 +116,23 @@ class Window:
             raise _unsound(self.position, f"{len(self)} rows", f"at least {n} to draw from")
         order = torch.randperm(len(self), generator=noise.generator())[:n].numpy()
         return self.take(order, position)
+
+    def bootstrap(self, n: int, noise: Noise, position: int = 0) -> Window:
+        """Draw n of the rows with replacement, under ids of their own, 0 to n - 1: sums scatter as the world's do.
+
+        Rows repeat: what looks at distances between rows wants `resample`.
+
+        Raises:
+            DataError: there are no rows to draw from.
+        """
+        if not len(self):
+            raise _unsound(self.position, "no rows", "rows to draw from")
+        drawn = noise.integers(torch.arange(n), len(self)).numpy()
+        return Window(
+            position=position, ids=np.arange(n), x=self.x[torch.from_numpy(drawn)],
+            probabilities=self.probabilities[drawn], space=self.space,
+            labels=None if self.labels is None else self.labels[drawn],
+        )  # fmt: skip
 
 
 def _unsound(position: int, found: str, expected: str) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -37,12 +38,13 @@ class Detector(Value):
     needs: ClassVar[Needs]
     about: ClassVar[About]
     """What an alarm means: triage reads it."""
-    replayed: ClassVar[bool] = True
-    """Whether clean windows are replayed through it; one that takes long, and whose threshold is theory, is not."""
     reference: ClassVar[str]
     """The paper, with its equation or section, that defines it."""
     sequential: ClassVar[bool] = False
-    """Whether it carries memory from window to window; then windows come in order, each once."""
+    """Whether it carries memory from window to window; then windows come in order, each once.
+
+    Clean windows of such a detector are replayed with rows that repeat: it looks at answers and labels, and never at
+    distances between rows."""
 
     @classmethod
     def name(cls) -> str:
@@ -66,10 +68,21 @@ class Detector(Value):
         """Read a clean window for its statistic alone; cheaper where p-values cost more than the statistic."""
         return self.read(window, past, memory)
 
-    def threshold(self, level: float) -> float | None:
-        """Give the statistic that a clean window passes with at most ``level``, where theory says so; else None."""
-        del level
+    def threshold(self, level: float, past: Window, rows: int) -> float | None:
+        """Give the statistic that a clean window passes with at most ``level``, where theory says so; else None.
+
+        Args:
+            level: probability in (0, 1).
+            past: what windows are compared with.
+            rows: of a window.
+        """
+        del level, past, rows
         return None
+
+    def least(self, level: float) -> float:
+        """Give a value that the threshold never falls below, however quiet the replayed windows were."""
+        del level
+        return -math.inf
 
     def applicable(self, window: Window) -> bool:
         """Whether what it needs is there."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, final
 
 import numpy as np
 from pydantic import Field
@@ -37,44 +38,61 @@ class ExpectedQuality(Detector):
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read by how much the expected accuracy is below the past's."""
         del memory
-        if len(past) < 2 * _FEWEST:
-            raise DataError(
-                "reference rows", found=f"{len(past)} rows", expected=f"at least {2 * _FEWEST}",
-                remedy="Give the calibration role more rows.",
-            )  # fmt: skip
-        right = ~past.wrong
-        expected = float(_calibrated(past.confidence, right, window.confidence).mean()) if len(window) else 0.0
-        before = float(right.mean())
-        error = _held_out_error(past.confidence, right)
-        beyond = float((window.confidence < past.confidence.min()).mean()) if len(window) else 0.0
-        valid = error <= self.largest_error and beyond <= self.largest_error
+        known = _known(past)
+        expected = float(known.fitted.predict(window.confidence).mean()) if len(window) else 0.0
+        beyond = float((window.confidence < known.least).mean()) if len(window) else 0.0
+        valid = known.error <= self.largest_error and beyond <= self.largest_error
         return Reading(
-            statistic=before - expected,
-            effect=before - expected,
+            statistic=known.right - expected,
+            effect=known.right - expected,
             effect_unit="accuracy, expected loss",
             details={
                 "expected": expected,
-                "past": before,
-                "calibration_error": error,
+                "past": known.right,
+                "calibration_error": known.error,
                 "beyond": beyond,
                 "valid": valid,
             },
         )
 
 
-def _calibrated(confidence: Array, right: Array, asked: Array) -> Array:
-    """Fit the share right as a monotone function of confidence, and read it at other confidences (m,)."""
+class _Known(NamedTuple):
+    """What the past says of confidence."""
+
+    fitted: Any
+    """Share right as a monotone function of confidence."""
+    error: float
+    """Calibration error of each half under the other half's fit, averaged."""
+    right: float
+    least: float
+    """Smallest confidence."""
+
+
+@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
+def _known(past: Window) -> _Known:
+    if len(past) < 2 * _FEWEST:
+        raise DataError(
+            "reference rows", found=f"{len(past)} rows", expected=f"at least {2 * _FEWEST}",
+            remedy="Give the calibration role more rows.",
+        )  # fmt: skip
+    confidence, right = past.confidence, ~past.wrong
+    return _Known(
+        _fit(confidence, right), _held_out_error(confidence, right), float(right.mean()), float(confidence.min())
+    )
+
+
+def _fit(confidence: Array, right: Array) -> Any:  # noqa: ANN401  scikit-learn has no types
+    """Fit the share right as a monotone function of confidence (n,)."""
     from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  params are checked without it
 
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, right.astype(np.float64))
-    return np.asarray(fitted.predict(asked))
+    return IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, right.astype(np.float64))
 
 
 def _held_out_error(confidence: Array, right: Array) -> float:
     """Give the calibration error of each half of the past under the other half's fit, averaged."""
     halves = (np.arange(len(right)) % 2 == 0, np.arange(len(right)) % 2 == 1)
     errors = [
-        expected_calibration_error(_calibrated(confidence[fit], right[fit], confidence[ask]), right[ask])
+        expected_calibration_error(_fit(confidence[fit], right[fit]).predict(confidence[ask]), right[ask])
         for fit, ask in (halves, halves[::-1])
     ]
     return float(np.mean(errors))

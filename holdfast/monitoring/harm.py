@@ -60,6 +60,7 @@ class Harm(Detector):
             memory={"log_wealth": wealth.tolist()},
         )
 
-    def threshold(self, level: float) -> float | None:
+    def threshold(self, level: float, past: Window, rows: int) -> float | None:
         """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
+        del past, rows
         return math.log(1.0 / level)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, final
 
 import numpy as np
 from pydantic import Field
@@ -32,39 +33,62 @@ class LabelShift(Detector):
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the chi-square of the answers' counts; the effect is the largest change of a class's share."""
         del memory
-        k = past.probabilities.shape[1]
-        now, before = np.bincount(window.predicted, minlength=k), np.bincount(past.predicted, minlength=k)
-        seen = (now + before) > 0
-        table = np.stack([now, before])[:, seen]
+        known = _known(past, self.largest_condition)
+        now = np.bincount(window.predicted, minlength=len(known.answers))
+        seen = (now + known.answers) > 0
+        table = np.stack([now, known.answers])[:, seen]
         if table.shape[1] > 1 and len(window):
             found = stats.chi2_contingency(table, correction=False)
             statistic, p_value = float(found.statistic), float(found.pvalue)
         else:
             statistic, p_value = 0.0, 1.0
-        mix, why = self._mix(window, past, k)
-        share = np.bincount(past.labels if past.labels is not None else past.predicted, minlength=k) / max(len(past), 1)
-        moved = now / max(len(window), 1) - before / max(len(past), 1) if mix is None else mix - share
+        answered = now / max(len(window), 1)
+        mix, why = (None, known.why or "no rows") if known.why or not len(window) else (_solve(known, answered), "")
+        moved = answered - known.answers / max(len(past), 1) if mix is None else mix - known.share
         unit = "share of a class, largest change" + (" among answers" if mix is None else "")
         return Reading(
             statistic=statistic,
             effect=float(np.abs(moved).max()),
             effect_unit=unit,
             p_value=p_value,
-            details={"mix": None if mix is None else mix.tolist(), "no_mix": why, "past": share.tolist()},
+            details={"mix": None if mix is None else mix.tolist(), "no_mix": why, "past": known.share.tolist()},
         )
 
-    def _mix(self, window: Window, past: Window, k: int) -> tuple[Array | None, str]:
-        """Solve confusion times mix = answers for the mix (k,), or say why it cannot be."""
-        if past.labels is None or len(window) == 0:
-            return None, "no labels of the past, or no rows"
-        counts = np.bincount(past.labels, minlength=k)
-        if (counts == 0).any():
-            return None, "a class has no rows in the past"
-        confusion = np.zeros((k, k))
-        np.add.at(confusion, (past.predicted, past.labels), 1.0)
-        confusion /= counts
-        condition = float(np.linalg.cond(confusion))
-        if not condition <= self.largest_condition:
-            return None, f"the confusion matrix has condition {condition:.3g}"
-        solved = np.linalg.solve(confusion, np.bincount(window.predicted, minlength=k) / len(window)).clip(0.0)
-        return solved / max(solved.sum(), 1e-12), ""
+
+class _Known(NamedTuple):
+    """What the past says of answers and classes."""
+
+    answers: Array
+    """Count of each answer (k,)."""
+    share: Array
+    """Share of each class (k,); of each answer where the past has no labels."""
+    confusion: Array
+    """P(answer | class) (k, k)."""
+    why: str
+    """Why no mix of classes can be solved for; empty where one can."""
+
+
+@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
+def _known(past: Window, largest_condition: float) -> _Known:
+    k = past.probabilities.shape[1]
+    answers = np.bincount(past.predicted, minlength=k)
+    confusion = np.zeros((k, k))
+    if past.labels is None:
+        return _Known(answers, answers / max(len(past), 1), confusion, "no labels of the past")
+    counts = np.bincount(past.labels, minlength=k)
+    share = counts / max(len(past), 1)
+    if (counts == 0).any():
+        return _Known(answers, share, confusion, "a class has no rows in the past")
+    np.add.at(confusion, (past.predicted, past.labels), 1.0)
+    confusion /= counts
+    condition = float(np.linalg.cond(confusion))
+    return _Known(
+        answers, share, confusion,
+        "" if condition <= largest_condition else f"the confusion matrix has condition {condition:.3g}",
+    )  # fmt: skip
+
+
+def _solve(known: _Known, answered: Array) -> Array:
+    """Solve confusion times mix = shares of answers for the mix (k,)."""
+    solved = np.linalg.solve(known.confusion, answered).clip(0.0)
+    return np.asarray(solved / max(solved.sum(), 1e-12))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from holdfast.monitoring._features import standardised
+from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.base import Detector, Needs, Reading
 from holdfast.seeding import Noise
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from holdfast.data.stream import Window
     from holdfast.results import About, Json
+
+
+_COPIES = 1e-9
+"""Squared distance up to which rows are copies of each other: products of matrices lose that much."""
 
 
 @final
@@ -37,17 +42,21 @@ class Mmd(Detector):
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the unbiased squared discrepancy and its permutation p-value."""
         kernel, m = self._kernel(window, past)
-        found = _discrepancy(kernel, torch.arange(len(kernel)) < m)
-        noise = Noise(0, ("mmd", window.id))
-        orders = noise.uniform(torch.arange(self.permutations), (len(kernel),)).argsort(1)
-        moved = torch.stack([_discrepancy(kernel, order < m) for order in orders])
-        p_value = float((1 + int((moved >= found).sum())) / (1 + self.permutations))
-        return self._reading(float(found), p_value, memory)
+        noise, n = Noise(0, ("mmd", window.id)), len(kernel)
+        orders = noise.uniform(torch.arange(self.permutations), (n,)).argsort(1)
+        orders = torch.cat([torch.arange(n)[None], orders])  # as they came, and as they might have come
+        found = _discrepancies(kernel, (orders < m).double())
+        p_value = float((1 + int((found[1:] >= found[0]).sum())) / (1 + self.permutations))
+        return self._reading(float(found[0]), p_value, memory)
 
     def replay(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the discrepancy without its permutations."""
-        kernel, m = self._kernel(window, past)
-        return self._reading(float(_discrepancy(kernel, torch.arange(len(kernel)) < m)), None, memory)
+        known = _known(past, self.rows)
+        within, across = self._kernels(window, past)
+        m, n = across.shape
+        now = (within.sum() - within.diagonal().sum()) / (m * (m - 1))
+        found = float(now + (known.total - n) / (n * (n - 1)) - 2.0 * across.mean())
+        return self._reading(found, None, memory)
 
     def _reading(self, found: float, p_value: float | None, memory: Json) -> Reading:
         return Reading(
@@ -57,19 +66,44 @@ class Mmd(Detector):
 
     def _kernel(self, window: Window, past: Window) -> tuple[Tensor, int]:
         """Give the kernel matrix of both samples (m + n, m + n), and m."""
-        now, before = (each.resample(min(self.rows, len(each)), Noise(0, ("mmd", each.id))) for each in (window, past))
-        x = torch.cat([standardised(each, past) for each in (now, before)])
-        distances = torch.cdist(x, x).square()
-        own = distances[len(now) :, len(now) :]
-        width = own[own > 0].median() if bool((own > 0).any()) else torch.tensor(1.0)
-        return torch.exp(-distances / width).double(), len(now)
+        within, across = self._kernels(window, past)
+        known = _known(past, self.rows).kernel
+        return torch.cat([torch.cat([within, across], 1), torch.cat([across.T, known], 1)]), len(within)
+
+    def _kernels(self, window: Window, past: Window) -> tuple[Tensor, Tensor]:
+        """Give the kernel of the window's sample with itself (m, m), and with the past's (m, n)."""
+        known = _known(past, self.rows)
+        now = standardised(window.resample(min(self.rows, len(window)), Noise(0, ("mmd", window.id))), past)
+        within, across = squared_distances(now, now), squared_distances(now, known.points)
+        return within.fill_diagonal_(0.0).div_(-known.width).exp_(), across.div_(-known.width).exp_()
 
 
-def _discrepancy(kernel: Tensor, first: Tensor) -> Tensor:
-    """Give the unbiased squared discrepancy between the rows marked (m + n,) and the others."""
-    a, b = first.double(), (~first).double()
-    m, n = a.sum(), b.sum()
-    within = (a @ kernel @ a - a @ kernel.diagonal()) / (m * (m - 1)) + (b @ kernel @ b - b @ kernel.diagonal()) / (
-        n * (n - 1)
-    )
-    return within - 2 * (a @ kernel @ b) / (m * n)
+class _Known(NamedTuple):
+    """What the past brings into every comparison."""
+
+    points: Tensor
+    width: Tensor
+    kernel: Tensor
+    total: Tensor
+
+
+@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
+def _known(past: Window, rows: int) -> _Known:
+    points = standardised(past.resample(min(rows, len(past)), Noise(0, ("mmd", past.id))), past)
+    squared = squared_distances(points, points).fill_diagonal_(0.0)
+    apart = squared[squared > _COPIES]
+    width = apart.median() if len(apart) else torch.ones((), dtype=torch.float64)
+    kernel = torch.exp(-squared / width)
+    return _Known(points, width, kernel, kernel.sum())
+
+
+def _discrepancies(kernel: Tensor, first: Tensor) -> Tensor:
+    """Give the unbiased squared discrepancies (k,) between the rows marked by ones (k, m + n) and the others."""
+    m = first.sum(1)
+    n = len(kernel) - m
+    rows, diagonal, total = kernel.sum(1), kernel.diagonal(), kernel.sum()
+    inside = ((first @ kernel) * first).sum(1)  # a' K a
+    across = first @ rows - inside  # a' K b, since a + b = 1
+    others = total - inside - 2.0 * across  # b' K b
+    own = first @ diagonal
+    return (inside - own) / (m * (m - 1)) + (others - (diagonal.sum() - own)) / (n * (n - 1)) - 2.0 * across / (m * n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import torch
 from pydantic import Field
 from scipy import stats
 
@@ -15,7 +16,7 @@ from holdfast.results import Json, Score, Signal, Value
 from holdfast.statistics import share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from holdfast.data.stream import Array, Window
     from holdfast.monitoring.base import Needs, Reading
@@ -25,8 +26,10 @@ FEWEST_REPLAYS = 200
 """Fewer clean windows than this say nothing of a tail."""
 STREAM = 50
 """Windows of one replayed stream: detectors with a memory start afresh after them."""
-_TAIL = 0.1
-"""Share of the replays to which the tail is fitted."""
+_TAIL, _FEWEST_BEYOND = 0.05, 40
+"""Share of the replays to which the tail is fitted, and how many at least."""
+_SURE = 1.645
+"""Standard errors above 0 from which a tail's shape counts as heavy."""
 
 
 class Threshold(Value):
@@ -46,10 +49,8 @@ class Calibration(Value):
     """Rows of a window."""
     thresholds: dict[str, Threshold]
     replays: int
-    achieved: Score | None = None
-    """Share of *other* clean windows without any alarm; None where none were replayed."""
-    unchecked: tuple[str, ...] = ()
-    """Detectors that were not replayed: theory gives their threshold, and the achieved rate leaves them out."""
+    achieved: Score
+    """Share of *other* clean windows without any alarm."""
     seed: int
 
 
@@ -60,22 +61,20 @@ class Panel(Value):
     budget: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.001
 
     def calibrate(
-        self,
-        past: Window,
-        clean: Window,
-        rows: int,
-        replays: int,
-        noise: Noise,
-        progress: Callable[[int], None] | None = None,
+        self, past: Window, rows: int, replays: int, noise: Noise, progress: Callable[[int], None] | None = None
     ) -> Calibration:
         """Replay clean windows to find thresholds that keep the budget, and read the rate on as many others.
 
         Each detector gets an equal part of the budget (Bonferroni: it holds whatever their dependence). Where theory
-        gives no threshold, the tail of the replayed statistics is extrapolated by a generalized Pareto distribution.
+        gives no threshold, the tail of the replayed statistics is extrapolated.
+
+        A clean window and a clean past are two parts of the past, split at random again and again: any one split
+        would take its own accident for the world's. Detectors that add windows up meet streams of rows drawn with
+        replacement from the whole past instead, against a past that is drawn likewise: sums over few rows, each drawn
+        once, would scatter too little.
 
         Args:
-            past: what detectors compare with.
-            clean: other rows of the same time, from which windows are drawn.
+            past: what detectors compare with; half of it is what replayed windows are drawn from.
             rows: of a window.
             replays: clean windows for the thresholds; as many again for the achieved rate.
             noise: source of the draws.
@@ -84,24 +83,28 @@ class Panel(Value):
         Raises:
             DataError: too few replays, or too few rows to draw windows from.
 
-        Source: Siffer et al. 2017, KDD, section 3 (peaks over threshold).
+        Source: permutation of two samples, Pitman 1937, JRSS Supplement 4; bootstrap, Efron 1979, Annals of
+        Statistics 7.
         """
         if replays < FEWEST_REPLAYS:
             raise DataError(
                 "monitoring.replays", found=str(replays), expected=f"at least {FEWEST_REPLAYS}", remedy="Raise it."
             )
         level = self.budget / len(self.detectors)
-        told = self._replay(past, clean, rows, replays, noise.derive("calibrate"), progress)
+        theory = {name: detector.threshold(level, past, rows) for name, detector in self.detectors.items()}
+        unknown = [name for name, value in theory.items() if value is None]
+        told = self.replay(past, rows, replays, noise.derive("calibrate"), unknown, progress)
         thresholds = {
-            name: self._threshold(name, detector, told.get(name), level, replays)
-            for name, detector in self.detectors.items()
+            name: _replayed(name, self.detectors[name], told[name], level)
+            if value is None
+            else Threshold(value=value, source="theory")
+            for name, value in theory.items()
         }
-        others = self._replay(past, clean, rows, replays, noise.derive("check"), progress)
+        others = self.replay(past, rows, replays, noise.derive("check"), list(self.detectors), progress)
         alarms = [others[name] > thresholds[name].value for name in others]
         return Calibration(
             budget=self.budget, rows=rows, thresholds=thresholds, replays=replays, seed=noise.seed,
-            achieved=share(~np.any(alarms, axis=0)) if alarms else None,
-            unchecked=tuple(sorted(set(self.detectors) - set(others))),
+            achieved=share(~np.any(alarms, axis=0)),
         )  # fmt: skip
 
     def watch(
@@ -133,35 +136,38 @@ class Panel(Value):
         }
         return digest_json([settings, self.budget])
 
-    def _replay(
-        self, past: Window, clean: Window, rows: int, replays: int, noise: Noise, progress: Callable[[int], None] | None
+    def replay(
+        self,
+        past: Window,
+        rows: int,
+        replays: int,
+        noise: Noise,
+        names: Sequence[str],
+        progress: Callable[[int], None] | None = None,
     ) -> dict[str, Array]:
-        """Read the statistics (replays,) of each detector on drawn windows, in clean streams of `STREAM` windows."""
-        asked = {name: detector for name, detector in self.detectors.items() if detector.replayed}
-        told = {name: np.empty(replays) for name in asked}
-        memories: dict[str, Json] = {}
-        for place in range(replays):
+        """Read the statistics (replays,) of some detectors on clean windows; memory lasts for `STREAM` windows."""
+        told = {name: np.empty(replays) for name in names}
+        asked = {name: self.detectors[name] for name in names}
+        alone = {name: detector for name, detector in asked.items() if not detector.sequential}
+        among = {name: detector for name, detector in asked.items() if detector.sequential}
+        split: Iterator[tuple[Window, Window]] = iter(())
+        before, memories = past, dict[str, Json]()
+        for place in range(replays if names else 0):
             if place % STREAM == 0:
-                memories = {}
-            window = clean.resample(rows, noise.derive(place), place)
-            for name, detector in asked.items():
-                reading = detector.replay(window, past, memories.get(name, {}))
+                memories, before = {}, past.bootstrap(len(past), noise.derive("past", place), -1)
+            if alone:
+                if (part := next(split, None)) is None:
+                    split = _split(past, rows, noise.derive("split", place))
+                    part = next(split)
+                for name, detector in alone.items():
+                    told[name][place] = detector.replay(*part, {}).statistic
+            window = past.bootstrap(rows, noise.derive("stream", place), place)
+            for name, detector in among.items():
+                reading = detector.replay(window, before, memories.get(name, {}))
                 memories[name], told[name][place] = reading.memory, reading.statistic
             if progress:
                 progress(place + 1)
         return told
-
-    @staticmethod
-    def _threshold(name: str, detector: Detector, told: Array | None, level: float, replays: int) -> Threshold:
-        theory = detector.threshold(level)
-        if theory is not None:
-            return Threshold(value=theory, source="theory")
-        if told is None or not np.isfinite(told).all():
-            raise DataError(
-                f"detector {name}", found="statistics that are not finite on clean windows", expected="numbers",
-                remedy="The detector cannot look at these data: take it out of the panel, or mend it.",
-            )  # fmt: skip
-        return Threshold(value=tail_quantile(told, level), source=f"replay of {replays} clean windows")
 
     @staticmethod
     def _signal(name: str, detector: Detector, window: Window, reading: Reading, threshold: Threshold) -> Signal:
@@ -174,20 +180,56 @@ class Panel(Value):
         )  # fmt: skip
 
 
-def tail_quantile(values: Array, level: float) -> float:
-    """Give the value that a statistic exceeds with probability ``level``, from a sample (n,) of it.
+def _split(past: Window, rows: int, noise: Noise) -> Iterator[tuple[Window, Window]]:
+    """Part rows at random into a past and windows, none of which share a row.
 
-    Inside the sample it is the empirical quantile, conservative by one rank; beyond, a generalized Pareto tail fitted
-    to the largest tenth, and never less than the largest value seen.
+    Raises:
+        DataError: half of the rows make no window.
+    """
+    order = torch.randperm(len(past), generator=noise.generator()).numpy()
+    half = len(past) // 2
+    before = past.take(order[half:], -1)
+    if half < rows:
+        raise DataError(
+            "reference rows", found=f"{len(past)} rows", expected=f"at least {2 * rows} to draw windows of {rows} from",
+            remedy="Give the calibration role more rows.",
+        )  # fmt: skip
+    for start in range(0, half - rows + 1, rows):
+        yield past.take(order[start : start + rows], 0), before
+
+
+def _replayed(name: str, detector: Detector, told: Array, level: float) -> Threshold:
+    if not np.isfinite(told).all():
+        raise DataError(
+            f"detector {name}", found="statistics that are not finite on clean windows", expected="numbers",
+            remedy="The detector cannot look at these data: take it out of the panel, or mend it.",
+        )  # fmt: skip
+    value = max(tail_quantile(told, level), detector.least(level))
+    return Threshold(value=value, source=f"replay of {len(told)} clean windows")
+
+
+def tail_quantile(values: Array, level: float) -> float:
+    """Give a value that a statistic exceeds with probability ``level`` at most, from a sample (n,) of it.
+
+    Inside the sample it is the empirical quantile, conservative by one rank. Beyond, the largest values are taken for
+    an exponential tail, its scale at the upper 95 % limit, or for a generalized Pareto tail where they are clearly
+    heavier; tails with an end are not believed, for a few dozen values often seem to have one. It is never less than
+    the largest value seen.
+
+    Source: Siffer et al. 2017, KDD, section 3 (peaks over threshold).
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)
     if level * n >= 1.0:
         return float(ordered[min(n - 1, int(np.ceil((1.0 - level) * n)))])
-    start = ordered[int((1.0 - _TAIL) * n)]
+    start = ordered[n - 1 - min(n - 1, max(int(_TAIL * n), _FEWEST_BEYOND))]
     excess = ordered[ordered > start] - start
-    if len(excess) == 0 or excess.max() == 0:
+    k = len(excess)
+    if k == 0:
         return float(ordered[-1])
-    shape, _, scale = stats.genpareto.fit(excess, floc=0.0)
-    beyond = float(stats.genpareto.isf(level * n / len(excess), shape, 0.0, scale))
-    return max(float(start + beyond), float(ordered[-1]))
+    scale = float(excess.sum()) * 2.0 / float(stats.chi2.ppf(0.05, 2 * k))
+    light = start + scale * float(np.log(k / (level * n)))
+    shape, _, width = stats.genpareto.fit(excess, floc=0.0)
+    clearly = shape > _SURE * (1.0 + shape) / k**0.5  # the shape's standard error, Smith 1987
+    heavy = start + float(stats.genpareto.isf(level * n / k, shape, 0.0, width)) if clearly else light
+    return float(max(light, heavy, ordered[-1]))

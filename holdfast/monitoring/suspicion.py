@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final, get_args
 
 import numpy as np
 import torch
 from pydantic import Field
+from scipy import stats
 
-from holdfast.monitoring._features import standardised
+from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.base import Detector, Needs, Reading
 from holdfast.seeding import Noise
 
@@ -23,6 +24,10 @@ Trace = Literal["off_data", "boundary", "probing"]
 _NEIGHBOURS = 5
 _TAIL = 0.99
 """Rows farther from the past than this share of the past's own rows are strange."""
+
+
+_LOST = 1e-9
+"""What a squared distance may lose as a product of matrices."""
 
 
 @final
@@ -51,17 +56,23 @@ class Suspicion(Detector):
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the largest excess of a trace; the effect is the largest excess as a share of rows."""
-        before = _known(past, self.rows, self.margin)
+        return self._read(window, past, memory, get_args(Trace))
+
+    def replay(self, window: Window, past: Window, memory: Json) -> Reading:
+        """Read the traces that count, and no others."""
+        return self._read(window, past, memory, self.traces)
+
+    def least(self, level: float) -> float:
+        """Give the normal quantile: a trace that clean windows never show is no certain sign when it comes once."""
+        return float(stats.norm.isf(level))
+
+    def _read(self, window: Window, past: Window, memory: Json, asked: tuple[Trace, ...]) -> Reading:
         now = window.resample(min(self.rows, len(window)), Noise(0, ("suspicion",)))
-        x = standardised(now, before.window)
-        far = torch.cdist(x, before.points).topk(min(_NEIGHBOURS, before.n), largest=False).values[:, -1] > before.far
-        traces: dict[Trace, tuple[Array, float]] = {
-            "off_data": (np.asarray(far.numpy()), 1.0 - _TAIL),
-            "boundary": (_margin(now) < self.margin, before.boundary),
-            "probing": (_nearly_same(x, before.near), before.probing),
-        }
-        found = {name: _excess(flags, base, before.n) for name, (flags, base) in traces.items()}
-        shares = {name: float(flags.mean()) - base for name, (flags, base) in traces.items()}
+        found, shares = dict[Trace, float](), dict[Trace, float]()
+        for trace in asked:
+            flags, base = self._flags(trace, now, past)
+            found[trace] = _excess(flags, base, min(self.rows, len(past)))
+            shares[trace] = float(flags.mean()) - base
         worst = max(self.traces, key=lambda name: found[name])
         return Reading(
             statistic=found[worst],
@@ -71,31 +82,50 @@ class Suspicion(Detector):
             memory=memory,
         )
 
-
-class _Known(NamedTuple):
-    """What the past looks like to the three traces."""
-
-    window: Window
-    points: Tensor
-    n: int
-    far: Tensor
-    """Distance from the past beyond which a row is strange."""
-    near: float
-    """Distance from each other below which rows are nearly the same."""
-    boundary: float
-    probing: float
+    def _flags(self, trace: Trace, now: Window, past: Window) -> tuple[Array, float]:
+        """Tell which rows (n,) show a trace, and the share of the past's rows that do."""
+        if trace == "boundary":
+            return _margin(now) < self.margin, float((_margin(_sample(past, self.rows)) < self.margin).mean())
+        x = standardised(now, _sample(past, self.rows))
+        if trace == "probing":
+            near, base = _near(past, self.rows)
+            return _nearly_same(x, squared_distances(x, x), near), base
+        points, far = _far(past, self.rows)
+        return np.asarray((_neighbour(squared_distances(x, points), _NEIGHBOURS) > far).numpy()), 1.0 - _TAIL
 
 
-@lru_cache(maxsize=4)  # a window is known by its identity: hundreds of windows are held against one past
-def _known(past: Window, rows: int, margin: float) -> _Known:
-    window = past.resample(min(rows, len(past)), Noise(0, ("suspicion",)))
-    points = standardised(window, window)
-    own = torch.cdist(points, points).topk(min(_NEIGHBOURS + 1, len(points)), largest=False).values[:, -1]
-    near = 0.01 * float(_nearest(points).median())
-    return _Known(
-        window=window, points=points, n=len(points), far=torch.quantile(own, _TAIL), near=near,
-        boundary=float((_margin(window) < margin).mean()), probing=float(_nearly_same(points, near).mean()),
-    )  # fmt: skip
+# A window is known by its identity: hundreds of windows are held against one past.
+@lru_cache(maxsize=4)
+def _sample(past: Window, rows: int) -> Window:
+    return past.resample(min(rows, len(past)), Noise(0, ("suspicion",)))
+
+
+@lru_cache(maxsize=4)
+def _distances(past: Window, rows: int) -> tuple[Tensor, Tensor]:
+    """Give the past's points (m, d) and their squared distances (m, m), infinite from themselves."""
+    sample = _sample(past, rows)
+    points = standardised(sample, sample)
+    return points, squared_distances(points, points).fill_diagonal_(torch.inf)
+
+
+@lru_cache(maxsize=4)
+def _far(past: Window, rows: int) -> tuple[Tensor, float]:
+    """Give the past's points (m, d), and the distance from them beyond which a row is strange."""
+    points, squared = _distances(past, rows)
+    return points, float(torch.quantile(_neighbour(squared, _NEIGHBOURS), _TAIL))
+
+
+@lru_cache(maxsize=4)
+def _near(past: Window, rows: int) -> tuple[float, float]:
+    """Give the distance from each other below which rows are nearly the same, and the share of the past's that are."""
+    points, squared = _distances(past, rows)
+    near = 0.01 * float(squared.amin(1).sqrt().median())
+    return near, float(_nearly_same(points, squared, near).mean())
+
+
+def _neighbour(squared: Tensor, k: int) -> Tensor:
+    """Give the distance of each row to its k-th nearest, or to the farthest where there are fewer."""
+    return squared.topk(min(k, squared.shape[1]), largest=False).values[:, -1].sqrt()
 
 
 def _margin(window: Window) -> Array:
@@ -104,17 +134,16 @@ def _margin(window: Window) -> Array:
     return np.asarray(top[:, 1] - top[:, 0])
 
 
-def _nearly_same(x: Tensor, near: float) -> Array:
+def _nearly_same(x: Tensor, squared: Tensor, near: float) -> Array:
     """Tell which points (n, d) have another closer than nearly all points of the past have."""
-    distances = _nearest(x)
-    # Copies of one row are duplicates, which integrity knows; probes differ, and hardly.
-    return np.asarray(((distances > 0) & (distances <= near)).numpy())
-
-
-def _nearest(x: Tensor) -> Tensor:
-    """Give the distance of each row (n, d) to its nearest other; by differences, since products lose small ones."""
-    exact = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(x, x, compute_mode=exact).fill_diagonal_(torch.inf).amin(1)
+    close = (squared.fill_diagonal_(torch.inf).amin(1) <= near**2 + _LOST).nonzero().flatten()
+    # Copies of one row are duplicates, which integrity knows; probes differ, and hardly: a product would lose that.
+    exact = torch.cdist(x[close], x, compute_mode="donot_use_mm_for_euclid_dist")
+    exact[torch.arange(len(close)), close] = torch.inf
+    nearest = exact.amin(1)
+    flags = torch.zeros(len(x), dtype=torch.bool)
+    flags[close] = (nearest > 0) & (nearest <= near)
+    return np.asarray(flags.numpy())
 
 
 def _excess(flags: Array, base: float, n_base: int) -> float:

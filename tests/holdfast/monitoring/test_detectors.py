@@ -10,19 +10,23 @@ import pytest
 import torch
 from river import drift
 from scipy import stats
+from sklearn.metrics import f1_score
 
 from holdfast.data.stream import Window
 from holdfast.errors import DataError
-from holdfast.monitoring.adwin import Adwin
-from holdfast.monitoring.calibration_drift import CalibrationDrift
-from holdfast.monitoring.evidently import Evidently, table_of
+from holdfast.monitoring._features import squared_distances, standardised
+from holdfast.monitoring.adwin import Adwin, _surprise
+from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
+from holdfast.monitoring.classification_quality import ClassificationQuality
+from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
 from holdfast.monitoring.expected_quality import ExpectedQuality
 from holdfast.monitoring.harm import _BETS, Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.page_hinkley import PageHinkley
-from holdfast.monitoring.suspicion import Suspicion
+from holdfast.monitoring.suspicion import Suspicion, _nearly_same
 from holdfast.space import Box
+from holdfast.statistics import wilson
 
 
 def answered(wrong, space, past):
@@ -56,12 +60,12 @@ def test_wealth_is_the_shiryaev_roberts_sum(past):
             total = (total + 1.0) * (1 + stake * (1 - bound)) ** k * (1 - stake * bound) ** (50 - k)
         wealth += total / len(_BETS)
     assert reading.statistic == pytest.approx(math.log(wealth), rel=1e-9)
-    assert Harm().threshold(0.001) == pytest.approx(math.log(1000))
+    assert Harm().threshold(0.001, past, 50) == pytest.approx(math.log(1000))
 
 
 def test_harm_is_found_and_no_harm_is_not(make, past):
     """Ten points more errors are found within two windows of 500; covariates that move without harm are not."""
-    memory, bar = {}, Harm().threshold(0.001)
+    memory, bar = {}, Harm().threshold(0.001, past, 500)
     for place in range(20):
         reading = Harm().read(make(500, 200 + place, shift=0.3, prior=0.6), past, memory)
         memory = reading.memory
@@ -86,6 +90,32 @@ def test_page_hinkley_is_rivers(make, past):
         assert reading.statistic == pytest.approx(most, rel=1e-12)
 
 
+@pytest.mark.parametrize(("errors", "delta"), [(5, 0.005), (30, 0.01), (60, 0.02)])
+def test_page_hinkleys_threshold_solves_lundbergs_equation(past, errors, delta):
+    """Ten times rarer alarms cost ln 10 over the root theta of E exp(theta (error - rate - delta)) = 1."""
+    before = answered([True] * errors + [False] * (100 - errors), past.space, past)
+    detector = PageHinkley(delta=delta)
+    theta = math.log(10) / (detector.threshold(1e-4, before, 200) - detector.threshold(1e-3, before, 200))
+    rate = wilson(errors, 100)[1]
+    mean = rate * math.exp(theta * (1 - rate - delta)) + (1 - rate) * math.exp(-theta * (rate + delta))
+    assert mean == pytest.approx(1.0, abs=1e-9)
+    assert theta > 0
+
+
+def test_page_hinkley_keeps_its_level_on_a_long_stream(past):
+    """Of 300 clean streams of 60 windows, the share of windows over the threshold is at most its level, late as early."""
+    rows, streams, level = 100, 300, 0.01
+    errors = np.random.default_rng(4).random((streams, 60 * rows)) < 0.1
+    before = answered([True] * 10 + [False] * 90, past.space, past)
+    bar = PageHinkley().threshold(level, before, rows)
+    mean = errors.cumsum(1) / np.arange(1, 60 * rows + 1)
+    walk = (errors - mean - 0.005).cumsum(1)
+    most = (walk - np.minimum.accumulate(walk, axis=1)).reshape(streams, 60, rows).max(2)
+    assert (most > bar).mean() <= level
+    assert (most[:, 40:] > bar).mean() <= level
+    assert (most > bar / 3).mean() > level  # the walk does move
+
+
 def test_adwin_is_rivers(make, past):
     """Carried values give the estimate and width that river's detector has in one go."""
     memory, walk = {}, drift.ADWIN(delta=0.002)
@@ -98,6 +128,43 @@ def test_adwin_is_rivers(make, past):
     assert reading.details["cut"]
     assert reading.effect == pytest.approx(walk.estimation - past.wrong.mean(), abs=1e-12)
     assert reading.statistic > 0.2
+
+
+def test_what_is_left_after_a_cut_is_held_against_the_past(past):
+    """The statistic squared is twice the log-likelihood ratio of the two shares, and its sign that of their difference."""
+    for wrong, n, before, size in ((30, 100, 10, 100), (2, 80, 30, 200), (0, 50, 20, 100), (10, 10, 5, 50)):
+        table = [[wrong, n - wrong], [before, size - before]]
+        g = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
+        assert _surprise(wrong, n, before, size) ** 2 == pytest.approx(g, rel=1e-9)
+        assert (_surprise(wrong, n, before, size) > 0) == (wrong / n > before / size)
+    assert _surprise(10, 100, 20, 200) == 0.0
+
+
+def test_a_false_cut_is_no_lasting_alarm(make, past):
+    """A stream that was cut once and goes on as before stays quiet, and carries errors since the cut only."""
+    memory, bar = {}, Adwin().threshold(1e-4, past, 500)
+    memory = Adwin().read(make(500, 1, flip=0.5), past, memory).memory
+    reading = Adwin().read(make(500, 2), past, memory)
+    assert reading.details["cut"]
+    for place in range(20):
+        reading = Adwin().read(make(500, 50 + place), past, reading.memory)
+        assert reading.statistic <= bar
+    assert reading.details["cut"]
+
+
+def test_f1_by_evidently_is_what_counting_gives(make, past):
+    """The quality of each class is scikit-learn's, a lost class stands out, and one that nobody names is left out."""
+    window = make(300, 14, flip=0.1)
+    found = f1_by_class(window)
+    expected = f1_score(window.labels, window.predicted, average=None)
+    assert found == pytest.approx(dict(enumerate(expected)), rel=1e-12)
+    always = Window(0, window.ids, window.x, np.tile([0.9, 0.1], (300, 1)), window.space, window.labels)
+    reading = ClassificationQuality().read(always, past, {})
+    assert reading.details["now"]["1"] == 0.0
+    assert reading.effect > 0.4
+    one = always.take(np.flatnonzero(window.labels == 0))
+    assert f1_by_class(one) == {0: 1.0}
+    assert ClassificationQuality().read(one, past, {}).effect < 0
 
 
 def test_the_true_mix_is_solved_exactly(past):
@@ -154,6 +221,18 @@ def test_calibration_error_rises_with_overconfidence(make, past):
     assert CalibrationDrift().read(make(2000, 12), past, {}).effect < 0.03
 
 
+def test_chance_adds_nothing_to_the_squared_calibration_error(make):
+    """Of a calibrated champion it is 0 on average however few the rows; of one that is 0.1 too sure, 0.01."""
+    few = [squared_error(w.confidence, ~w.wrong) for w in (make(60, 700 + i) for i in range(200))]
+    assert abs(np.mean(few)) < 3 * np.std(few) / 200**0.5
+    noise = np.random.default_rng(5)
+    confidence = noise.uniform(0.7, 0.9, 40_000)
+    assert squared_error(confidence, noise.random(40_000) < confidence - 0.1) == pytest.approx(0.01, rel=0.1)
+    tied = np.repeat(0.8, 100)
+    turned = np.arange(100) % 10 < 8
+    assert squared_error(tied, turned) == pytest.approx(squared_error(tied, turned[::-1])) == pytest.approx(-0.16 / 99)
+
+
 def test_the_discrepancy_is_the_sum_over_pairs(make, past):
     """The statistic equals the unbiased double sum, and its p-value finds a shift and not its absence."""
     detector = Mmd(rows=20)
@@ -185,9 +264,45 @@ def test_evidently_reads_what_the_tests_say(make, past):
 def test_evidently_scores_are_those_of_its_report(make, past):
     """The tests that are asked alone, without figures, say what Evidently's whole report says."""
     window = make(300, 6, shift=0.2)
-    told = json.loads(Evidently()._run(window, past).json())
+    told = json.loads(Evidently().report(window, past).json())
     found = {m["config"]["column"]: m["value"] for m in told["metrics"] if m["config"]["type"].endswith("ValueDrift")}
     assert Evidently().scores(window, past) == pytest.approx(found, rel=1e-9)
+
+
+def test_a_value_that_the_past_never_had_is_no_alarm_by_itself(make, past):
+    """One unseen value among many is chance, a flood of them is not; so for a column that stood still until now."""
+    blue = Window(-1, past.ids, past.x.clone(), past.probabilities, past.space, past.labels)
+    for kept in (2.0, 1.0):  # two colours left, then one
+        blue.x[:, 4] = blue.x[:, 4].clamp(max=kept - 1)
+        before = Window(-1, past.ids, blue.x.clone(), past.probabilities, past.space, past.labels)
+        window = make(300, 15)
+        window.x[:, 4] = window.x[:, 4].clamp(max=kept - 1)
+        window.x[0, 4] = 2.0
+        assert Evidently().read(window, before, {}).p_value > 1e-3
+        assert Evidently().replay(window, before, {}).p_value > 1e-3
+        window.x[:60, 4] = 2.0
+        assert Evidently().read(window, before, {}).p_value < 1e-6
+
+
+def test_the_past_of_a_chi_square_is_a_sample_too(make):
+    """Held against a past hardly larger than themselves, clean windows have a low p-value as often as it says."""
+    found = [
+        next(test.honest() for test in _quick(make(200, 3000 + i), make(250, 9000 + i)) if test.name == "colour")
+        for i in range(300)
+    ]
+    assert stats.binom.sf(sum(value < 0.05 for value in found) - 1, 300, 0.05) > 0.01
+    assert stats.binom.cdf(sum(value < 0.5 for value in found), 300, 0.5) > 0.01
+
+
+def test_the_quick_way_tests_what_evidently_tests(make, past):
+    """Gaps, gone columns and rare values included, the smallest p-value is the one of Evidently's own functions."""
+    for change in ("none", "gaps", "gone", "still"):
+        window = make(300, 16, shift=0.1)
+        if change != "none":
+            rows = slice(0, 40) if change == "gaps" else slice(None)
+            window.x[rows, 1] = 0.0 if change == "still" else torch.nan
+        ours, theirs = (way(window, past, {}).statistic for way in (Evidently().replay, Evidently().read))
+        assert ours == pytest.approx(theirs, rel=1e-9)
 
 
 def test_evidently_reads_images_by_their_statistics():
@@ -222,6 +337,23 @@ def test_traces_of_an_attack_are_told_apart(make, past, trace, plant):
     assert max(found, key=lambda name: found[name]) == trace
     assert found[trace] > 6
     assert max(Suspicion().read(window, past, {}).details["z"].values()) < 4
+
+
+def test_nearly_the_same_is_what_all_distances_say(make, past):
+    """Found through products of matrices, the rows are those that exact distances name; copies are none of them."""
+    x = standardised(make(200, 17), past)
+    x[50:60] = x[:10] + 1e-4
+    x[60:70] = x[10:20]
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf).amin(1)
+    for near in (0.0, 5e-4, 0.2):
+        expected = ((distances > 0) & (distances <= near)).numpy()
+        assert np.array_equal(_nearly_same(x, squared_distances(x, x), near), expected)
+    assert _nearly_same(x, squared_distances(x, x), 5e-4).sum() == 20
+
+
+def test_a_trace_that_nobody_ever_showed_is_no_alarm_when_it_comes_once():
+    """However quiet the replayed windows were, an excess within chance is none."""
+    assert Suspicion().least(1e-4) == pytest.approx(3.719, abs=1e-3)
 
 
 def test_answers_at_the_boundary_are_a_trace(make, past):

@@ -1,0 +1,62 @@
+"""A stationary world to monitor: loans of one epoch in random order, a champion, references, rows for windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from holdfast.data import Samples
+from holdfast.data.columns import read_labels
+from holdfast.data.stream import Window
+from holdfast.data.table import encode, feature_names, fit_table, read_table
+from holdfast.model import ModelSpec
+from holdfast.params import Params, load
+from holdfast.seeding import Noise
+from holdfast.training.loop import fit
+
+REPOSITORY = Path(__file__).parents[1]
+TRAINED, CHOSEN = 10_000, 1_500
+
+
+@dataclass(frozen=True)
+class World:
+    """Answered rows of one distribution; references and pool have no row in common, and none that trained."""
+
+    params: Params
+    references: tuple[Window, ...]
+    pool: Window
+    accuracy: float
+
+
+def build(path: Path, references: int, size: int, seed: int) -> World:
+    """Read the loans to ``train_until``, train the champion of params.yaml on some, and answer the others."""
+    params = load(REPOSITORY / "params.yaml", (REPOSITORY / "profiles" / "crisis.yaml",))
+    frame = read_table(path)
+    frame = frame[frame[params.data.time] <= params.data.train_until].drop_duplicates()
+    order = torch.randperm(len(frame), generator=Noise(seed, ("world",)).generator()).numpy()
+    frame = frame.iloc[order].reset_index(drop=True)
+    labels, classes = read_labels(frame[params.data.label], params.data.classes, path.name)
+    space = fit_table(frame[:TRAINED], feature_names(frame, params.data), params.data)
+    x, y, ids = encode(frame, space, place=path.name), torch.from_numpy(labels), torch.arange(len(frame))
+
+    def samples(start: int, end: int, role: str) -> Samples:
+        return Samples(x=x[start:end], y=y[start:end], ids=ids[start:end], role=role, snapshot="loans")
+
+    spec = ModelSpec(factory=params.model.factory, settings=params.model.settings, space=space, classes=classes)
+    held = TRAINED + CHOSEN
+    trained = fit(
+        params.recipe(), spec, samples(0, TRAINED, "train"), samples(TRAINED, held, "validation"), seed=seed,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    with torch.no_grad():
+        logits = torch.cat([trained.target.logits(part) for part in x[held:].split(10_000)]).double()
+    answered = Window(
+        position=-1, ids=ids[held:].numpy(), x=x[held:], probabilities=torch.softmax(logits, 1).numpy(), space=space,
+        labels=labels[held:],
+    )  # fmt: skip
+    parts = [answered.take(np.arange(i * size, (i + 1) * size)) for i in range(references)]
+    pool = answered.take(np.arange(references * size, len(answered)))
+    return World(params=params, references=tuple(parts), pool=pool, accuracy=1.0 - float(pool.wrong.mean()))
