@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli_services import deploy, down, up
 from flows.console import STDERR, decision_lines, report_lines
 from flows.environment import named_api
+from flows.options import AsJson, Assignments, Overlay
+from flows.processes import standing_server
 from flows.session import print_document, say, session
 from holdfast.errors import DataError
 
@@ -31,11 +34,8 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
-Overlay = Annotated[
-    list[Path] | None, typer.Option("--params", help="Overlay of params.yaml, such as profiles/fashion.yaml.")
-]
-Assignments = Annotated[list[str] | None, typer.Option("--set", help="One knob: --set training.settings.epochs=3.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+for _command in (up, down, deploy):
+    app.command()(_command)
 
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
@@ -257,9 +257,11 @@ def predict(
 def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Check versions, stores, permissions, disk and the Prefect API; say how to mend each fault, and exit 1 for any."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False, writing=False) as now:
-        from tasks.doctor import examine  # noqa: PLC0415
+        from flows.services import standing  # noqa: PLC0415
+        from tasks.doctor import Checkup, examine  # noqa: PLC0415
 
-        checkup = examine(now.params, now.stores, named_api())
+        found = examine(now.params, now.stores, named_api() or standing_server(now.stores))
+        checkup = Checkup(checks=(*found.checks, standing(now.stores)))
     lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
     say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
     if not checkup.healthy:

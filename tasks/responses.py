@@ -39,6 +39,8 @@ ACTED = frozenset({"quarantine", "retrain", "repair", "rollback"})
 """Actions that do something, and are finished only when the ledger says so."""
 
 
+HANDED_OVER = frozenset({"retrain"})
+"""Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
 HARM = "harm"
 """Detector whose effect says by how much answers got worse."""
 
@@ -89,6 +91,12 @@ def decided(params: Params, stores: Stores, position: int) -> Decision | None:
     return decision if place == position else None
 
 
+@task(cache_policy=NO_CACHE)
+def unanswered(params: Params, stores: Stores) -> Decision | None:
+    """Give the decision about the stream that was taken and not carried out yet; None where there is none."""
+    return pending(params, stores)[1]
+
+
 @task(task_run_name="decide on window {window.position}", cache_policy=NO_CACHE)
 def decide(
     params: Params, stores: Stores, window: WindowRecord, evidence: Evidence, champion: ModelVersion | None
@@ -105,7 +113,7 @@ def decide(
     lead = next((r.text for r in decision.reasons if not r.passed), decision.reasons[-1].text)
     tell("monitoring", f"window {window.position}  {decision.cause}  {decision.action}  {lead}")
     if decision.action != "none":
-        _announce(params, decision)
+        announce(params, decision)
     return decision
 
 
@@ -328,7 +336,8 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
     )  # fmt: skip
 
 
-def _announce(params: Params, decision: Decision) -> None:
+def announce(params: Params, decision: Decision) -> None:
+    """Tell Prefect's automations of a decision, that is on record already; told twice it is answered once."""
     emit_event(
         event=f"holdfast.{decision.action}",
         resource={"prefect.resource.id": f"holdfast.model.{params.name}"},
