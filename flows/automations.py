@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.actions import ActionTypes
+    from prefect.events.schemas.automations import ResourceSpecificationDict
 
     from holdfast.params import Params
 
 _ENDS = frozenset(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed"))
 _HEARTBEAT = "prefect.flow-run.heartbeat"
+_RUNS: ResourceSpecificationDict = {"prefect.resource.id": "prefect.flow-run.*"}
+_DEPLOYED: ResourceSpecificationDict = {"prefect.resource.role": "deployment"}
+"""Their subflows are not matched: they hold no place in a queue, and fail with the run that they are part of."""
 SILENCE = timedelta(seconds=120)
 """How long a run may give no sign of life: four heartbeats of `holdfast up`'s runs."""
 _BEGIN = timedelta(minutes=10)
@@ -67,7 +71,7 @@ def zombies() -> Iterator[AutomationCore]:
             description="A run that was killed does not hold its model's queue for ever.",
             enabled=True,
             trigger=EventTrigger(
-                after={after}, expect=_ENDS | others, match={"prefect.resource.id": "prefect.flow-run.*"},
+                after={after}, expect=_ENDS | others, match=_RUNS, match_related=[_DEPLOYED],
                 for_each={"prefect.resource.id"}, posture=Posture.Proactive, threshold=1, within=within,
             ),
             actions=[ChangeFlowRunState(state=StateType.CRASHED, message=name)],
@@ -101,8 +105,10 @@ def _telling(client: SyncPrefectClient, params: Params, webhook: str | None) -> 
     for name, trigger in (
         ("decisions", EventTrigger(expect={"holdfast.*"}, match={"prefect.resource.id": resource(params.name)})),
         ("failures", EventTrigger(
-            expect=failed, match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{params.name}"},
+            expect=failed, match=_RUNS,
+            match_related=[
+                _DEPLOYED, {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{params.name}"},
+            ],
         )),
     ):  # fmt: skip
         yield AutomationCore(
