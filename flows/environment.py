@@ -43,6 +43,7 @@ _PATIENT = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 SERVER_START_SECONDS = 120
 """Seconds that a local Prefect server may take to answer."""
 
@@ -240,6 +241,11 @@ def pointed_at(url: str) -> Iterator[None]:
             del os.environ["PREFECT_API_URL"]
 
 
+def own_database() -> bool:
+    """Tell whether a server of `holdfast up` keeps its records below the stores, and not where others keep some."""
+    return not os.environ.get(_DATABASE)
+
+
 def service_environment(stores: Stores, url: str) -> dict[str, str]:
     """Give the environment of a long-lived service: this one's, secrets and all, and what keeps its state in place."""
     home = stores.root / "prefect"
@@ -249,8 +255,7 @@ def service_environment(stores: Stores, url: str) -> dict[str, str]:
         "PREFECT_API_URL": url,
         "PREFECT_UI_API_URL": url,
         "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL")
-        or f"sqlite+aiosqlite:///{home / 'server.db'}",
+        _DATABASE: os.environ.get(_DATABASE) or f"sqlite+aiosqlite:///{home / 'server.db'}",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "holdfast",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -281,7 +286,7 @@ def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
     environment = os.environ | {
         "PREFECT_HOME": str(home),
         "PREFECT_UI_API_URL": url,
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'server.db'}",
+        _DATABASE: f"sqlite+aiosqlite:///{home / 'server.db'}",
         "PREFECT_SERVER_UI_ENABLED": "false",
     }
     with (home / "server.log").open("ab") as log:

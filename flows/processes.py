@@ -28,15 +28,16 @@ MARK = "HOLDFAST_SERVICES"
 """Variable by which a process, and whatever it starts, is known for a service of the stores whose root it names."""
 
 
-def spawn(command: list[str], log: Path, environment: Mapping[str, str], folder: Path | None = None) -> int:
-    """Start a process in a session of its own, which no terminal's signal reaches, and give its pid."""
+def spawn(
+    command: list[str], log: Path, environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, which no terminal's signal reaches; it outlives this one."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
-        process = subprocess.Popen(  # noqa: S603  our own interpreter
+        return subprocess.Popen(  # noqa: S603  our own interpreter
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=dict(environment), cwd=folder,
             start_new_session=True,
         )  # fmt: skip
-    return process.pid
 
 
 def services(root: Path) -> frozenset[int]:
@@ -78,12 +79,6 @@ def wait(until: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def reap(pid: int) -> None:
-    """Take note of a child's end, where it is one of ours: else it stays in the table of processes."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
 
 
 def free_port(wanted: int | None = None) -> int:

@@ -15,6 +15,7 @@ from flows.environment import (
     named_api,
     no_server,
     one_at_a_time,
+    own_database,
     pointed_at,
     service_environment,
 )
@@ -25,7 +26,6 @@ from flows.processes import (
     free_port,
     post,
     read_services,
-    reap,
     services,
     services_file,
     spawn,
@@ -73,7 +73,7 @@ def up(params: Params, stores: Stores, overlays: list[str], assignments: list[st
 
     Raises:
         StoreError: the environment names another server, another command holds the stores, or a service does not
-            start; what this call started is ended again.
+            start; where nothing ran before, nothing is left running.
     """
     if named_api() is not None:
         raise StoreError(
@@ -83,7 +83,7 @@ def up(params: Params, stores: Stores, overlays: list[str], assignments: list[st
     home = stores.root / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(stores, lock="up.lock"):
-        before = services(stores.root)
+        begun = bool(services(stores.root))
         try:
             record = _server(stores, home)
             with pointed_at(record.url):
@@ -93,7 +93,8 @@ def up(params: Params, stores: Stores, overlays: list[str], assignments: list[st
                 deploy(params, stores.project, overlays, assignments, webhook)
             worker = _worker(stores, home, record)
         except BaseException:
-            end(lambda: _others(stores, before), 10.0)
+            if not begun:  # what ran before is left as it is
+                _take_down(stores)
             raise
     logs = (str(home / "server.log"), str(home / "worker.log"))
     return Up(url=record.url.removesuffix("/api"), server=record.server, worker=worker, deployments=told, logs=logs)
@@ -106,19 +107,23 @@ def down(stores: Stores) -> tuple[int, ...]:
         StoreError: a process does not end.
     """
     with one_at_a_time(stores, lock="up.lock"):
-        begun = services(stores.root)
-        try:
-            record = read_services(stores)
-        except StoreError:  # then all are ended at once
-            record = None
-        server = frozenset() if record is None else _group(stores, record.server)
-        end(lambda: _others(stores, server), _PATIENCE)
-        if not end(lambda: _others(stores, frozenset()), _PATIENCE):
-            raise StoreError(
-                str(stores.root), found=f"processes that do not end: {sorted(services(stores.root))}",
-                expected="none left", remedy="End them by hand.",
-            )  # fmt: skip
-        services_file(stores).unlink(missing_ok=True)
+        return _take_down(stores)
+
+
+def _take_down(stores: Stores) -> tuple[int, ...]:
+    begun = services(stores.root)
+    try:
+        record = read_services(stores)
+    except StoreError:  # then all are ended at once
+        record = None
+    server = frozenset() if record is None else _group(stores, record.server)
+    end(lambda: services(stores.root) - server, _PATIENCE)
+    if not end(lambda: services(stores.root), _PATIENCE):
+        raise StoreError(
+            str(stores.root), found=f"processes that do not end: {sorted(services(stores.root))}",
+            expected="none left", remedy="End them by hand.",
+        )  # fmt: skip
+    services_file(stores).unlink(missing_ok=True)
     return tuple(sorted(begun))
 
 
@@ -155,13 +160,13 @@ def _server(stores: Stores, home: Path) -> ServicesRecord:
     alone = not services(stores.root)  # else a run of the worker that is left may hold the lock, and is not abandoned
     with one_at_a_time(stores) if alone else nullcontext():
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        pid = spawn(command, home / "server.log", service_environment(stores, url))
+        pid = spawn(command, home / "server.log", service_environment(stores, url)).pid
         fresh = ServicesRecord(url=url, server=pid, worker=None if record is None else record.worker)
         write_atomically(services_file(stores), fresh.model_dump_json())
-        wait(lambda: answers(url) or not _alive(stores, pid), SERVER_START_SECONDS)
-        if not answers(url) or not _alive(stores, pid):
+        wait(lambda: answers(url) or pid not in services(stores.root), SERVER_START_SECONDS)
+        if not answers(url) or pid not in services(stores.root):
             raise no_server(home)
-        if alone:
+        if alone and own_database():
             close_abandoned(url)
     return fresh
 
@@ -170,15 +175,15 @@ def _worker(stores: Stores, home: Path, record: ServicesRecord) -> int:
     """Give the worker that runs and reports, or start one, and wait for its sign of life."""
     since = datetime.now(UTC)
     pid = record.worker
-    if pid is None or not _alive(stores, pid):
+    if pid is None or pid not in services(stores.root):
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORKER, "--type", "process",
                    "--name", WORKER, "--install-policy", "never"]  # fmt: skip
-        pid = spawn(command, home / "worker.log", service_environment(stores, record.url), stores.project)
+        pid = spawn(command, home / "worker.log", service_environment(stores, record.url), stores.project).pid
         fresh = record.model_copy(update={"worker": pid})
         write_atomically(services_file(stores), fresh.model_dump_json())
     worker = pid
-    wait(lambda: _reports(record.url, since) or not _alive(stores, worker), _PATIENCE)
-    if not _alive(stores, worker) or not _reports(record.url, since):
+    wait(lambda: _reports(record.url, since) or worker not in services(stores.root), _PATIENCE)
+    if worker not in services(stores.root) or not _reports(record.url, since):
         raise StoreError(
             f"worker (pid {worker})", found="no sign of life", expected="one that asks the server for work",
             remedy=f"Read {home / 'worker.log'}; `holdfast down` ends it.",
@@ -196,14 +201,9 @@ def _reports(url: str, since: datetime) -> bool:
     return any(moment >= since for moment in heard)
 
 
-def _alive(stores: Stores, pid: int) -> bool:
-    reap(pid)
-    return pid in services(stores.root)
-
-
 def _group(stores: Stores, leader: int) -> frozenset[int]:
     """List those services that share a process group, such as a server and its own child."""
-    return frozenset(pid for pid in _others(stores, frozenset()) if _leader(pid) == leader)
+    return frozenset(pid for pid in services(stores.root) if _leader(pid) == leader)
 
 
 def _leader(pid: int) -> int | None:
@@ -211,11 +211,3 @@ def _leader(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
-
-
-def _others(stores: Stores, known: frozenset[int]) -> frozenset[int]:
-    """List the services that are none of those known."""
-    found = services(stores.root) - known
-    for pid in found:
-        reap(pid)
-    return found - {os.getpid()}
