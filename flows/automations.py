@@ -31,8 +31,11 @@ _DEPLOYED: ResourceSpecificationDict = {"prefect.resource.role": "deployment"}
 """Their subflows are not matched: they hold no place in a queue, and fail with the run that they are part of."""
 SILENCE = timedelta(seconds=120)
 """How long a run may give no sign of life: four heartbeats of `holdfast up`'s runs."""
-_BEGIN = timedelta(minutes=10)
-"""How long a run may take from being handed to a worker to its first state of its own."""
+ENDED = "holdfast.run.ended"
+"""A deployed run's own last word. Prefect's reaches its automations a quarter of an hour late where a schedule made the
+run: its states are said to follow an event that was never sent, and are held back for that long."""
+_BEGIN = timedelta(minutes=30)
+"""How long a run may take from being handed to a worker to its first state of its own: longer than they are held."""
 _TOLD = "{{ event.event }} {{ event.resource.id }} {{ event.payload | tojson }}"
 
 
@@ -63,8 +66,8 @@ def automate(
 def zombies() -> Iterator[AutomationCore]:
     """Close runs that were killed: those whose heartbeat stopped, and those that a worker took and never began."""
     for name, after, others, within in (
-        ("holdfast: heartbeat lost", _HEARTBEAT, {_HEARTBEAT}, SILENCE),
-        ("holdfast: never begun", "prefect.flow-run.Pending", {"prefect.flow-run.Running"}, _BEGIN),
+        ("holdfast: heartbeat lost", _HEARTBEAT, {_HEARTBEAT, ENDED}, SILENCE),
+        ("holdfast: never begun", "prefect.flow-run.Pending", {"prefect.flow-run.Running", ENDED}, _BEGIN),
     ):
         yield AutomationCore(
             name=name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli_services import deploy, down, up
+from flows.cli_services import approve, deploy, down, refuse, unfreeze, up
 from flows.console import STDERR, decision_lines, report_lines
 from flows.environment import named_api
 from flows.options import AsJson, Assignments, Overlay
@@ -34,7 +34,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
-for _command in (up, down, deploy):
+for _command in (up, down, deploy, approve, refuse, unfreeze):
     app.command()(_command)
 
 

@@ -1,6 +1,10 @@
-"""Commands that run things by themselves: services brought up and down, deployments made on a server."""
+"""Commands about what runs by itself: services up and down, deployments on a server, what waits for a person."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from flows.environment import named_api, webhook
 from flows.options import AsJson, Assignments, Overlay
@@ -44,3 +48,39 @@ def deploy(overlays: Overlay = None, assignments: Assignments = None, as_json: A
         deployments.deploy(now.params, now.stores.project, *asked, webhook(now.params))
         made = [each.told(now.params.name) for each in deployments.deployments(now.params)]
     say({"deployments": made}, "\n".join(made), as_json=as_json)
+
+
+Place = Annotated[int, typer.Argument(help="Place of the window, as `holdfast monitor` tells it.")]
+Why = Annotated[str, typer.Option(help="Your reason, for the record.")]
+
+
+def approve(
+    position: Place, why: Why, overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False
+) -> None:
+    """Let a decision that waits be carried out, in your name: the next watch does it."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks import approval  # noqa: PLC0415  Prefect reads its settings at import
+
+        done = approval.approve(now.params, now.stores, position, why)
+    say(done.model_dump(mode="json"), f"window {position}: {done.action} approved; the next watch does it",
+        as_json=as_json)  # fmt: skip
+
+
+def refuse(
+    position: Place, why: Why, overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False
+) -> None:
+    """End a decision that waits undone, in your name: the watch goes on behind it."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks import approval  # noqa: PLC0415  as above
+
+        done = approval.refuse(now.params, now.stores, position, why)
+    say(done.model_dump(mode="json"), f"window {position}: {done.action} refused", as_json=as_json)
+
+
+def unfreeze(why: Why, overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Clear the breaker, in your name: rollbacks up to now freeze the loop no more."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks import approval  # noqa: PLC0415  as above
+
+        place = approval.unfreeze(now.params, now.stores, why)
+    say({"cleared": place}, f"rollbacks up to window {place} freeze the loop no more", as_json=as_json)

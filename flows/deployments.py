@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 from prefect.utilities.callables import parameter_schema
 
-from flows.automations import automate
+from flows.automations import ENDED, automate
 from flows.environment import one_at_a_time, open_stores, prepare
 from flows.heartbeat import one_heartbeat
 from holdfast.errors import ParamsError
@@ -79,8 +81,11 @@ def _opened(overlays: list[str], assignments: list[str]) -> Iterator[tuple[Param
     params = load(project / "params.yaml", tuple(map(Path, overlays)), tuple(assignments))
     stores = open_stores(params, project)
     prepare(stores)
-    with one_heartbeat(), one_at_a_time(stores, patience=PATIENCE):
-        yield params, stores
+    try:
+        with one_heartbeat(), one_at_a_time(stores, patience=PATIENCE):
+            yield params, stores
+    finally:
+        emit_event(ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{flow_run.id}"})
 
 
 @dataclass(frozen=True)

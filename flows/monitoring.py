@@ -12,6 +12,7 @@ from flows.recovery import respond
 from holdfast.params import Params
 from holdfast.results import Decision
 from holdfast.stores import Stores
+from tasks.approval import WAITS, waits
 from tasks.monitoring import mature, observe, receive
 from tasks.recovery import find_version, settle
 from tasks.responses import (
@@ -46,11 +47,9 @@ def monitoring(params: Params, stores: Stores, most: int | None = None, *, hand_
         snapshot, data = integrity(params, stores)
         seen: list[Handled] = []
         while most is None or len(seen) < most:
-            window = _handle(params, stores, snapshot, data, hand_over=hand_over)
-            if window is None:
-                break
-            seen.append(window)
-            if hand_over and window.action in HANDED_OVER:
+            window, done = _handle(params, stores, snapshot, data, hand_over=hand_over)
+            seen += [] if window is None else [window]
+            if not done:
                 break
         return MonitoringReport(model=params.name, windows=tuple(seen))
 
@@ -68,19 +67,22 @@ def rollback(params: Params, stores: Stores, why: str) -> Decision:
 
 def _handle(
     params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, *, hand_over: bool
-) -> Handled | None:
-    """Take one window through the loop; None where none is left."""
+) -> tuple[Handled | None, bool]:
+    """Take one window through the loop, and tell whether the next may follow: none does past what is not done."""
     window = receive(params, stores, snapshot, next_window(params, stores))
     if window is None:
-        return None
+        return None, False
     decision = decided(params, stores, window.position)
+    again = decision is not None
     if decision is None:
         champion = find_version(params, stores, None)
         matured = mature(params, stores, snapshot, window.position)
         evidence = observe(params, stores, snapshot, champion, window, matured)
         decision = decide(params, stores, window, evidence, champion)
-    elif hand_over:
-        announce(params, decision)
-    left = hand_over and decision.action in HANDED_OVER
-    outcome = "" if left else respond(params, stores, snapshot, data, decision)
-    return handled(params, stores, window, decision, outcome)
+    if waits(params, stores, decision):
+        return handled(params, stores, window, decision, WAITS), False
+    if hand_over and decision.action in HANDED_OVER:
+        if again:
+            announce(params, decision)
+        return handled(params, stores, window, decision, ""), False
+    return handled(params, stores, window, decision, respond(params, stores, snapshot, data, decision)), True

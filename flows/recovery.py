@@ -13,6 +13,7 @@ from flows.training import training
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores
+from tasks.approval import WAITS, waits
 from tasks.demotion import own_data, predecessor, sentence
 from tasks.heldout import hold_out
 from tasks.publishing import publish
@@ -53,6 +54,8 @@ def recovery(params: Params, stores: Stores) -> str:
         decision = unanswered(params, stores)
         if decision is None:
             return ""
+        if waits(params, stores, decision):
+            return WAITS
         snapshot, data = integrity(params, stores)
         return respond(params, stores, snapshot, data, decision)
 

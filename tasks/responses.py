@@ -302,11 +302,17 @@ def restore(params: Params, stores: Stores) -> str:
 
 @task(cache_policy=NO_CACHE)
 def responded(
-    params: Params, stores: Stores, decision: Decision, outcome: str, labels: int = 0, minutes: float = 0.0
+    params: Params,
+    stores: Stores,
+    decision: Decision,
+    outcome: str,
+    labels: int = 0,
+    minutes: float = 0.0,
+    refused_by: str = "",
 ) -> None:
-    """Record that a response is finished, and what it came to and took."""
+    """Record that a response is finished, and what it came to and took; or who refused it, and that it made nobody."""
     ledger = open_ledger(stores)
-    head = ledger.head(params.name)
+    head = None if refused_by else ledger.head(params.name)
     body = {
         "about": "response", "position": decision.position, "action": decision.action, "outcome": outcome,
         "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 3),
@@ -314,7 +320,7 @@ def responded(
     key = f"responded:{params.name}:{decision.position}"
     with ledger.writing() as transaction:
         if next(transaction.entries(key=key), None) is None:
-            transaction.append("run", who="holdfast", model=params.name, body=body, key=key)
+            transaction.append("run", who=refused_by or "holdfast", model=params.name, body=body, key=key)
     tell("recovery", f"window {decision.position}  {decision.action}: {outcome}")
 
 

@@ -12,6 +12,7 @@ import pytest
 from flows import monitoring
 from holdfast.monitoring.watch import Watch
 from holdfast.stores import WallClock
+from tasks.approval import WAITS
 from tasks.responses import Handled
 
 pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
@@ -82,8 +83,8 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
 class Story:
     """Windows with what is decided about each, and a memory of what was decided, told and carried out."""
 
-    def __init__(self, *actions: str) -> None:
-        self.actions = actions
+    def __init__(self, *actions: str, waiting: tuple[int, ...] = ()) -> None:
+        self.actions, self.waiting = actions, set(waiting)
         self.decided: list[int] = []
         self.told: list[int] = []
         self.done: list[int] = []
@@ -109,6 +110,7 @@ class Story:
         return {
             "next_window": lambda *_: pending(), "decide": decide, "decided": decided, "respond": respond,
             "receive": lambda *a: SimpleNamespace(position=a[-1]) if a[-1] < len(self.actions) else None,
+            "waits": lambda _p, _s, decision: decision.position in self.waiting,
             "announce": lambda _, decision: self.told.append(decision.position),
             "handled": lambda _p, _s, window, decision, outcome: Handled(
                 position=window.position, window="", rows=1, cause="", action=decision.action, outcome=outcome, champion=1
@@ -149,6 +151,17 @@ def test_a_scheduled_watch_leaves_a_retraining_to_its_event_and_goes_no_further(
     assert (story.decided, story.done, story.told) == ([0, 1, 2], [1], [2, 2])
     story.done.append(2)
     assert watch(story, hand_over=True) == [(3, "done")]
+
+
+@pytest.mark.parametrize("hand_over", [True, False])
+def test_nothing_goes_past_what_waits_for_a_person(watch: Any, hand_over: bool) -> None:
+    """What nobody approved is neither done nor told of again; once approved it is done, and the watch goes on."""
+    story = Story("none", "rollback", "none", waiting=(1,))
+    assert watch(story, hand_over=hand_over) == [(0, "done"), (1, WAITS)]
+    assert watch(story, hand_over=hand_over) == [(1, WAITS)]
+    assert (story.done, story.told) == ([], [])
+    story.waiting.clear()
+    assert watch(story, hand_over=hand_over) == [(1, "done"), (2, "done")]
 
 
 @pytest.mark.slow

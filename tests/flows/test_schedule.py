@@ -32,6 +32,8 @@ LONG = 900.0  # seconds for what takes a minute or two on a quiet machine
 RECOVER = "holdfast: recover tiny"
 PARAMS = ("--params", "infra/stores.yaml", "--params", "profiles/tiny.yaml", "--params", "profiles/watched.yaml")
 WATCHED = """
+metric: accuracy
+training: {settings: {balance_classes: false}}
 monitoring:
   stream: {replace: true, source: parquet_folder, settings: {path: feed, label: charged_off}}
   detectors: {replace: true, harm: {}}
