@@ -202,6 +202,20 @@ class PredictionParams(Value):
     """What to do with a row that has a category which no training row had; a missing value is none."""
 
 
+Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
+
+
+class ScheduleParams(Value):
+    """What `holdfast up` runs by itself: cron of five fields, in UTC; None for never."""
+
+    monitoring: Cron | None = "*/15 * * * *"
+    evaluation: Cron | None = "0 3 * * *"
+    """The champion through the pack ``evaluation.uses.nightly``."""
+    notify: Annotated[str, Field(pattern=r"^(env:\w+|block:[a-z0-9-]+/[a-z0-9-]+)$")] | None = None
+    """Who is told of every decision but *none*, and of failed runs: ``env:NAME`` of a webhook's URL, or
+    ``block:TYPE/NAME`` of a Prefect notification block."""
+
+
 class StoresParams(Value):
     """Where state lives. A URL with a password belongs in an environment variable: write ``env:NAME``."""
 
@@ -231,6 +245,7 @@ class Params(Value):
     recovery: RecoveryParams = RecoveryParams()
     prediction: PredictionParams = PredictionParams()
     drills: DrillParams = DrillParams()
+    schedule: ScheduleParams = ScheduleParams()
     stores: StoresParams = StoresParams()
 
     def scenarios(self, pack: str) -> dict[str, Scenario]:

@@ -115,7 +115,7 @@ def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
         for use, pack in used.items()
         if pack not in held
     ]
-    asked = [("floors", "run"), ("non_inferiority", "gate")]
+    asked = [("floors", "run"), ("non_inferiority", "gate"), ("floors", "nightly")]
     if _section(tree, "monitoring").get("stream"):
         asked.append(("floors", "gate"))  # what the loop retrained has no other scorecard
     for rule, use in asked:
