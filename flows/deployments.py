@@ -66,6 +66,15 @@ def nightly(overlays: list[str], assignments: list[str]) -> None:
         reexamination(params, stores)
 
 
+@flow(name="weekly", **_RETRIES)
+def weekly(overlays: list[str], assignments: list[str]) -> None:
+    """Rehearse the incidents that params list on a copy of the champion."""
+    with _opened(overlays, assignments) as (params, stores):
+        from flows.drill import drill  # noqa: PLC0415  as above
+
+        drill(params, stores)
+
+
 @contextmanager
 def _opened(overlays: list[str], assignments: list[str]) -> Iterator[tuple[Params, Stores]]:
     """Read params and open stores in the worker's folder, as a command does; secrets come from its environment alone.
@@ -114,7 +123,9 @@ def deployments(params: Params) -> tuple[Deployment, ...]:
     found = [Deployment(nightly, schedule.evaluation)]
     if params.monitoring.stream is not None:
         found += [Deployment(watch, schedule.monitoring), Deployment(recover, None, frozenset({"holdfast.retrain"}))]
-    for name in ("monitoring", "evaluation"):
+    if params.drills.incidents:
+        found.append(Deployment(weekly, schedule.drills))
+    for name in ("monitoring", "evaluation", "drills"):
         if (cron := getattr(schedule, name)) is not None:
             _cron(cron, f"schedule.{name}")
     return tuple(found)

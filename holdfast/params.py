@@ -211,6 +211,8 @@ class ScheduleParams(Value):
     monitoring: Cron | None = "*/15 * * * *"
     evaluation: Cron | None = "0 3 * * *"
     """The champion through the pack ``evaluation.uses.nightly``."""
+    drills: Cron | None = "0 4 * * 0"
+    """The incidents of ``drills.incidents``, where it lists any."""
     notify: Annotated[str, Field(pattern=r"^(env:\w+|block:[a-z0-9-]+/[a-z0-9-]+)$")] | None = None
     """Who is told of every decision but *none*, and of failed runs: ``env:NAME`` of a webhook's URL, or
     ``block:TYPE/NAME`` of a Prefect notification block."""
