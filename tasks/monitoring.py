@@ -222,7 +222,7 @@ def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
 
 def _answered(predictor: Predictor, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
     """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
-    answers = predictor.predict(arrival.rows, CLIENT)
+    answers = predictor.predict(arrival.asked, CLIENT)
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
     even = np.full(answers.probabilities.shape, 1.0 / answers.probabilities.shape[1])
     return Window(

@@ -14,7 +14,7 @@ from prefect.events import emit_event
 
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.escrow import Escrow
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import WindowRecord
 from holdfast.params import Params
@@ -162,13 +162,11 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     kept = []
     for window in windows:
         rows = escrow.rows(window.digest, window.position).rows
-        if isinstance(rows, np.ndarray):
-            raise DataError(
-                f"window {window.position}", found="images", expected="rows of a table",
-                remedy="Image models are watched, and retrained by `holdfast run` on data that holds the new images.",
-            )  # fmt: skip
         body = io.BytesIO()
-        rows.to_parquet(body, index=False)
+        if isinstance(rows, np.ndarray):
+            np.save(body, rows, allow_pickle=False)
+        else:
+            rows.to_parquet(body, index=False)
         labels = json.dumps(escrow.labels(window.digest, window.position).tolist())
         kept.append(
             AdmittedWindow(

@@ -284,12 +284,10 @@ def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int])
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     _check_roles(params, roles, labels, fitted)
-    mean, std = _channels(images.pixels[fitted])
-    shape = (int(images.pixels.shape[1]), int(images.pixels.shape[2]), int(images.pixels.shape[3]))
     return finish(
         params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
-        space=Box(shape=shape, mean=mean, std=std),
+        space=fit_box(images.pixels[fitted]),
     )  # fmt: skip
 
 
@@ -338,6 +336,12 @@ def _unit(pixels: Array) -> Tensor:
     """Give images as float32 in [0, 1]."""
     x = torch.from_numpy(np.ascontiguousarray(pixels))
     return x.to(torch.float32) / 255.0 if pixels.dtype == np.uint8 else x
+
+
+def fit_box(pixels: Array) -> Box:
+    """Describe images (n, c, h, w) by their shape and the mean and spread of each channel."""
+    mean, std = _channels(pixels)
+    return Box(shape=(int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3])), mean=mean, std=std)
 
 
 def _channels(pixels: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
