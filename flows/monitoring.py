@@ -15,6 +15,7 @@ from holdfast.stores import Stores
 from tasks.monitoring import mature, observe, receive
 from tasks.recovery import find_version, settle
 from tasks.responses import Handled, MonitoringReport, by_hand, decide, decided, handled, next_window, roll_back
+from tasks.screening import screen, tainted
 from tasks.training import require_model
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def _handle(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
     if decision is None:
         champion = find_version(params, stores, None)
         matured = mature(params, stores, snapshot, window.position)
-        evidence = observe(params, stores, snapshot, champion, window, matured)
+        screen(params, stores, snapshot, matured)
+        poisoned = tainted(params, stores, snapshot)
+        evidence = observe(params, stores, snapshot, champion, window, matured, poisoned)
         decision = decide(params, stores, window, evidence, champion)
     outcome = respond(params, stores, snapshot, data, decision)
     return handled(params, stores, window, decision, outcome)

@@ -23,7 +23,7 @@ from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.panels import Calibration, Panel
 from holdfast.monitoring.watch import Watch, WindowRecord
 from holdfast.params import Params
-from holdfast.recovery.triage import Evidence
+from holdfast.recovery.triage import Evidence, Tainted
 from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
@@ -102,14 +102,16 @@ def observe(
     champion: ModelVersion,
     window: WindowRecord,
     matured: tuple[WindowRecord, ...],
+    poisoned: tuple[Tainted, ...] = (),
 ) -> Evidence:
     """See what a window shows: its rows, the champion's answers, and labels that it was not judged by yet.
 
+    The champion is judged by windows that passed their screening, and by no others.
     Every signal is on record with what its detector remembers before it is given.
     """
     arrival = Escrow(stores.escrow).rows(window.digest, window.position)
     quality = _quality(params, stores, snapshot, arrival)
-    seen = Evidence(position=window.position, rows=window.rows, quality=quality)
+    seen = Evidence(position=window.position, rows=window.rows, quality=quality, poisoned=poisoned)
     try:
         predictor = open_champion(params, stores)
     except ModelError as error:
@@ -146,8 +148,10 @@ def _watched(
         watch.keep(champion.digest, signals, memories)
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
-    since = _since(params, stores, champion)
+    since, verdicts = _since(params, stores, champion), watch.verdicts()
     for record in matured:
+        if verdicts.get(record.position) != "clean":
+            continue  # labels that are not to be believed say nothing of the champion
         if record.position < since or all((record.position, name) in known for name in asked):
             continue
         arrival = Escrow(stores.escrow).rows(record.digest, record.position)

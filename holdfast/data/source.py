@@ -194,14 +194,34 @@ class Loaded:
         return encode(self.frame.iloc[rows], space, place=self.params.path)
 
     def _features(self) -> Array:
-        x = self._inputs(np.arange(len(self)), self.space)
-        if isinstance(self.space, Table):
-            # One column for each number: distances between rows are the checks' business, not thresholds.
-            plain = tuple(feature.model_copy(update={"knots": ()}) for feature in self.space.features)
-            with torch.no_grad():
-                x = TableEncoder(self.space.model_copy(update={"features": plain}))(x)
-        features: Array = x.flatten(1).numpy()
-        return features
+        return quick_features(self._inputs(np.arange(len(self)), self.space), self.space)
+
+
+def quick_features(x: Tensor, space: Table | Box) -> Array:
+    """Give what quick classifiers and checks read of inputs (n, *shape): float32 (n, d).
+
+    Pixels as they are; of a table one column for each number and each category.
+    """
+    if isinstance(space, Table):
+        # One column for each number: distances between rows are the checks' business, not thresholds.
+        plain = tuple(feature.model_copy(update={"knots": ()}) for feature in space.features)
+        with torch.no_grad():
+            x = TableEncoder(space.model_copy(update={"features": plain}))(x)
+    features: Array = x.flatten(1).numpy()
+    return features
+
+
+def inputs_of(rows: pd.DataFrame | Array, space: Table | Box, place: str) -> Tensor:
+    """Turn rows of a table, or images (n, c, h, w), into a model's inputs.
+
+    Raises:
+        DataError: they do not fit that space.
+    """
+    if isinstance(rows, np.ndarray) and isinstance(space, Box) and rows.shape[1:] == space.shape:
+        return _unit(rows)
+    if isinstance(rows, np.ndarray) or not isinstance(space, Table):
+        raise _misfit(place, space)
+    return encode(rows, space, place=place)
 
 
 def name_without(content: str, ids: Collection[int]) -> str:
@@ -357,5 +377,8 @@ def _channels(pixels: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _misfit(path: str, space: Table | Box) -> DataError:
     return DataError(
-        path, found="a table", expected=f"inputs of a {space.kind} space", remedy="This model is for other data."
+        path,
+        found="rows of another kind or size",
+        expected=f"inputs of a {space.kind} space",
+        remedy="This model is for other data.",
     )
