@@ -49,6 +49,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "monitoring"
 EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
+BELIEVED = frozenset({"clean", "released"})
+"""Verdicts of a screening after which labels may speak of the champion."""
 _FEWEST = 100
 """Reference rows without which nothing can be compared."""
 
@@ -151,7 +153,7 @@ def _watched(
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
     since, verdicts = _since(params, stores, champion), watch.verdicts()
     for record in matured:
-        if record.position < since or record.state == "quarantined" or verdicts.get(record.position) != "clean":
+        if record.position < since or record.state == "quarantined" or verdicts.get(record.position) not in BELIEVED:
             continue  # what is not to be believed, or not readable at all, says nothing of the champion
         if all((record.position, name) in known for name in asked):
             continue
