@@ -354,8 +354,10 @@ def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
         taken = list(_decisions(view, params.name))[::-1]
         ended = [(d, _outcome(view, params.name, d.position)) for d in taken]
     return [
-        Taken(window=int(d.position or 0), about=d.windows or (int(d.position or 0),), at=at, cause=d.cause or "none", action=d.action,
-              outcome="" if body is None else str(body["outcome"]))
+        Taken(
+            window=int(d.position or 0), about=d.windows or (int(d.position or 0),), at=at, cause=d.cause or "none",
+            action=d.action, outcome="" if body is None else str(body["outcome"]),
+        )
         for d, body in ended
     ]  # fmt: skip
 
