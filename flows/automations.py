@@ -58,7 +58,8 @@ def automate(
         for stale in known[1:]:
             client.delete_automation(stale.id)
         if known:
-            client.update_automation(known[0].id, automation)
+            # The client sends what was set alone, and then the server cannot tell one kind of action from another.
+            client.update_automation(known[0].id, AutomationCore.model_validate(automation.model_dump()))
         else:
             client.create_automation(automation)
 
