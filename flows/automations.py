@@ -58,8 +58,9 @@ def automate(
         for stale in known[1:]:
             client.delete_automation(stale.id)
         if known:
-            # The client sends what was set alone, and then the server cannot tell one kind of action from another.
-            client.update_automation(known[0].id, AutomationCore.model_validate(automation.model_dump()))
+            # The client sends only what was set, and by that the server cannot tell the kind of an action.
+            whole = AutomationCore.model_validate(automation.model_dump(exclude={"owner_resource"}))
+            client.update_automation(known[0].id, whole)
         else:
             client.create_automation(automation)
 
