@@ -22,6 +22,8 @@ TINY = ("--params", "profiles/tiny.yaml", "--set", "schedule.monitoring=null")
 
 @pytest.fixture
 def project(bare: Any) -> Any:
+    """A project with its data, whose services are down after the test, whatever it came to."""
+    bare.holdfast("data")
     yield bare
     down(bare.stores())
     assert bare.no_process_left(), bare.processes()
