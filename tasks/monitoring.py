@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,13 +135,15 @@ def _watched(
 ) -> tuple[Signal, ...]:
     watch, panel = open_watch(params, stores), params.panel()
     reference = _reference(params, stores, champion)
+    if panel.asks("embeddings"):
+        fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
     known = {(signal.position, signal.detector) for signal in watch.signals(champion.digest)}
     kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
     told = list(kept)
     if not kept:
         calibration = calibrated(params, stores, champion, reference, len(fresh))
         signals, memories = panel.watch(
-            fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs")
+            fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs", "embeddings")
         )
         _draw_evidently(stores, watch, champion, panel, signals, fresh, reference)
         watch.keep(champion.digest, signals, memories)
@@ -285,6 +288,7 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
     return Window(
         position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits, 1).numpy(),
         space=target.space, labels=held.y.numpy()[rows],
+        embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class Panel(Value):
         past: Window,
         calibration: Calibration,
         memories: Mapping[str, Json],
-        needs: Collection[Needs] = ("inputs", "outputs", "labels"),
+        needs: Collection[Needs] = ("inputs", "outputs", "embeddings", "labels"),
     ) -> tuple[tuple[Signal, ...], dict[str, Json]]:
         """Let every detector that can look at a window look, and give signals and what to remember.
 
@@ -128,6 +128,10 @@ class Panel(Value):
             kept[name] = reading.memory
             signals.append(self._signal(name, detector, window, reading, calibration.thresholds[name]))
         return tuple(signals), kept
+
+    def asks(self, need: Needs) -> bool:
+        """Tell whether any detector needs this."""
+        return any(detector.needs == need for detector in self.detectors.values())
 
     def digest(self) -> str:
         """Name the panel by what it asks."""

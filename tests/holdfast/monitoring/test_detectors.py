@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.adwin import Adwin, _surprise
 from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
 from holdfast.monitoring.classification_quality import ClassificationQuality
+from holdfast.monitoring.embedding_drift import EmbeddingDrift
 from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
 from holdfast.monitoring.expected_quality import ExpectedQuality
 from holdfast.monitoring.harm import _BETS, Harm
@@ -317,6 +319,22 @@ def test_evidently_reads_images_by_their_statistics():
     reading = Evidently().read(pictures(0.2), pictures(0.0), {})
     assert reading.p_value < 1e-6
     assert "mean" in reading.details["columns"]
+
+
+def test_embeddings_are_compared_by_the_sum_over_pairs(make, past):
+    """The score is the unbiased double sum at the median distance across; it sees a model that reads otherwise."""
+    window = make(40, 18)
+    few = past.take(np.arange(30))
+    a, b = (each.embeddings.double() for each in (window, few))
+    width = torch.cdist(a, b).flatten().quantile(0.5) ** 2
+    k, m, n = (lambda x, y: torch.exp(-torch.cdist(x, y).square() / width)), len(a), len(b)
+    sums = (k(a, a).sum() - m) / (m * (m - 1)) + (k(b, b).sum() - n) / (n * (n - 1)) - 2 * k(a, b).mean()
+    assert EmbeddingDrift().read(window, few, {}).statistic == pytest.approx(max(float(sums), 0.0), rel=1e-5, abs=1e-9)
+    moved = replace(window, embeddings=window.embeddings + 1.0)
+    assert EmbeddingDrift().read(moved, past, {}).statistic > 10 * EmbeddingDrift().read(window, past, {}).statistic
+    with pytest.raises(DataError, match="no embeddings"):
+        EmbeddingDrift().read(replace(window, embeddings=None), past, {})
+    assert not EmbeddingDrift().applicable(replace(window, embeddings=None))
 
 
 @pytest.mark.parametrize(
