@@ -180,9 +180,13 @@ class Target:
     def embed(self, x: Tensor) -> Tensor:
         """Give what the last linear layer reads (n, width) for inputs (n, *shape): what the model made of them.
 
+        Without rows there is no telling the width, and none is given: (0, 0).
+
         Raises:
             ModelError: the logits come from no linear layer.
         """
+        if len(x) == 0:
+            return torch.zeros((0, 0))
         read: list[Tensor] = []
         layers = [each for each in self.module.modules() if isinstance(each, nn.Linear)]
         hooks = [
@@ -204,7 +208,7 @@ class Target:
             for hook in hooks:
                 hook.remove()
         self.forwards += len(x)
-        return torch.cat(found) if found else torch.zeros((0, layers[-1].in_features if layers else 0))
+        return torch.cat(found)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

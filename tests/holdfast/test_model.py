@@ -117,7 +117,7 @@ def test_embeddings_are_what_the_last_layer_reads():
     embedded = target.embed(x)
     assert torch.allclose(nn.functional.linear(embedded, last.weight, last.bias), target.logits(x), atol=1e-6)
     assert torch.equal(target.embed(x[:7]), embedded[:7])
-    assert target.embed(x[:0]).shape == (0, embedded.shape[1])
+    assert target.embed(x[:0]).shape == (0, 0)
     bare = nn.Sequential(nn.Flatten(), nn.ReLU())
     with pytest.raises(ModelError, match="no linear layer"):
         Target(bare, SPEC, "digest").embed(x)
