@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 refused (see the message); 2 wrong params or usage; 3 data; 4 integrity blocked; 5 model;
 6 scenario; 7 a store does not answer; 8 the champion alias disagrees with the ledger; 10 done, and the gate did not
-promote, or the champion fails it now; 130 interrupted (Ctrl-C) or 143 terminated (SIGTERM), and the next start goes on
-from there.
+promote, or the champion fails it now, or a drill saw a wrong response; 130 interrupted (Ctrl-C) or 143 terminated
+(SIGTERM), and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import STDERR, decision_lines, report_lines
+from flows.cli_data import data_app, require_here
+from flows.cli_services import approve, deploy, down, refuse, unfreeze, up
+from flows.console import STDERR, decision_lines, drill_lines, report_lines
 from flows.environment import named_api
+from flows.options import AsJson, Assignments, Overlay
+from flows.processes import standing_server
 from flows.session import print_document, say, session
-from holdfast.errors import DataError
+from holdfast.errors import ParamsError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,14 +32,10 @@ if TYPE_CHECKING:
 NOT_PROMOTED = 10
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(help="Data: materialise and verify what data.dvc pins; add, release, pull and push.")
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
-Overlay = Annotated[
-    list[Path] | None, typer.Option("--params", help="Overlay of params.yaml, such as profiles/fashion.yaml.")
-]
-Assignments = Annotated[list[str] | None, typer.Option("--set", help="One knob: --set training.settings.epochs=3.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+for _command in (up, down, deploy, approve, refuse, unfreeze):
+    app.command()(_command)
 
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
@@ -52,18 +52,6 @@ def _front(
     ] = False,
 ) -> None:
     pass
-
-
-def _require_here(path: Path) -> None:
-    """Refuse a path that is not there before seconds of imports.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    if not path.exists():
-        raise DataError(
-            str(path), found="no such file or folder", expected="one that is there", remedy="Name another."
-        )  # fmt: skip
 
 
 @app.command()
@@ -172,6 +160,31 @@ def monitor(
 
 
 @app.command()
+def drill(
+    incidents: Annotated[
+        list[str] | None, typer.Argument(help="Incidents by name; all of params' when left out.")
+    ] = None,
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rehearse incidents on a copy of the champion, and score its recovery and evolution."""
+    with session(overlays, assignments, as_json=as_json) as now:
+        known = now.params.incidents()
+        if strangers := [name for name in incidents or [] if name not in known]:
+            raise ParamsError(
+                "drills.incidents", found=f"no {', '.join(strangers)}", expected=f"some of {', '.join(known)}",
+                remedy="Name incidents that params list.",
+            )  # fmt: skip
+        from flows.drill import drill as rehearse  # noqa: PLC0415
+
+        report = rehearse(now.params, now.stores, tuple(incidents or ()))
+    say(report.model_dump(mode="json"), "\n".join(drill_lines(report)), as_json=as_json)
+    if not all(finding.valid for finding in report.findings):
+        raise typer.Exit(NOT_PROMOTED)
+
+
+@app.command()
 def rollback(
     why: Annotated[str, typer.Option(help="Your reason, for the record.")],
     overlays: Overlay = None,
@@ -245,7 +258,7 @@ def predict(
 ) -> None:
     """Let the champion predict rows: verified, validated, logged; it may abstain."""
     with session(
-        overlays, assignments, as_json=as_json, server=False, lock=False, early=lambda: _require_here(rows)
+        overlays, assignments, as_json=as_json, server=False, lock=False, early=lambda: require_here(rows)
     ) as now:
         from tasks.prediction import predict_file  # noqa: PLC0415
 
@@ -257,136 +270,15 @@ def predict(
 def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Check versions, stores, permissions, disk and the Prefect API; say how to mend each fault, and exit 1 for any."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False, writing=False) as now:
-        from tasks.doctor import examine  # noqa: PLC0415
+        from flows.services import standing  # noqa: PLC0415
+        from tasks.doctor import Checkup, examine  # noqa: PLC0415
 
-        checkup = examine(now.params, now.stores, named_api())
+        found = examine(now.params, now.stores, named_api() or standing_server(now.stores))
+        checkup = Checkup(checks=(*found.checks, standing(now.stores)))
     lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
     say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
     if not checkup.healthy:
         raise typer.Exit(1)
-
-
-@data_app.callback()
-def data(
-    ctx: typer.Context, overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False
-) -> None:
-    """Materialise data/ and verify it against data.dvc."""
-    if ctx.invoked_subcommand is not None:
-        return
-    with session(overlays, assignments, as_json=as_json, server=False) as now:
-        from tasks.integrity import describe  # noqa: PLC0415
-
-        snapshot = describe(now.params, now.stores)
-    roles = ", ".join(f"{role} {summary.rows}" for role, summary in snapshot.roles.items())
-    say(
-        snapshot.model_dump(mode="json"),
-        f"{snapshot.name}: {snapshot.rows} rows, md5 {snapshot.md5}, revision {snapshot.revision}\n{roles}",
-        as_json=as_json,
-    )
-
-
-@data_app.command("add")
-def data_add(path: Path, as_json: AsJson = False) -> None:
-    """Copy a file or folder into data/, version it with DVC, and say what to commit."""
-    with session(None, None, as_json=as_json, server=False, early=lambda: _require_here(path)) as now:
-        from tasks.storage import add  # noqa: PLC0415
-
-        done = add(now.stores.project, path)
-    say({"commit": list(done)}, "commit these:\n  " + "\n  ".join(done), as_json=as_json)
-
-
-@data_app.command("quarantine")
-def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """List the rows of this model's data that were quarantined, with their reasons."""
-    with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
-        from tasks.integrity import quarantined  # noqa: PLC0415
-
-        rows = quarantined(now.params, now.stores)
-    say(
-        {"rows": rows},
-        "\n".join(
-            f"{row['row']}: {row['check']}: {row['reason']}{'  (released)' if row['released'] else ''}" for row in rows
-        )
-        or "none",
-        as_json=as_json,
-    )
-
-
-@data_app.command("release")
-def data_release(
-    ids: Annotated[list[int], typer.Argument(help="Row ids, as `holdfast data quarantine` lists them.")],
-    why: Annotated[str, typer.Option(help="Your reason, for the record.")],
-    overlays: Overlay = None,
-    assignments: Assignments = None,
-    as_json: AsJson = False,
-) -> None:
-    """Release quarantined rows, in your name."""
-    with session(overlays, assignments, as_json=as_json, server=False) as now:
-        from tasks.integrity import release  # noqa: PLC0415
-
-        count = release(now.params, now.stores, tuple(ids), why)
-    say({"released": count}, f"{count} rows released", as_json=as_json)
-
-
-@data_app.command("release-window")
-def data_release_window(
-    position: Annotated[int, typer.Argument(help="Place of the window, as `holdfast monitor` tells it.")],
-    why: Annotated[str, typer.Option(help="Your reason, for the record.")],
-    overlays: Overlay = None,
-    assignments: Assignments = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let a window out of quarantine, in your name: a retraining may learn from it when its labels are there."""
-    with session(overlays, assignments, as_json=as_json, server=False) as now:
-        from tasks.responses import release_window  # noqa: PLC0415
-
-        release_window(now.params, now.stores, position, why)
-    say({"released": position}, f"window {position} released", as_json=as_json)
-
-
-@data_app.command("docs")
-def data_docs(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """Write Great Expectations' Data Docs of the pinned data: browsable, and slow, so never part of a run."""
-    with session(overlays, assignments, as_json=as_json, server=False) as now:
-        from tasks.integrity import data_docs as write  # noqa: PLC0415
-
-        path = write(now.params, now.stores)
-    say({"docs": str(path)}, str(path), as_json=as_json)
-
-
-@data_app.command("read")
-def data_read(
-    revision: Annotated[str, typer.Argument(help="Git revision.")],
-    path: Annotated[str, typer.Argument(help="File or folder below data/, as it was then.")],
-    out: Annotated[Path, typer.Option(help="Where to copy it; must not exist.")],
-    as_json: AsJson = False,
-) -> None:
-    """Copy data of a past git revision; the working copy stays as it is."""
-    with session(None, None, as_json=as_json, server=False, lock=False) as now:
-        from tasks.storage import read_revision  # noqa: PLC0415
-
-        read_revision(now.stores.project, revision, path, out)
-    say({"out": str(out)}, str(out), as_json=as_json)
-
-
-@data_app.command("pull")
-def data_pull(as_json: AsJson = False) -> None:
-    """Fetch what data.dvc pins from the configured remote, and verify it."""
-    _remote("pull", as_json=as_json)
-
-
-@data_app.command("push")
-def data_push(as_json: AsJson = False) -> None:
-    """Send the pinned data to the configured remote."""
-    _remote("push", as_json=as_json)
-
-
-def _remote(verb: str, *, as_json: bool) -> None:
-    with session(None, None, as_json=as_json, server=False) as now:
-        from tasks import storage  # noqa: PLC0415
-
-        count = getattr(storage, verb)(now.stores.project)
-    say({verb: count}, f"{verb}: {count} files", as_json=as_json)
 
 
 def main() -> None:

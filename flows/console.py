@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from holdfast.results import Decision, Reason
+    from holdfast.results import Decision, Reason, StageReport
     from tasks.publishing import LifecycleReport
 
 STDERR = Console(stderr=True, highlight=False)
@@ -77,6 +77,17 @@ def report_lines(report: LifecycleReport, promoted: datetime | None) -> list[str
         f"ledger {chain}, head {report.ledger_head[:16]}",
         f"report {report.report}",
     ]
+
+
+def drill_lines(report: StageReport) -> list[str]:
+    """Say what each incident came to: its score or why it has none, and whether the right response was given."""
+    lines = []
+    for finding in report.findings:
+        score = finding.score
+        told = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}" if score else finding.unscored
+        checks = "; ".join(f"{check.name} {check.status}: {check.reason}" for check in finding.checks)
+        lines.append(f"{finding.path}: {finding.dimension} {told}; {checks}")
+    return lines
 
 
 def decision_lines(decision: Decision, promoted: datetime | None) -> list[str]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import importlib
-import json
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from flows.processes import MARK, answers, free_port, post, standing_server, wait
 from holdfast.errors import ParamsError, StoreError
 from holdfast.stores import Stores
 
@@ -46,7 +43,9 @@ _PATIENT = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-_SERVER_START_SECONDS = 120
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+SERVER_START_SECONDS = 120
+"""Seconds that a local Prefect server may take to answer."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -125,9 +124,42 @@ def _require_writable(root: Path) -> None:
         ) from error  # fmt: skip
 
 
+def in_a_sandbox(module: str, *arguments: str) -> None:
+    """Run a module in a process of its own, with a Prefect server and a home of its own; its words are shown.
+
+    Raises:
+        StoreError: it did not end well.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "PREFECT_HOME"}}
+    process = subprocess.Popen(  # noqa: S603  our own interpreter
+        [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+    )
+    try:
+        code = process.wait()
+    except BaseException:  # an interrupt ends it too
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise StoreError(
+            f"{module} {' '.join(arguments)}", found=f"exit code {code}", expected="0",
+            remedy="Its words are above; what it finished is kept, and the same command goes on from there.",
+        )  # fmt: skip
+
+
 def named_api() -> str | None:
     """Give the Prefect API that the environment names; None where a command starts a server of its own."""
     return os.environ.get("PREFECT_API_URL") or None
+
+
+def webhook(params: Params) -> str | None:
+    """Give the URL that notifications are sent to; None where nobody is told, or a block of the server tells them.
+
+    Raises:
+        ParamsError: the named variable is not set.
+    """
+    named = params.schedule.notify
+    return _resolve("schedule.notify", named, Path()) if named and named.startswith("env:") else None
 
 
 def _resolve(place: str, value: str | None, project: Path) -> str | None:
@@ -144,16 +176,21 @@ def _resolve(place: str, value: str | None, project: Path) -> str | None:
 
 
 @contextmanager
-def one_at_a_time(stores: Stores) -> Iterator[None]:
+def one_at_a_time(stores: Stores, *, patience: float = 0.0, lock: str = "run.lock") -> Iterator[None]:
     """Hold the run lock of these stores; the kernel drops it with the process, however that ends.
+
+    Args:
+        stores: whose.
+        patience: seconds to wait for another run to end.
+        lock: file that is held, for what must be alone and is no run.
 
     Raises:
         StoreError: another run holds it.
     """
-    path = stores.root / "run.lock"
+    path = stores.root / lock
     with path.open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream, patience)
         except OSError as error:
             stream.seek(0)
             raise StoreError(
@@ -168,25 +205,42 @@ def one_at_a_time(stores: Stores) -> Iterator[None]:
         yield
 
 
+def _lock(stream: IO[str], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
 @contextmanager
 def prefect_server(stores: Stores) -> Iterator[str]:
-    """Give the API that records runs: the one ``PREFECT_API_URL`` names, else a server of our own on loopback.
+    """Give the API that records runs: what ``PREFECT_API_URL`` names, what `holdfast up` started, else one of our own.
 
     Raises:
         StoreError: the named server does not answer, or ours does not start.
     """
     if url := named_api():
-        if not _answers(url):
+        if not answers(url):
             raise StoreError(
                 "PREFECT_API_URL", found="no answer", expected="a Prefect server in health",
                 remedy="Start it, or unset PREFECT_API_URL to use a local one.",
             )  # fmt: skip
         yield url
         return
+    if url := standing_server(stores):
+        with pointed_at(url):
+            yield url
+        return
     _end_orphan(stores)
     server, url = _start_server(stores)
     try:
-        _close_abandoned(url)
+        close_abandoned(url)
         yield url
     finally:
         try:
@@ -195,6 +249,43 @@ def prefect_server(stores: Stores) -> Iterator[str]:
             del os.environ["PREFECT_API_URL"]
             _end(server)
             _pid_file(stores).unlink(missing_ok=True)
+
+
+@contextmanager
+def pointed_at(url: str) -> Iterator[None]:
+    """Let Prefect record at an API from here on, and send it what is still held before it is left."""
+    os.environ["PREFECT_API_URL"] = url  # Prefect reads it when it is imported
+    try:
+        yield
+    finally:
+        try:
+            _flush()
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+def own_database() -> bool:
+    """Tell whether a server of `holdfast up` keeps its records below the stores, and not where others keep some."""
+    return not os.environ.get(_DATABASE)
+
+
+def service_environment(stores: Stores, url: str) -> dict[str, str]:
+    """Give the environment of a long-lived service: this one's, secrets and all, and what keeps its state in place."""
+    home = stores.root / "prefect"
+    return os.environ | {
+        MARK: str(stores.root),
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_API_URL": url,
+        "PREFECT_UI_STATIC_DIRECTORY": str(home / "ui"),
+        _DATABASE: os.environ.get(_DATABASE) or f"sqlite+aiosqlite:///{home / 'server.db'}",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "holdfast",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "5",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _flush() -> None:
@@ -213,14 +304,12 @@ def _pid_file(stores: Stores) -> Path:
 def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
     home = stores.root / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = os.environ | {
         "PREFECT_HOME": str(home),
         "PREFECT_UI_API_URL": url,
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'server.db'}",
+        _DATABASE: f"sqlite+aiosqlite:///{home / 'server.db'}",
         "PREFECT_SERVER_UI_ENABLED": "false",
     }
     with (home / "server.log").open("ab") as log:
@@ -241,17 +330,20 @@ def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def _wait_for(server: subprocess.Popen[bytes], url: str, home: Path) -> None:
-    deadline = time.monotonic() + _SERVER_START_SECONDS
-    while not _answers(url):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise StoreError(
-                "local Prefect server", found="no answer to /health", expected="a server on loopback",
-                remedy=f"Read {home / 'server.log'}; `holdfast doctor` checks versions and disk.",
-            )  # fmt: skip
-        time.sleep(0.1)
+    wait(lambda: answers(url) or server.poll() is not None, SERVER_START_SECONDS)
+    if not answers(url):
+        raise no_server(home)
 
 
-def _close_abandoned(url: str) -> None:
+def no_server(home: Path) -> StoreError:
+    """Say that a local server did not start."""
+    return StoreError(
+        "local Prefect server", found="no answer to /health", expected="a server on loopback",
+        remedy=f"Read {home / 'server.log'}; `holdfast doctor` checks versions and disk.",
+    )  # fmt: skip
+
+
+def close_abandoned(url: str) -> None:
     """Record as crashed what a kill cut off: the run lock and the server are ours, so nothing can be under way.
 
     Raises:
@@ -260,28 +352,13 @@ def _close_abandoned(url: str) -> None:
     unfinished = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
     crashed = {"state": {"type": "CRASHED", "message": "The process was killed."}, "force": True}
     try:
-        for run in _post(f"{url}/flow_runs/filter", unfinished):
-            _post(f"{url}/flow_runs/{run['id']}/set_state", crashed)
+        for run in post(f"{url}/flow_runs/filter", unfinished):
+            post(f"{url}/flow_runs/{run['id']}/set_state", crashed)
     except (OSError, ValueError) as error:
         raise StoreError(
             "local Prefect server", found=str(error), expected="its records to be read and written",
             remedy="Read prefect/server.log in the folder of state; `holdfast doctor` checks versions and disk.",
         ) from error  # fmt: skip
-
-
-def _post(url: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  any JSON
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)  # noqa: S310  loopback
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310  loopback
-        return json.load(response)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310  loopback, or what the user named
-            return bool(response.status == 200)  # noqa: PLR2004  HTTP
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

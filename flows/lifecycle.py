@@ -85,12 +85,18 @@ def promote_version(params: Params, stores: Stores, version: int) -> Decision:
     with one_heartbeat():
         settle(params, stores)
         snapshot, data = integrity(params, stores)
-        subject = find_version(params, stores, version)
-        lifecycle_run = lifecycle_of(stores, subject)
-        with failing(params, stores, lifecycle_run):
-            findings, decision, nested = _judged(params, stores, snapshot, subject)
-            publish(params, stores, snapshot, data, trained_as(stores, subject), findings, decision, lifecycle_run)
-            if decision.action == "promote":
-                crown(params, stores, decision)
-            finish(stores, lifecycle_run, nested, decision)
-            return decision
+        return published(params, stores, snapshot, data, find_version(params, stores, version))
+
+
+def published(
+    params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, subject: ModelVersion
+) -> Decision:
+    """Score and judge a registered version, write its page with all that is known of it, and crown it if it passed."""
+    lifecycle_run = lifecycle_of(stores, subject)
+    with failing(params, stores, lifecycle_run):
+        findings, decision, nested = _judged(params, stores, snapshot, subject)
+        publish(params, stores, snapshot, data, trained_as(stores, subject), findings, decision, lifecycle_run)
+        if decision.action == "promote":
+            crown(params, stores, decision)
+        finish(stores, lifecycle_run, nested, decision)
+        return decision

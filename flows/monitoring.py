@@ -12,9 +12,21 @@ from flows.recovery import respond
 from holdfast.params import Params
 from holdfast.results import Decision
 from holdfast.stores import Stores
+from tasks.approval import WAITS, waits
 from tasks.monitoring import mature, observe, receive
 from tasks.recovery import find_version, settle
-from tasks.responses import Handled, MonitoringReport, by_hand, decide, decided, handled, next_window, roll_back
+from tasks.responses import (
+    HANDED_OVER,
+    Handled,
+    MonitoringReport,
+    announce,
+    by_hand,
+    decide,
+    decided,
+    handled,
+    next_window,
+    roll_back,
+)
 from tasks.training import require_model
 
 if TYPE_CHECKING:
@@ -22,11 +34,12 @@ if TYPE_CHECKING:
 
 
 @flow(name="monitoring")
-def monitoring(params: Params, stores: Stores, most: int | None = None) -> MonitoringReport:
+def monitoring(params: Params, stores: Stores, most: int | None = None, *, hand_over: bool = False) -> MonitoringReport:
     """Watch the stream from where the last watch stopped, until no window is left, or ``most`` are done.
 
     What a kill cut off is gone on with: a window that was received is the same window, a decision that was taken is
-    not taken again.
+    not taken again. With ``hand_over`` a retraining is left to the flow `recovery`, which its event starts, and the
+    watch ends there; each watch that finds it still undone tells of it again, since events can be lost.
     """
     with one_heartbeat():
         require_model(params)
@@ -34,10 +47,10 @@ def monitoring(params: Params, stores: Stores, most: int | None = None) -> Monit
         snapshot, data = integrity(params, stores)
         seen: list[Handled] = []
         while most is None or len(seen) < most:
-            window = _handle(params, stores, snapshot, data)
-            if window is None:
+            window, done = _handle(params, stores, snapshot, data, hand_over=hand_over)
+            seen += [] if window is None else [window]
+            if not done:
                 break
-            seen.append(window)
         return MonitoringReport(model=params.name, windows=tuple(seen))
 
 
@@ -52,16 +65,24 @@ def rollback(params: Params, stores: Stores, why: str) -> Decision:
         return decision
 
 
-def _handle(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport) -> Handled | None:
-    """Take one window through the loop; None where none is left."""
+def _handle(
+    params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, *, hand_over: bool
+) -> tuple[Handled | None, bool]:
+    """Take one window through the loop, and tell whether the next may follow: none does past what is not done."""
     window = receive(params, stores, snapshot, next_window(params, stores))
     if window is None:
-        return None
+        return None, False
     decision = decided(params, stores, window.position)
+    again = decision is not None
     if decision is None:
         champion = find_version(params, stores, None)
         matured = mature(params, stores, snapshot, window.position)
         evidence = observe(params, stores, snapshot, champion, window, matured)
         decision = decide(params, stores, window, evidence, champion)
-    outcome = respond(params, stores, snapshot, data, decision)
-    return handled(params, stores, window, decision, outcome)
+    if waits(params, stores, decision):
+        return handled(params, stores, window, decision, WAITS), False
+    if hand_over and decision.action in HANDED_OVER:
+        if again:
+            announce(params, decision)
+        return handled(params, stores, window, decision, ""), False
+    return handled(params, stores, window, decision, respond(params, stores, snapshot, data, decision)), True

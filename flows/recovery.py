@@ -7,15 +7,20 @@ from time import monotonic
 from prefect import flow
 
 from flows.evaluation import evaluation
+from flows.heartbeat import one_heartbeat
+from flows.integrity import integrity
 from flows.training import training
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores
+from tasks.approval import WAITS, waits
+from tasks.demotion import own_data, predecessor, sentence
 from tasks.heldout import hold_out
 from tasks.publishing import publish
-from tasks.recovery import crown, judge, resolve_champion
-from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside
+from tasks.recovery import crown, find_version, judge, resolve_champion, settle
+from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
+from tasks.training import require_model
 
 
 @flow(name="promotion")
@@ -38,6 +43,51 @@ def promotion(
                 params, stores, snapshot, champion, pack, "gate", run_id, side="champion", left_out=rows.left_out
             )
     return judge(params, stores, candidate, champion, ours.findings, theirs.findings, scorecard.findings, about_rows)
+
+
+@flow(name="recovery")
+def recovery(params: Params, stores: Stores) -> str:
+    """Carry out the decision about the stream that nobody has carried out yet, and say what it came to, if any."""
+    with one_heartbeat():
+        require_model(params)
+        settle(params, stores)
+        decision = unanswered(params, stores)
+        if decision is None:
+            return ""
+        if waits(params, stores, decision):
+            return WAITS
+        snapshot, data = integrity(params, stores)
+        return respond(params, stores, snapshot, data, decision)
+
+
+@flow(name="reexamination")
+def reexamination(params: Params, stores: Stores) -> Decision:
+    """Put the champion through the nightly pack; one that is below a floor now gives way to the last good version.
+
+    That version must pass the same floors on the same rows. What was not measured, or is not valid, demotes nobody:
+    a person is told.
+    """
+    with one_heartbeat():
+        settle(params, stores)
+        pinned, _ = integrity(params, stores)
+        champion = find_version(params, stores, None)
+        snapshot = own_data(stores, pinned, champion)
+        found = _nightly(params, stores, snapshot, champion)
+        good = predecessor(params, stores, champion, found)
+        spare = None if good is None else _nightly(params, stores, snapshot, good)
+        decision = sentence(params, stores, champion, found, good, spare)
+        if decision.action == "rollback":
+            roll_back(params, stores, snapshot, decision)
+        return decision
+
+
+def _nightly(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion) -> StageReport:
+    pack = params.evaluation.uses.nightly
+    run_id = about(params, stores, snapshot, version, "evaluation", pack)
+    with failing(params, stores, run_id):
+        report = evaluation(params, stores, snapshot, version, pack, "test", run_id)
+        finish(stores, run_id, ())
+    return report
 
 
 def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, decision: Decision) -> str:

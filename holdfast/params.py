@@ -22,6 +22,7 @@ from holdfast.scenarios.base import Scenario
 from holdfast.training.base import Recipe
 
 if TYPE_CHECKING:
+    from holdfast.drills.incident import Incident
     from holdfast.monitoring.panels import Panel
 
 FAMILIES = ("attacks", "corruptions", "anomalies", "faults", "poisoning", "privacy", "drift", "certificates", "probes")
@@ -67,7 +68,8 @@ class DataParams(Value):
     roles: dict[Role, Annotated[float, Field(gt=0, lt=1)]] = {
         "train": 0.60, "validation": 0.06, "calibration": 0.06, "gate": 0.14, "test": 0.12, "trusted": 0.02,
     }  # fmt: skip
-    """Shares of the roles. A source's own test set is the role ``test``, which then has no share here."""
+    """Shares of the roles. A source's own test set is the role ``test``, with no share here; ``drill`` has one
+    where drills shall stream rows of the champion's own time: rows after ``train_until`` are drill rows anyway."""
     later_test: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the rows after ``train_until`` that are test rows; the others are role ``drill``."""
     duplicates: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -93,9 +95,6 @@ class DataParams(Value):
     def _whole(self) -> Self:
         if sum(self.roles.values()) > 1 + 1e-9:
             msg = f"roles: shares sum to {sum(self.roles.values()):g}, more than 1"
-            raise ValueError(msg)
-        if "drill" in self.roles:
-            msg = "roles: drill rows are those after train_until; they have no share"
             raise ValueError(msg)
         if missing := {"train", "validation", "gate"} - set(self.roles):
             msg = f"roles: no share for {', '.join(sorted(missing))}"
@@ -184,6 +183,16 @@ class RecoveryParams(Value):
     retraining: RetrainingParams = RetrainingParams()
 
 
+class DrillParams(Value):
+    """Incidents that are rehearsed, and on how much."""
+
+    rows: Annotated[int, Field(gt=0)] = 1000
+    """Of each window."""
+    seeds: Annotated[int, Field(gt=0)] = 5
+    incidents: dict[str, dict[str, Any] | None] = {}
+    """Incident, or the path of a .yaml file of one, to settings laid over it; an overlay switches one off with null."""
+
+
 class PredictionParams(Value):
     """The champion's output policy."""
 
@@ -191,6 +200,22 @@ class PredictionParams(Value):
     """Abstain where the confidence in the predicted class is lower."""
     unseen_categories: Literal["abstain", "answer"] = "abstain"
     """What to do with a row that has a category which no training row had; a missing value is none."""
+
+
+Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
+
+
+class ScheduleParams(Value):
+    """What `holdfast up` runs by itself: cron of five fields, in UTC; None for never."""
+
+    monitoring: Cron | None = "*/15 * * * *"
+    evaluation: Cron | None = "0 3 * * *"
+    """The champion through the pack ``evaluation.uses.nightly``."""
+    drills: Cron | None = "0 4 * * 0"
+    """The incidents of ``drills.incidents``, where it lists any."""
+    notify: Annotated[str, Field(pattern=r"^(env:\w+|block:[a-z0-9-]+/[a-z0-9-]+)$")] | None = None
+    """Who is told of every decision but *none*, and of failed runs: ``env:NAME`` of a webhook's URL, or
+    ``block:TYPE/NAME`` of a Prefect notification block."""
 
 
 class StoresParams(Value):
@@ -221,6 +246,8 @@ class Params(Value):
     monitoring: MonitoringParams = MonitoringParams()
     recovery: RecoveryParams = RecoveryParams()
     prediction: PredictionParams = PredictionParams()
+    drills: DrillParams = DrillParams()
+    schedule: ScheduleParams = ScheduleParams()
     stores: StoresParams = StoresParams()
 
     def scenarios(self, pack: str) -> dict[str, Scenario]:
@@ -275,6 +302,13 @@ class Params(Value):
             )  # fmt: skip
         chosen = self.monitoring.stream
         return find("holdfast.data.streams", chosen.source, Stream).model_validate(chosen.settings)
+
+    def incidents(self) -> dict[str, Incident]:
+        """Build the incidents by name, in the order of the file."""
+        from holdfast.drills.incident import read_incident  # noqa: PLC0415  only who drills needs scenarios
+
+        built = (read_incident(name, given) for name, given in self.drills.incidents.items() if given is not None)
+        return {incident.name: incident for incident in built}
 
     def section_digest(self, *sections: str) -> str:
         """Name some sections' contents: a cache key depends on what it reads and on nothing else."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from holdfast.data.streams.base import Stream
+from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
 from holdfast.monitoring.base import Detector
 from holdfast.params_files import find_secrets, short
@@ -49,6 +50,23 @@ def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
         place = "monitoring.stream"
         problems += _try("holdfast.data.streams", str(stream.get("source")), stream.get("settings"), Stream,
                          f"{place}.settings", f"{place}.source")  # fmt: skip
+    return problems + _check_incidents(_section(_section(tree, "drills"), "incidents"))
+
+
+def _check_incidents(incidents: Tree) -> list[str]:
+    """Read every incident that is asked for, with its settings laid over it."""
+    if not incidents:
+        return []
+    from holdfast.drills.incident import read_incident  # noqa: PLC0415  only who drills needs its events
+
+    problems = []
+    for name, settings in incidents.items():
+        if settings is None or not isinstance(settings, dict):
+            continue
+        try:
+            read_incident(str(name), settings)
+        except ParamsError as error:
+            problems.append(f"{error.where}: {error.found}; expected {error.expected}")
     return problems
 
 
@@ -97,7 +115,7 @@ def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
         for use, pack in used.items()
         if pack not in held
     ]
-    asked = [("floors", "run"), ("non_inferiority", "gate")]
+    asked = [("floors", "run"), ("non_inferiority", "gate"), ("floors", "nightly")]
     if _section(tree, "monitoring").get("stream"):
         asked.append(("floors", "gate"))  # what the loop retrained has no other scorecard
     for rule, use in asked:

@@ -18,6 +18,7 @@ from holdfast.data.table import encode
 from holdfast.digests import work_key
 from holdfast.errors import DataError, ModelError
 from holdfast.integrity.base import Material, run_checks
+from holdfast.integrity.feed import stuck
 from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.evidently import Evidently
@@ -151,7 +152,9 @@ def _watched(
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
     since = _since(params, stores, champion)
     for record in matured:
-        if record.position < since or all((record.position, name) in known for name in asked):
+        if record.position < since or record.state == "quarantined":
+            continue  # what was set aside says nothing of the champion, and may not be readable at all
+        if all((record.position, name) in known for name in asked):
             continue
         arrival = Escrow(stores.escrow).rows(record.digest, record.position)
         window, broken = _answered(predictor, arrival, record)
@@ -322,6 +325,11 @@ def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference
     return found
 
 
+def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:
+    """Find a champion's thresholds for windows of this many rows before the first of them comes."""
+    return calibrated(params, stores, champion, _reference(params, stores, champion), rows)
+
+
 def _rounded(rows: int) -> int:
     """Round down to two significant binary digits, so that windows of nearly one size share their thresholds."""
     step = max(1, 1 << max(rows.bit_length() - 3, 0))
@@ -338,13 +346,15 @@ def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Ar
     if lacking:
         told = f"no column {', '.join(lacking)}"
         return (IntegrityFinding(check="schema", verdict="block", reason=told, examined=len(arrival)),)
-    del stores, snapshot
-    n = len(arrival)
+    n, data = len(arrival), load_data(stores, params, snapshot)
     material = Material(
         frame=arrival.rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
         labels=np.zeros(n, dtype=np.int64), roles=None, kind="table", provenance={}, seed=params.seed,
     )  # fmt: skip
-    return tuple(run_checks([wide], material))
+    found = tuple(run_checks([wide], material))
+    if data.frame is None or not isinstance(data.space, Table):
+        return found
+    return (*found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
 
 
 def _site(params: Params, stores: Stores, snapshot: DataSnapshot) -> Site:

@@ -21,6 +21,7 @@ from holdfast.scenarios.packs import overrun
 from holdfast.scorecard import Scorecard, scorecard, tags
 from holdfast.stores import Stores, write_atomically
 from tasks import tracking
+from tasks.drills import drilled
 from tasks.lineage import PARAM_SECTIONS, registered
 from tasks.progress import tell
 from tasks.recovery import open_ledger
@@ -60,14 +61,15 @@ def publish(
 ) -> LifecycleReport:
     """Write the page of a version, log it, tag the version with its headlines, and give the summary."""
     pack = params.evaluation.uses.run
-    card = scorecard(evaluated.findings, pack, settings_digest(params.scenarios(pack)))
+    found = (*evaluated.findings, *(drilled(stores, decision.candidate) if decision.candidate else ()))
+    card = scorecard(found, pack, settings_digest(params.scenarios(pack)))
     chain = open_ledger(stores).verify()
     if decision.candidate is not None:
         tracking.tag_version(stores, decision.candidate, {**tags(card), **_standing(decision)})
     made = registered(stores, decision.candidate) if decision.candidate else {}
     page = Page(
         title=f"{params.name}: {decision.action}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
-        version=decision.candidate, findings=evaluated.findings, integrity=data.integrity, snapshot=snapshot,
+        version=decision.candidate, findings=found, integrity=data.integrity, snapshot=snapshot,
         trained_on=DataSnapshot.model_validate(made["data"]) if "data" in made else None,
         lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
         promoted=_promoted(stores, decision), training=_curve(trained), measure=_measure(trained),

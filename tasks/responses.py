@@ -14,6 +14,7 @@ from prefect.events import emit_event
 
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.escrow import Escrow
+from holdfast.drills.curve import Taken
 from holdfast.errors import DataError, ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import WindowRecord
@@ -39,6 +40,8 @@ ACTED = frozenset({"quarantine", "retrain", "repair", "rollback"})
 """Actions that do something, and are finished only when the ledger says so."""
 
 
+HANDED_OVER = frozenset({"retrain"})
+"""Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
 HARM = "harm"
 """Detector whose effect says by how much answers got worse."""
 
@@ -89,6 +92,12 @@ def decided(params: Params, stores: Stores, position: int) -> Decision | None:
     return decision if place == position else None
 
 
+@task(cache_policy=NO_CACHE)
+def unanswered(params: Params, stores: Stores) -> Decision | None:
+    """Give the decision about the stream that was taken and not carried out yet; None where there is none."""
+    return pending(params, stores)[1]
+
+
 @task(task_run_name="decide on window {window.position}", cache_policy=NO_CACHE)
 def decide(
     params: Params, stores: Stores, window: WindowRecord, evidence: Evidence, champion: ModelVersion | None
@@ -105,7 +114,7 @@ def decide(
     lead = next((r.text for r in decision.reasons if not r.passed), decision.reasons[-1].text)
     tell("monitoring", f"window {window.position}  {decision.cause}  {decision.action}  {lead}")
     if decision.action != "none":
-        _announce(params, decision)
+        announce(params, decision)
     return decision
 
 
@@ -294,11 +303,17 @@ def restore(params: Params, stores: Stores) -> str:
 
 @task(cache_policy=NO_CACHE)
 def responded(
-    params: Params, stores: Stores, decision: Decision, outcome: str, labels: int = 0, minutes: float = 0.0
+    params: Params,
+    stores: Stores,
+    decision: Decision,
+    outcome: str,
+    labels: int = 0,
+    minutes: float = 0.0,
+    refused_by: str = "",
 ) -> None:
-    """Record that a response is finished, and what it came to and took."""
+    """Record that a response is finished, and what it came to and took; or who refused it, and that it made nobody."""
     ledger = open_ledger(stores)
-    head = ledger.head(params.name)
+    head = None if refused_by else ledger.head(params.name)
     body = {
         "about": "response", "position": decision.position, "action": decision.action, "outcome": outcome,
         "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 3),
@@ -306,7 +321,7 @@ def responded(
     key = f"responded:{params.name}:{decision.position}"
     with ledger.writing() as transaction:
         if next(transaction.entries(key=key), None) is None:
-            transaction.append("run", who="holdfast", model=params.name, body=body, key=key)
+            transaction.append("run", who=refused_by or "holdfast", model=params.name, body=body, key=key)
     tell("recovery", f"window {decision.position}  {decision.action}: {outcome}")
 
 
@@ -328,7 +343,20 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
     )  # fmt: skip
 
 
-def _announce(params: Params, decision: Decision) -> None:
+def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
+    """List the decisions about the stream in order, with what became of each; ``at`` is the window that came last."""
+    with open_ledger(stores).reading() as view:
+        taken = list(_decisions(view, params.name))[::-1]
+        ended = [(d, _outcome(view, params.name, d.position)) for d in taken]
+    return [
+        Taken(window=int(d.position or 0), at=at, cause=d.cause or "none", action=d.action,
+              outcome="" if body is None else str(body["outcome"]))
+        for d, body in ended
+    ]  # fmt: skip
+
+
+def announce(params: Params, decision: Decision) -> None:
+    """Tell Prefect's automations of a decision, that is on record already; told twice it is answered once."""
     emit_event(
         event=f"holdfast.{decision.action}",
         resource={"prefect.resource.id": f"holdfast.model.{params.name}"},

@@ -15,7 +15,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ROLES: tuple[Role, ...] = get_args(Role)
 NONE = ""
 """No role: such a row is in the snapshot and is never used."""
-ORDER: tuple[Role, ...] = ("train", "validation", "calibration", "gate", "test", "trusted")
+ORDER: tuple[Role, ...] = ("train", "validation", "calibration", "gate", "test", "trusted", "drill")
 """Order in which shares are laid along [0, 1)."""
 
 

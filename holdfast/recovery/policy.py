@@ -45,6 +45,8 @@ class Policy(Value):
     budget: Budget = Budget()
     breaker: Positive = 2
     """Rollbacks within the budget's stretch after which the loop freezes until a person clears it."""
+    approve: tuple[Literal["quarantine", "retrain", "repair", "rollback"], ...] = ()
+    """Actions that wait until a person approves or refuses them."""
     faulty_share: Share = 0.2
     """Share of a window's rows at fault from which its feed is taken for broken."""
 

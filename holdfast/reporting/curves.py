@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.reporting.canvas import COLOURS, STYLES, Figure, absent, draw
+from holdfast.reporting.resilience import PREFIX
 from holdfast.reporting.text import percent
 from holdfast.scorecard import is_certificate
 
@@ -38,7 +39,7 @@ def curves(findings: Sequence[Finding]) -> list[Figure]:
     groups: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
     for finding in sorted(findings, key=lambda finding: finding.path):
         for curve in finding.curves:
-            if curve.points:
+            if curve.points and not finding.path.startswith(PREFIX):
                 groups[_group(finding, curve)].append(Line(_label(finding, curve), finding.path, curve))
     figures = []
     for (kind, axis, norm), lines in sorted(groups.items(), key=lambda item: (list(GROUPS).index(item[0][0]), item[0])):

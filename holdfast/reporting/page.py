@@ -17,6 +17,7 @@ from holdfast.reporting.confusion import attacks_with_confusion, confusions
 from holdfast.reporting.curves import curves
 from holdfast.reporting.examples import galleries
 from holdfast.reporting.forest import forest
+from holdfast.reporting.resilience import resilience_curves
 from holdfast.reporting.training import training_curve
 from holdfast.scorecard import threat
 
@@ -42,12 +43,13 @@ class Drawings(NamedTuple):
     curves: list[Figure]
     confusions: list[Figure]
     training: Figure
+    resilience: list[Figure]
 
     def files(self) -> dict[str, str]:
         """Give each figure as an SVG file of its own, by file name, in the page's light colours."""
         style = _style_sheet().split(":root {", 1)[1].split("}", 1)[0]
         colours = "; ".join([*re.findall(r"--\w+: #[0-9a-f]{6}", style), "background: var(--paper)"])
-        every = (self.forest, *self.curves, *self.confusions, self.training)
+        every = (self.forest, *self.curves, *self.confusions, self.training, *self.resilience)
         return {f"{figure.name}.svg": figure.alone(colours) for figure in every if figure.svg}
 
 
@@ -60,6 +62,7 @@ def drawings(page: Page) -> Drawings:
         curves=curves(findings),
         confusions=[figure for finding in confused for figure in confusions(finding)],
         training=training_curve(page.training, page.measure),
+        resilience=resilience_curves(findings),
     )
 
 
@@ -98,6 +101,7 @@ def render(page: Page, drawn: Drawings | None = None) -> str:
         galleries=shown[:SHOWN],
         galleries_left=[each.path for each in shown[SHOWN:]],
         training=drawn.training,
+        resilience=drawn.resilience,
         integrity=[(check, _quarantined(check)) for check in page.integrity],
         unscored=[finding for finding in findings if finding.unscored is not None],
         checked=[finding for finding in findings if finding.checks],

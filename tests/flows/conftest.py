@@ -233,6 +233,12 @@ def make(tmp_path: Path, prefect_api: str) -> Any:
     )
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Project:
+    """A fresh project outside git, for which no server runs."""
+    return make_project(tmp_path / "project", git=False)
+
+
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> tuple[Project, Done]:
     """A git project after its first run, with secrets in its environment; saved."""

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from flows.services import Up
 from holdfast.integrity.quarantine import Held
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from tasks.audit import Audit
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 DOCUMENTS: dict[str, type[Value]] = {
     "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
     "monitor": MonitoringReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
+    "up": Up, "approve": Decision, "refuse": Decision,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {
+    "down": {"ended": "ids of the processes that were ended"},
+    "unfreeze": {"cleared": "last window whose rollbacks freeze the loop no more"},
+    "deploy": {"deployments": "what runs by itself, and when; a line each"},
     "report": {"report": "path of the page"},
     "data add": {"commit": "commands that commit the data, in order"},
     "data quarantine": {"rows": f"list of `{Held.__name__}`"},

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from flows import monitoring
 from holdfast.monitoring.watch import Watch
 from holdfast.stores import WallClock
+from tasks.approval import WAITS
+from tasks.responses import Handled
 
 pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
 
@@ -74,6 +78,90 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
     assert champion.registry().get_model_version_by_alias("tiny", "champion").version in {1, "1"}
     again = champion.holdfast("rollback", "--why", "further back", *TINY, expect=5)
     assert "no former champion that nobody condemned" in again.words
+
+
+class Story:
+    """Windows with what is decided about each, and a memory of what was decided, told and carried out."""
+
+    def __init__(self, *actions: str, waiting: tuple[int, ...] = ()) -> None:
+        self.actions, self.waiting = actions, set(waiting)
+        self.decided: list[int] = []
+        self.told: list[int] = []
+        self.done: list[int] = []
+
+    def chores(self) -> dict[str, Any]:
+        def pending() -> int:
+            undone = [n for n in self.decided if self.actions[n] != "none" and n not in self.done]
+            return undone[0] if undone else len(self.decided)
+
+        def decide(*arguments: Any) -> Any:
+            self.decided.append(arguments[2].position)
+            return decided(*arguments[:2], arguments[2].position)
+
+        def decided(_params: Any, _stores: Any, position: int) -> Any:
+            known = position in self.decided
+            return SimpleNamespace(action=self.actions[position], position=position) if known else None
+
+        def respond(*arguments: Any) -> str:
+            if arguments[-1].action != "none":
+                self.done.append(arguments[-1].position)
+            return "done"
+
+        return {
+            "next_window": lambda *_: pending(), "decide": decide, "decided": decided, "respond": respond,
+            "receive": lambda *a: SimpleNamespace(position=a[-1]) if a[-1] < len(self.actions) else None,
+            "waits": lambda _p, _s, decision: decision.position in self.waiting,
+            "announce": lambda _, decision: self.told.append(decision.position),
+            "handled": lambda _p, _s, window, decision, outcome: Handled(
+                position=window.position, window="", rows=1, cause="", action=decision.action, outcome=outcome, champion=1
+            ),
+            "integrity": lambda *_: (None, None),
+            **{name: lambda *_: None for name in ("require_model", "settle", "find_version", "mature", "observe")},
+        }  # fmt: skip
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the flow run on stand-ins for its chores, and tell the places and outcomes that it reports."""
+
+    def run(story: Story, *, hand_over: bool) -> list[tuple[int, str]]:
+        for name, chore in story.chores().items():
+            monkeypatch.setattr(monitoring, name, chore)
+        params: Any = SimpleNamespace(name="people")
+        report = monitoring.monitoring.fn(params, None, hand_over=hand_over)
+        return [(window.position, window.outcome) for window in report.windows]
+
+    return run
+
+
+def test_a_command_carries_out_all_that_it_decides(watch: Any) -> None:
+    """In one process every decision is answered before the next window is taken, and told of no second time."""
+    story = Story("none", "quarantine", "retrain", "none")
+    assert watch(story, hand_over=False) == [(n, "done") for n in range(4)]
+    assert (story.done, story.told) == ([1, 2], [])
+
+
+def test_a_scheduled_watch_leaves_a_retraining_to_its_event_and_goes_no_further(watch: Any) -> None:
+    """What is quick is done at once; past a retraining that is due no watch goes, and each tells of it again."""
+    story = Story("none", "quarantine", "retrain", "none")
+    assert watch(story, hand_over=True) == [(0, "done"), (1, "done"), (2, "")]
+    assert (story.done, story.told) == ([1], [])  # told by `decide`, as ever
+    assert watch(story, hand_over=True) == [(2, "")]
+    assert watch(story, hand_over=True) == [(2, "")]
+    assert (story.decided, story.done, story.told) == ([0, 1, 2], [1], [2, 2])
+    story.done.append(2)
+    assert watch(story, hand_over=True) == [(3, "done")]
+
+
+@pytest.mark.parametrize("hand_over", [True, False])
+def test_nothing_goes_past_what_waits_for_a_person(watch: Any, hand_over: bool) -> None:
+    """What nobody approved is neither done nor told of again; once approved it is done, and the watch goes on."""
+    story = Story("none", "rollback", "none", waiting=(1,))
+    assert watch(story, hand_over=hand_over) == [(0, "done"), (1, WAITS)]
+    assert watch(story, hand_over=hand_over) == [(1, WAITS)]
+    assert (story.done, story.told) == ([], [])
+    story.waiting.clear()
+    assert watch(story, hand_over=hand_over) == [(1, "done"), (2, "done")]
 
 
 @pytest.mark.slow

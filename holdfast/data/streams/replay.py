@@ -59,7 +59,7 @@ class Replay(Stream):
         return windows[position] if position < len(windows) else None
 
     def _windows(self, data: Loaded) -> list[Array]:
-        held = np.flatnonzero(data.roles == "drill")
+        held = np.flatnonzero((data.roles == "drill") & (data.later if data.later.any() else True))
         time = np.zeros(len(data)) if data.time is None else np.floor(data.time)
         if self.until is not None:
             held = held[time[held] <= self.until]

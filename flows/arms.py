@@ -1,0 +1,158 @@
+"""The arms of a drill: windows streamed, clients answered, and the real flows called where responses are on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from flows.integrity import integrity
+from flows.monitoring import monitoring
+from holdfast.digests import work_key
+from holdfast.drills.curve import ARMS, Course
+from holdfast.drills.incident import Incident
+from holdfast.errors import HoldfastError, StoreError
+from holdfast.params import Params
+from holdfast.results import Value
+from holdfast.stores import ResultStore
+from tasks import sandbox
+from tasks.monitoring import calibrate_for
+from tasks.progress import tell
+from tasks.recovery import find_version
+from tasks.rehearsal import Stage, called, killed_in_training, old_world, script, taught
+from tasks.responses import answered_so_far
+from tasks.sandbox import copy_of, unreachable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.drills.curve import Arm, Taken
+    from holdfast.results import DataSnapshot
+    from holdfast.stores import Stores
+
+
+def course_key(incident: Incident, params: Params, folder: Path, arm: Arm, seed: int) -> str:
+    """Name one arm of one drill by all that it depends on; the folder's name says champion, data and params."""
+    asked = [incident.fingerprint(), str(params.drills.rows), folder.name, arm]
+    return work_key("drill", *asked, seed=seed)
+
+
+def courses(folder: Path) -> ResultStore:
+    """Open the finished courses of one sandbox."""
+    return ResultStore(folder / "courses")
+
+
+class Asked(Value):
+    """What a rehearsal is asked to play."""
+
+    incident: Incident
+    rows: int
+    seeds: tuple[int, ...]
+
+
+def rehearse(folder: Path, asked: Asked) -> None:
+    """Play every arm and seed of an incident that is not finished, in the order of the seeds."""
+    params, kept, incident = read_params(folder, asked.rows), courses(folder), asked.incident
+    origin, snapshot = _template(folder, params)
+
+    for seed in asked.seeds:
+        for arm in ARMS:
+            key = course_key(incident, params, folder, arm, seed)
+            if kept.get(key, Course) is None:
+                began = monotonic()
+                place = folder / "arms" / f"{incident.name}-{seed}-{arm}"  # of its own: clients keep databases open
+                course = _play(params, origin, snapshot, incident, arm, seed, place)
+                kept.put(key, course.model_copy(update={"seconds": round(monotonic() - began, 3)}))
+                ends = f"quality {course.quality[0]:.3f} to {course.quality[-1]:.3f}, lowest {min(course.quality):.3f}"
+                tell("drills", f"{incident.name}  seed {seed}  {arm}: {ends}  {monotonic() - began:.0f} s")
+
+
+def read_params(folder: Path, rows: int) -> Params:
+    """Give the params that a sandbox was made for, with windows of this many rows."""
+    params = Params.model_validate_json((folder / "params.json").read_text())
+    return params.model_copy(update={"drills": params.drills.model_copy(update={"rows": rows})})
+
+
+def _template(folder: Path, params: Params) -> tuple[Stores, DataSnapshot]:
+    """Give the stores that every arm begins with, and the data: examined, and the panel calibrated, once."""
+    stores = sandbox.template(folder, params)
+    snapshot, _ = integrity(params, stores)
+    if not sandbox.is_ready(stores):
+        calibrate_for(params, stores, find_version(params, stores, None), params.drills.rows)
+        sandbox.ready(stores)
+    return stores, snapshot
+
+
+def _play(
+    params: Params, origin: Stores, snapshot: DataSnapshot, incident: Incident, arm: Arm, seed: int, place: Path
+) -> Course:
+    """Play one arm in a copy of the template, and take the copy away."""
+    batches = script(params, origin, snapshot, incident, seed)
+    if arm == "oracle":
+        quality = taught(params, origin, snapshot, incident, batches, seed)
+        return Course(
+            incident=incident.name, arm=arm, seed=seed, quality=tuple(quality), rows=params.drills.rows,
+        )  # fmt: skip
+    stores = copy_of(origin, place)
+    stage = Stage(params, stores, snapshot, place, batches)
+    course = _watched(stage, incident, arm, seed)
+    try:
+        old, robust = old_world(params, stores, snapshot)
+        asr = called(params, stores, snapshot, incident)
+    except HoldfastError as error:  # bytes that do not verify: nobody serves at the end
+        old, robust, asr = None, None, None
+        course = course.model_copy(update={"notes": (*course.notes, f"at the end: {error}")})
+    shutil.rmtree(place)
+    return course.model_copy(update={"old": old, "old_robust": robust, "asr": asr})
+
+
+def _watched(stage: Stage, incident: Incident, arm: Arm, seed: int) -> Course:
+    """Stream every window: clients ask who serves, then the loop watches and responds where responses are on."""
+    quality: list[float] = []
+    champions: list[int] = []
+    responses: list[Taken] = []
+    notes: list[str] = []
+    to_kill = incident.kill
+    for place in range(incident.horizon):
+        stage.befall(incident, place, seed)
+        away = incident.outage is not None and incident.outage[0] <= place < incident.outage[1]
+        stores = unreachable(stage.stores) if away else stage.stores
+        value, version = stage.answered(place, stores)
+        quality.append(value)
+        champions.append(version)
+        stage.deliver(place, incident.label_delay)
+        if arm == "off":
+            continue
+        if to_kill and place >= incident.onset:
+            to_kill = not _killed(stage, stores, notes, place)
+        _respond(stage, stores, notes, place, away=away)
+        responses += answered_so_far(stage.params, stage.stores, place)[len(responses) :]
+    return Course(
+        incident=incident.name, arm=arm, seed=seed, quality=tuple(quality), rows=stage.params.drills.rows,
+        responses=tuple(responses), champions=tuple(champions), poisoned=stage.poisoned(), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _killed(stage: Stage, stores: Stores, notes: list[str], place: int) -> bool:
+    """Let a worker handle what has come, and kill it in the middle of a training; tell whether it came to that."""
+    given = stage.feed.parent / "worker.json"
+    given.write_text(json.dumps({"params": stage.params.model_dump(mode="json"), "stores": _plain(stores)}))
+    killed = killed_in_training(["-m", "flows.rehearsal", "--worker", str(given)], stores)
+    if killed:
+        notes.append(f"window {place}: the worker was killed in training")
+    return killed
+
+
+def _respond(stage: Stage, stores: Stores, notes: list[str], place: int, *, away: bool) -> None:
+    """Let the loop handle what has come; with the registry away it refuses, and nothing is lost."""
+    try:
+        monitoring(stage.params, stores)
+    except StoreError as error:
+        if not away:
+            raise
+        notes.append(f"window {place}: {error.where}: {error.found}")
+
+
+def _plain(stores: Stores) -> dict[str, str]:
+    return {"project": str(stores.project), "root": str(stores.root), "actor": stores.actor}

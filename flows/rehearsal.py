@@ -1,0 +1,57 @@
+"""A rehearsal: one incident played in a sandbox, in a process of its own with a Prefect server of its own.
+
+``python -m flows.rehearsal FOLDER ASKED`` plays what no earlier rehearsal finished of what the file ASKED names;
+``... --worker GIVEN`` is the worker that an incident kills.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from flows.console import narrated
+from flows.environment import ended_by_sigterm, prefect_server, prepare
+from holdfast.errors import HoldfastError
+from holdfast.params import Params
+from holdfast.stores import Stores
+
+
+def _work(given: Path) -> None:
+    """Be the worker: handle what has come."""
+    from flows.monitoring import monitoring  # noqa: PLC0415  Prefect reads its settings at import
+
+    asked = json.loads(given.read_text())
+    where = asked["stores"]
+    monitoring(
+        Params.model_validate(asked["params"]),
+        Stores.local(Path(where["project"]), Path(where["root"]), actor=where["actor"]),
+    )
+
+
+def main() -> None:
+    """Run as a process of its own."""
+    sys.path.insert(0, str(Path.cwd()))  # where the user's model module lies
+    if sys.argv[1] == "--worker":
+        place = Path(sys.argv[2])
+        prepare(Stores.local(place.parent, place.parent / "server"))
+        _work(place)
+        return
+    folder, asked = Path(sys.argv[1]), Path(sys.argv[2])
+    server = Stores.local(folder, folder / "server")
+    server.root.mkdir(parents=True, exist_ok=True)
+    prepare(server)
+    try:
+        with ended_by_sigterm(), narrated(), prefect_server(server):
+            from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
+
+            rehearse(folder, Asked.model_validate_json(asked.read_text()))
+    except HoldfastError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

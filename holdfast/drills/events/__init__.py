@@ -1,0 +1,1 @@
+"""What can happen in a drill, one file each: to the rows of a window, or to the champion's artefact."""

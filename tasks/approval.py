@@ -1,0 +1,87 @@
+"""Approval: decisions of the loop that wait for a person, what a person says of them, and the breaker cleared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.errors import StoreError
+from tasks.recovery import open_ledger
+from tasks.responses import pending, responded
+
+if TYPE_CHECKING:
+    from holdfast.params import Params
+    from holdfast.results import Decision
+    from holdfast.stores import Stores
+
+
+WAITS = "waits for `holdfast approve` or `holdfast refuse`"
+"""What a response comes to that nobody has approved yet."""
+
+
+def waits(params: Params, stores: Stores, decision: Decision) -> bool:
+    """Tell whether a decision waits for a person: its action is one that asks for it, and nobody approved it."""
+    if decision.action not in params.recovery.policy.approve:
+        return False
+    with open_ledger(stores).reading() as view:
+        return next(view.entries(key=_key(params, int(decision.position or 0))), None) is None
+
+
+def approve(params: Params, stores: Stores, position: int, why: str) -> Decision:
+    """Let a decision be carried out, in the caller's name and on record; the next watch does it.
+
+    Raises:
+        StoreError: no decision about this window waits.
+    """
+    decision = _waiting(params, stores, position)
+    body = {"about": "decision", "position": position, "action": decision.action, "why": why}
+    open_ledger(stores).append(
+        "release", who=stores.named_actor(), model=params.name, body=body, key=_key(params, position)
+    )
+    return decision
+
+
+def refuse(params: Params, stores: Stores, position: int, why: str) -> Decision:
+    """End a decision undone, in the caller's name and on record; the watch goes on behind it.
+
+    It counts as a response: cooldown and budget hold as if it had been carried out, so it is not asked again at once.
+
+    Raises:
+        StoreError: no decision about this window waits.
+    """
+    decision = _waiting(params, stores, position)
+    responded.fn(params, stores, decision, f"refused: {why}", refused_by=stores.named_actor())
+    return decision
+
+
+def unfreeze(params: Params, stores: Stores, why: str) -> int:
+    """Clear the breaker, in the caller's name and on record: rollbacks up to now freeze the loop no more.
+
+    Returns:
+        The place of the last window that was decided on.
+
+    Raises:
+        StoreError: nothing was decided yet.
+    """
+    place = pending(params, stores)[0] - 1
+    if place < 0:
+        raise _refused(params, "no decision about the stream", "a loop that was frozen", "There is nothing to clear.")
+    body = {"about": "breaker", "position": place, "why": why}
+    open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
+    return place
+
+
+def _waiting(params: Params, stores: Stores, position: int) -> Decision:
+    decision = pending(params, stores)[1]
+    if decision is None or not waits(params, stores, decision):
+        raise _refused(params, "none that waits", f"one about window {position}", "`holdfast monitor` says which.")
+    if decision.position != position:
+        raise _refused(params, f"window {decision.position} that waits", f"window {position}", "Name that one.")
+    return decision
+
+
+def _key(params: Params, position: int) -> str:
+    return f"approval:{params.name}:{position}"
+
+
+def _refused(params: Params, found: str, expected: str, remedy: str) -> StoreError:
+    return StoreError(f"decisions about {params.name}", found=found, expected=expected, remedy=remedy)

@@ -1,0 +1,92 @@
+"""Demotion: a champion held to its floors again, and what follows where it no longer meets them."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.params import Params
+from holdfast.recovery.gate import reexamine
+from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
+from holdfast.stores import Stores
+from tasks.lineage import registered
+from tasks.progress import tell
+from tasks.recovery import find_version, open_ledger, record_decision
+from tasks.responses import announce
+
+
+@task(cache_policy=NO_CACHE)
+def own_data(stores: Stores, pinned: DataSnapshot, champion: ModelVersion) -> DataSnapshot:
+    """Give the data that a champion came from, admitted windows and all; the pinned data where that has moved on."""
+    kept = registered(stores, champion).get("data")
+    own = pinned if kept is None else DataSnapshot.model_validate(kept)
+    return own if own.md5 == pinned.md5 else pinned
+
+
+@task(cache_policy=NO_CACHE)
+def predecessor(params: Params, stores: Stores, champion: ModelVersion, found: StageReport) -> ModelVersion | None:
+    """Give the last good version where the champion is below a floor by a number that is valid; else None."""
+    if not _below(params, champion, found):
+        return None
+    good = open_ledger(stores).last_good(params.name)
+    return None if good is None else find_version.fn(params, stores, good.version)
+
+
+@task(cache_policy=NO_CACHE)
+def sentence(
+    params: Params,
+    stores: Stores,
+    champion: ModelVersion,
+    found: StageReport,
+    good: ModelVersion | None,
+    spare: StageReport | None,
+) -> Decision:
+    """Decide by the floors whether the champion stays; whatever is wrong is on record and told, once for each finding.
+
+    Args:
+        params: what names the floors.
+        stores: where the ledger is.
+        champion: who serves.
+        found: its findings, role ``test``.
+        good: whom it would give way to, where it is below a floor.
+        spare: that version's findings on the same rows.
+    """
+    reasons = reexamine(params.recovery.gates, champion, found.findings, params.metric)
+    if all(reason.passed for reason in reasons):
+        tell("recovery", f"version {champion.version} meets its floors")
+        return Decision(action="none", champion=champion, reasons=reasons)
+    theirs = () if good is None or spare is None else reexamine(
+        params.recovery.gates, good, spare.findings, params.metric
+    )  # fmt: skip
+    instead = bool(theirs) and all(reason.passed for reason in theirs)
+    decision = Decision(
+        action="rollback" if instead else "alert", champion=champion, candidate=good if instead else None,
+        reasons=(*reasons, _instead(params, champion, found, good, instead=instead)),
+        evidence=tuple(sorted(f.fingerprint() for f in (*found.findings, *(spare.findings if spare else ())))),
+    )  # fmt: skip
+    tell("recovery", f"version {champion.version}: {decision.action}: {decision.reasons[-1].text}")
+    record_decision(params, stores, decision)
+    announce(params, decision)
+    return decision
+
+
+def _below(params: Params, champion: ModelVersion, found: StageReport) -> bool:
+    """Tell whether nothing is wrong but floors, each missed by a finding that is scored and valid."""
+    reasons = reexamine(params.recovery.gates, champion, found.findings, params.metric)
+    failed = {reason.about for reason in reasons if not reason.passed}
+    measured = {finding.path for finding in found.findings if finding.score is not None and finding.valid}
+    return bool(failed) and failed <= measured & set(params.recovery.gates.floors)
+
+
+def _instead(
+    params: Params, champion: ModelVersion, found: StageReport, good: ModelVersion | None, *, instead: bool
+) -> Reason:
+    if good is not None and instead:
+        text = f"version {good.version} reigned before, and meets every floor on the same rows"
+    elif good is not None:
+        text = f"version {good.version} reigned before, and does not meet the floors either: nothing was demoted"
+    elif _below(params, champion, found):
+        text = "no former champion that nobody condemned: nothing was demoted"
+    else:
+        text = "what was not measured, or is not valid, demotes nobody: a person must look"
+    return Reason(about="demotion", passed=instead, text=text)

@@ -1,0 +1,288 @@
+"""Chores of a drill: the stream written, the champion asked as clients ask it, the oracle taught, the end examined."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from holdfast.data.table import encode
+from holdfast.drills.events.base import Scene
+from holdfast.drills.worlds import windows
+from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
+from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
+from holdfast.monitoring.watch import Watch
+from holdfast.scenarios.attacks.base import Attack
+from holdfast.scenarios.poisoning.badnets import Badnets, stamp_table
+from holdfast.seeding import Noise
+from holdfast.space import Table
+from holdfast.statistics import quality
+from holdfast.stores import Stores, WallClock
+from holdfast.training.workshop import Workshop
+from tasks.evaluation import context
+from tasks.prediction import open_champion
+from tasks.recovery import open_ledger
+from tasks.storage import load_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.data import Samples
+    from holdfast.data.source import Loaded
+    from holdfast.drills.events.base import Batch
+    from holdfast.drills.incident import Incident
+    from holdfast.model import Target
+    from holdfast.params import Params
+    from holdfast.predictor import Predictor
+    from holdfast.results import DataSnapshot
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CLIENT = "drill"
+LABEL = "label"
+_LONGEST = 600.0
+_GLANCE = 0.02
+
+
+class Stage:
+    """One arm's world: its stores, its windows, and a serving process that is started afresh for each window.
+
+    Where the registry does not answer, the process that runs goes on, as a server would; bytes that do not verify are
+    never served, so their rows have no answer.
+    """
+
+    def __init__(
+        self, params: Params, stores: Stores, snapshot: DataSnapshot, place: Path, script: list[Batch]
+    ) -> None:
+        self.feed = place / "feed"
+        settings = {"path": str(self.feed), "label": LABEL}
+        stream = params.monitoring.stream
+        if stream is None or params.data.kind != "table":
+            raise DataError(
+                "monitoring.stream", found="none" if stream is None else "images", expected="a stream of tables",
+                remedy="Drills rehearse the loop of a watched table: name monitoring.stream in params.yaml.",
+            )  # fmt: skip
+        watched = stream.model_copy(update={"source": "parquet_folder", "settings": settings})
+        monitoring = params.monitoring.model_copy(update={"stream": watched})
+        self.params = params.model_copy(update={"monitoring": monitoring})
+        self.stores, self.snapshot, self.script = stores, snapshot, script
+        self._serving: Predictor | None = None
+        (self.feed / "labels").mkdir(parents=True)
+
+    def befall(self, incident: Incident, place: int, seed: int) -> None:
+        """Let happen to the champion's bytes what the incident says."""
+        for number, event in incident.artefact_events(place):
+            head = open_ledger(self.stores).head(self.params.name)
+            if head is not None:
+                noise = Noise(seed, ("drill", incident.name, event.name(), str(place), str(number)))
+                event.damage(self.stores.models / head.digest, noise)
+
+    def deliver(self, place: int, delay: int) -> None:
+        """Write a window to the stream, and the labels that have matured by then."""
+        rows = self.script[place].rows
+        if not isinstance(rows, pd.DataFrame):
+            raise DataError("drill", found="images", expected="rows of a table", remedy="Drill a model of tables.")
+        if (ripe := place - delay) >= 0:
+            classes = np.array(load_data(self.stores, self.params, self.snapshot).classes, dtype=object)
+            told = pd.DataFrame({LABEL: classes[self.script[ripe].told]})
+            told.to_parquet(self.feed / "labels" / _file(ripe))
+        part = self.feed / f".{_file(place)}.part"
+        rows.to_parquet(part)
+        part.replace(self.feed / _file(place))
+
+    def answered(self, place: int, stores: Stores) -> tuple[float, int]:
+        """Ask who serves for a window's rows; give the user's metric, and the version, 0 where none answered."""
+        batch, serving = self.script[place], self._open(stores)
+        n = len(batch)
+        predicted, probabilities = np.full(n, -1, dtype=np.int64), np.zeros((n, 0))
+        if serving is not None and isinstance(batch.rows, pd.DataFrame):
+            try:
+                answers = serving.predict(batch.rows, CLIENT)
+                names = list(load_data(self.stores, self.params, self.snapshot).classes)
+                predicted = np.array([-1 if c is None else names.index(c) for c in answers.classes], dtype=np.int64)
+                probabilities = answers.probabilities
+            except DataError:  # rows that the champion cannot read have no answer
+                serving = None
+        value = _metric(self.params, batch.truth, predicted, probabilities)
+        return value, 0 if serving is None else serving.version.version
+
+    def _open(self, stores: Stores) -> Predictor | None:
+        try:
+            self._serving = open_champion(self.params, stores)
+        except (ModelError, LedgerError, ProjectionError):  # nobody serves what cannot be trusted
+            self._serving = None
+        except StoreError:
+            return self._serving
+        return self._serving
+
+    def poisoned(self) -> int:
+        """Count the rows with a false label that were let into a training."""
+        watch = Watch(self.stores.ledger.get_secret_value(), self.params.name, WallClock())
+        return sum(
+            int((self.script[w.position].told != self.script[w.position].truth).sum())
+            for w in watch.windows() if w.state == "admitted"
+        )  # fmt: skip
+
+
+def _file(place: int) -> str:
+    return f"{place:06d}.parquet"
+
+
+def _metric(params: Params, truth: Array, predicted: Array, probabilities: Array) -> float:
+    """Give the user's metric; a row without an answer is wrong, at the worst cost and the worst rank."""
+    scores = np.where(truth == 1, 0.0, 1.0)
+    if probabilities.shape[1:] == (2,):
+        scores = np.where(predicted < 0, scores, np.nan_to_num(probabilities[:, 1]))
+    if params.costs is not None:
+        worst = np.array(params.costs).argmax(axis=1)[truth]
+        predicted = np.where(predicted < 0, worst, predicted)
+    told = quality(
+        params.metric, truth, predicted == truth, scores, predicted, params.costs, rng=np.random.default_rng(0)
+    )
+    return told.value
+
+
+def script(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident, seed: int) -> list[Batch]:
+    """Draw every window of a drill."""
+    scene = Scene(load_data(stores, params, snapshot), _champion(params, stores))
+    return windows(incident, scene, params.drills.rows, seed)
+
+
+def _champion(params: Params, stores: Stores) -> Target:
+    head = open_ledger(stores).head(params.name)
+    if head is None:
+        raise ModelError(f"model {params.name}", found="no champion", expected="one", remedy="Run `holdfast run`.")
+    return load_model(stores.models / head.digest, head.digest, pick_device(params.device))
+
+
+def taught(
+    params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident, batches: list[Batch], seed: int
+) -> list[float]:
+    """Give the oracle's quality on every window: who serves is the champion before onset, and the right one after it.
+
+    Where the world changes, the right one was taught with every label of the changed world, and still answers no row
+    that it learned from: one of two, each taught with the pinned rows and every second row of all windows since onset
+    (cross-fitting). Damage and poison never reach the oracle, and rows come to it as they come to all.
+    """
+    champion, data = _champion(params, stores), load_data(stores, params, snapshot)
+    if not incident.drifts:
+        return [_asked(params, [champion], batch) for batch in batches]
+    recipe = params.recipe()
+    spec = ModelSpec(
+        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
+        code=factory_digest(params.model.factory),
+    )  # fmt: skip
+    rows = data.samples("train")
+    torch.set_num_threads(1)  # as the pipeline trains tables
+    workshop = Workshop(
+        recipe=recipe, spec=spec, train=rows, validation=data.samples("validation"), test=data.samples("test"),
+        device=pick_device(params.device),
+    )  # fmt: skip
+    pair = [workshop.fit(_with(rows, batches[incident.onset :], half, data), seed=seed) for half in (0, 1)]
+    return [
+        _asked(params, [champion] if place < incident.onset else pair, batch) for place, batch in enumerate(batches)
+    ]
+
+
+def _with(rows: Samples, batches: list[Batch], half: int, data: Loaded) -> Samples:
+    """Lay every second row of the windows beside the training rows, with their true labels."""
+    x, y = [rows.x], [rows.y]
+    for batch in batches:
+        if isinstance(batch.rows, pd.DataFrame) and isinstance(data.space, Table):
+            x.append(encode(batch.rows, data.space, place="a drill's window")[half::2])
+            y.append(torch.from_numpy(batch.truth[half::2]))
+    inputs = torch.cat(x)
+    fresh = torch.arange(len(inputs) - len(rows), dtype=torch.int64)
+    return replace(rows, x=inputs, y=torch.cat(y), ids=torch.cat([rows.ids, fresh]), time=None)
+
+
+def _asked(params: Params, models: list[Target], batch: Batch) -> float:
+    """Ask one model for all rows, or each of two for the rows that it did not learn from.
+
+    Rows that an event made unreadable have no answer from the oracle either.
+    """
+    predicted = np.full(len(batch), -1, dtype=np.int64)
+    probabilities = np.zeros((len(batch), 2 if int(batch.truth.max()) < 2 else 0))  # noqa: PLR2004  two classes rank
+    for half, model in enumerate(models):
+        part = slice(None) if len(models) == 1 else slice(1 - half, None, 2)
+        if not isinstance(model.space, Table) or not isinstance(batch.rows, pd.DataFrame):
+            continue
+        try:
+            x = encode(batch.rows, model.space, place="a drill's window")[part]
+        except DataError:
+            if not batch.touched.all():
+                raise
+            continue
+        with torch.no_grad():
+            shares = torch.softmax(model.logits(x.to(model.device)).cpu().double(), 1).numpy()
+        predicted[part] = shares.argmax(1)
+        if probabilities.shape[1]:
+            probabilities[part] = shares[:, :2]
+    return _metric(params, batch.truth, predicted, probabilities)
+
+
+def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[float, float | None]:
+    """Ask who serves at the end for rows of the champion's own time that nobody learned from: clean, and attacked.
+
+    The attack is the first of the gate's pack; None where it has none.
+    """
+    target, data = _champion(params, stores), load_data(stores, params, snapshot)
+    held = data.samples("test", space=target.space)
+    with torch.no_grad():
+        shares = torch.softmax(target.logits(held.x.to(target.device)).cpu().double(), 1).numpy()
+    clean = _metric(params, held.y.numpy(), shares.argmax(1), shares)
+    attacks = [(p, s) for p, s in params.scenarios(params.evaluation.uses.gate).items() if isinstance(s, Attack)]
+    if not attacks:
+        return clean, None
+    path, attack = attacks[0]
+    found = attack.run(target, held, context(params, snapshot, target.spec.code), path)
+    return clean, None if found.score is None else found.score.value
+
+
+def called(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident) -> float | None:
+    """Tell which share of trusted-time rows a backdoor's trigger sends to its class; None where none was planted."""
+    target_class = next((int(e.settings.get("target", 0)) for e in incident.events if e.do == "backdoor"), None)
+    target, data = _champion(params, stores), load_data(stores, params, snapshot)
+    if target_class is None or not isinstance(target.space, Table) or not isinstance(data.space, Table):
+        return None
+    held = data.samples("test", space=target.space)
+    others = held.y != target_class
+    pattern = Badnets(target=target_class).pattern(data.samples("train", space=target.space).x, target.space)
+    stamped = stamp_table(held.x[others], target.space, pattern)
+    return float((target.predict(stamped.to(target.device)).cpu() == target_class).float().mean())
+
+
+def killed_in_training(command: list[str], stores: Stores) -> bool:
+    """Run a worker and kill it -9 as soon as its training writes a checkpoint; tell whether that came.
+
+    Raises:
+        StoreError: the worker ended in an error, or did not end.
+    """
+    known = _marks(stores)
+    worker = subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  ours
+    deadline = time.monotonic() + _LONGEST
+    while worker.poll() is None and time.monotonic() < deadline:
+        if _marks(stores) - known:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+            return True
+        time.sleep(_GLANCE)
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+    if worker.wait() != 0:
+        raise StoreError(
+            "drill's worker", found=f"exit code {worker.poll()}", expected="a window handled",
+            remedy="Its words are above.",
+        )  # fmt: skip
+    return False
+
+
+def _marks(stores: Stores) -> set[Path]:
+    return set(stores.checkpoints.rglob("*")) if stores.checkpoints.exists() else set()

@@ -1,0 +1,59 @@
+"""Drills through the front door: rehearsed in a sandbox, scored onto the version, and production as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # whole rehearsals, on a machine that may have other work
+
+TINY = (
+    "--params", "profiles/tiny.yaml", "--set", "monitoring.detectors={calibration_drift: {}}", "--set",
+    "monitoring.replays=200",
+)  # fmt: skip
+DAMAGE = (
+    "{rows: 300, seeds: 2, incidents: {tampered_artefact: {onset: 1, horizon: 4, before: {period: later},"
+    " events: [{do: tampered_artefact, at: [1]}]}}}"
+)
+
+
+def everything(root: Path) -> dict[str, str]:
+    """Name every file of the production stores by its bytes; sandboxes, locks and Prefect's records are no part."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not {"drills", "prefect"} & set(path.relative_to(root).parts) and path.name != "run.lock"
+    }
+
+
+@pytest.mark.slow
+def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) -> None:
+    """Killed when all is played, production is byte for byte what it was; the next start plays nothing again."""
+    before = everything(champion.root)
+    pin = (champion.folder / "data.dvc").read_bytes()
+    arguments = (*TINY, "--set", f"drills={DAMAGE}")
+    launcher = str(Path(__file__).with_name("kill_at.py"))
+    killed = champion.start(sys.executable, launcher, "flows.drill:keep", "before", "1", "KILL", "drill", *arguments)
+    champion.ended(killed, -9)
+    after = everything(champion.root)
+    assert after == before
+    assert (champion.folder / "data.dvc").read_bytes() == pin
+    kept = sorted((path, path.stat().st_mtime_ns) for path in champion.root.glob("drills/*/courses/*/*.json"))
+    assert len(kept) == 6  # two seeds, three arms
+    done = champion.holdfast("drill", "--json", *arguments)
+    assert sorted((p, p.stat().st_mtime_ns) for p in champion.root.glob("drills/*/courses/*/*.json")) == kept
+    (finding,) = done.document["findings"]
+    assert (finding["path"], finding["dimension"]) == ("drills/tampered_artefact", "recovery")
+    assert finding["score"]["value"] == pytest.approx(2 / 3)  # down for one of the three windows after onset
+    assert finding["score"]["n"] == 2
+    assert [check["status"] for check in finding["checks"]] == ["passed", "passed"]
+    tags = champion.registry().get_model_version("tiny", "1").tags
+    assert tags["holdfast.recovery"].startswith("0.667")
+    page = (champion.root / "reports" / "tiny-1.html").read_text()
+    assert "Resilience curve" in page
+    assert "drills/tampered_artefact" in page
+    champion.hold()

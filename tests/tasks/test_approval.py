@@ -1,0 +1,90 @@
+"""Approval: who said yes or no to what, on record, once; and the breaker cleared in a person's name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holdfast.errors import StoreError
+from holdfast.recovery.policy import Policy
+from holdfast.results import Decision
+from holdfast.stores import Stores
+from tasks import approval, recovery, responses
+
+PARAMS: Any = SimpleNamespace(name="people", recovery=SimpleNamespace(policy=Policy(approve=("retrain",))))
+
+
+@pytest.fixture
+def stores(tmp_path: Any) -> Stores:
+    return Stores.local(tmp_path, tmp_path, actor="alice")
+
+
+def decide(stores: Stores, position: int, action: Any) -> Decision:
+    decision = Decision(action=action, reasons=(), cause="harmful_drift", position=position)
+    recovery.open_ledger(stores).append(
+        "decision", who="holdfast", model="people", body=decision.model_dump(mode="json"),
+        key=f"response:people:{position}",
+    )  # fmt: skip
+    return decision
+
+
+def last(stores: Stores) -> Any:
+    with recovery.open_ledger(stores).reading() as view:
+        return next(view.entries(backwards=True))
+
+
+def test_what_asks_for_a_person_waits_until_one_approves(stores: Stores) -> None:
+    """Approved it waits no more, in the approver's name, and is still to be done."""
+    decision = decide(stores, 0, "retrain")
+    assert approval.waits(PARAMS, stores, decision)
+    assert approval.approve(PARAMS, stores, 0, "looked at it") == decision
+    entry = last(stores)
+    assert (entry.kind, entry.who, entry.body["why"]) == ("release", "alice", "looked at it")
+    assert not approval.waits(PARAMS, stores, decision)
+    assert responses.pending(PARAMS, stores) == (0, decision)
+    with pytest.raises(StoreError, match="found none that waits"):
+        approval.approve(PARAMS, stores, 0, "again")
+
+
+def test_what_is_refused_is_over_and_counts_as_a_response(stores: Stores) -> None:
+    """Nothing is pending after it, the record names who refused, and it cannot be approved any more."""
+    decide(stores, 0, "retrain")
+    approval.refuse(PARAMS, stores, 0, "not now")
+    entry = last(stores)
+    assert (entry.kind, entry.who, entry.body["outcome"]) == ("run", "alice", "refused: not now")
+    assert responses.pending(PARAMS, stores) == (1, None)
+    with pytest.raises(StoreError, match="found none that waits"):
+        approval.approve(PARAMS, stores, 0, "after all")
+
+
+@pytest.mark.parametrize("action", ["rollback", "alert"])
+def test_only_what_params_name_waits(stores: Stores, action: str) -> None:
+    """An action that asks for nobody is neither held up nor approved."""
+    decision = decide(stores, 0, action)
+    assert not approval.waits(PARAMS, stores, decision)
+    for say in (approval.approve, approval.refuse):
+        with pytest.raises(StoreError, match="found none that waits"):
+            say(PARAMS, stores, 0, "w")
+
+
+def test_a_window_must_be_named_rightly(stores: Stores) -> None:
+    """A yes to another window than the one that waits is no yes."""
+    decision = decide(stores, 0, "retrain")
+    with pytest.raises(StoreError, match="found window 0 that waits; expected window 1"):
+        approval.approve(PARAMS, stores, 1, "w")
+    assert approval.waits(PARAMS, stores, decision)
+
+
+def test_the_breaker_is_cleared_up_to_now(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the policy remembers as cleared is the last window that was decided on."""
+    with pytest.raises(StoreError, match="no decision about the stream"):
+        approval.unfreeze(PARAMS, stores, "w")
+    for position in range(3):
+        decide(stores, position, "freeze")
+    monkeypatch.setattr(responses, "admissible", lambda *_: ())
+    assert responses.remembered(PARAMS, stores, None, 3).cleared == -1
+    assert approval.unfreeze(PARAMS, stores, "looked at it") == 2
+    assert responses.remembered(PARAMS, stores, None, 3).cleared == 2
+    assert (last(stores).who, last(stores).body["why"]) == ("alice", "looked at it")

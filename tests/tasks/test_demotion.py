@@ -1,0 +1,150 @@
+"""Demotion: only a valid number below a floor moves a champion, and only to a version that meets the floors itself."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holdfast.recovery.gate import Gates
+from holdfast.recovery.promotion import promote
+from holdfast.results import Check, DataSnapshot, Decision, Finding, ModelVersion, Provenance, Score, StageReport
+from holdfast.stores import Stores
+from tasks import demotion, recovery
+
+FLOORED = "probes/quality"
+PARAMS: Any = SimpleNamespace(
+    name="people", metric="accuracy", recovery=SimpleNamespace(gates=Gates(floors={FLOORED: 0.6}))
+)
+
+
+class Shelf:
+    """An alias in memory."""
+
+    version: int | None = None
+
+    def read(self, model: str) -> int | None:
+        return self.version
+
+    def write(self, model: str, version: int | None) -> None:
+        self.version = version
+
+
+def version(number: int) -> ModelVersion:
+    return ModelVersion(name="people", version=number, digest=f"{number}" * 64)
+
+
+def found(number: int, low: float | None, *checks: str) -> StageReport:
+    """Give one finding about a version: its low end, None for unscored, and the states of its checks."""
+    score = None if low is None else Score(value=low + 0.05, low=low, high=low + 0.1, n=100, method="wilson")
+    provenance = Provenance(
+        subject=f"{number}" * 64, data="d", role="test", seed=0, library="l", versions={}, device="cpu"
+    )
+    finding = Finding(
+        path=FLOORED, dimension="robustness", family="probes", settings={}, provenance=provenance, score=score,
+        unscored="an outage" if score is None else None,
+        checks=tuple(Check(name="c", status=status, reason="r") for status in checks),
+    )  # fmt: skip
+    return StageReport(stage="evaluation", subject=f"{number}" * 64, findings=(finding,))
+
+
+@pytest.fixture
+def stores(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Stores:
+    """Stores whose ledger has version 2 as champion, after version 1; whoever is told is listed."""
+    made = Stores.local(tmp_path, tmp_path, actor="alice")
+    ledger, alias = recovery.open_ledger(made), Shelf()
+    for number in (1, 2):
+        head = ledger.head("people")
+        decision = Decision(action="promote", reasons=(), candidate=version(number), champion=head and head.reference())
+        promote(ledger, alias, decision, expected=head and head.promotion, who="alice", why="w")
+    monkeypatch.setattr(demotion, "find_version", SimpleNamespace(fn=lambda _p, _s, number: version(number)))
+    return made
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Decision]:
+    heard: list[Decision] = []
+    monkeypatch.setattr(demotion, "announce", lambda _, decision: heard.append(decision))
+    return heard
+
+
+def sentenced(stores: Stores, champion: StageReport, spare: StageReport | None) -> Decision:
+    good = demotion.predecessor.fn(PARAMS, stores, version(2), champion)
+    assert (good is None) or spare is not None
+    return demotion.sentence.fn(PARAMS, stores, version(2), champion, good, None if good is None else spare)
+
+
+def recorded(stores: Stores) -> list[Any]:
+    with recovery.open_ledger(stores).reading() as view:
+        return [entry.body["action"] for entry in view.entries(kinds=("decision",))]
+
+
+def test_a_champion_above_its_floors_stays_and_nothing_is_said(stores: Stores, told: list[Decision]) -> None:
+    """No other version is asked, nothing is recorded, and nobody is told."""
+    assert sentenced(stores, found(2, 0.61, "passed"), None).action == "none"
+    assert recorded(stores) == told == []
+
+
+def test_a_champion_below_a_floor_gives_way_to_the_last_good_version(stores: Stores, told: list[Decision]) -> None:
+    """The rollback names both, is recorded once however often it is taken, and is one that the saga accepts."""
+    decision = sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6))
+    assert (decision.action, decision.candidate, decision.champion) == ("rollback", version(1), version(2))
+    assert sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6)) == decision
+    assert recorded(stores) == ["rollback"]
+    assert told == [decision, decision]
+    ledger, alias = recovery.open_ledger(stores), Shelf()
+    alias.version = 2
+    promote(ledger, alias, decision, expected=ledger.head("people").promotion, who="alice", why="w")
+    assert (ledger.head("people").version, alias.version) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("champion", "spare", "why"),
+    [
+        (found(2, 0.59), found(1, 0.59), "does not meet the floors either"),
+        (found(2, 0.59), found(1, None), "does not meet the floors either"),
+        (found(2, 0.59), found(1, 0.9, "failed"), "does not meet the floors either"),
+        (found(2, None), None, "not measured"),
+        (found(2, 0.59, "failed"), None, "not measured"),
+        (found(2, 0.9, "failed"), None, "not measured"),
+        (StageReport(stage="evaluation", subject="2" * 64), None, "not measured"),
+    ],
+)
+def test_what_is_not_known_demotes_nobody(
+    stores: Stores, told: list[Decision], champion: StageReport, spare: StageReport | None, why: str
+) -> None:
+    """Unscored, missing or invalid findings, on either side, are told to a person and move nothing."""
+    decision = sentenced(stores, champion, spare)
+    assert (decision.action, decision.candidate) == ("alert", None)
+    assert why in decision.reasons[-1].text
+    assert not decision.reasons[-1].passed
+    assert recorded(stores) == ["alert"]
+    assert told == [decision]
+
+
+def test_without_a_good_version_nothing_is_demoted(stores: Stores, told: list[Decision]) -> None:
+    """A version that was condemned is nowhere to go back to."""
+    recovery.open_ledger(stores).append(
+        "condemned", who="alice", model="people", version=1, body={"digest": "1" * 64, "why": "w"}
+    )
+    decision = sentenced(stores, found(2, 0.59), None)
+    assert decision.action == "alert"
+    assert "no former champion" in decision.reasons[-1].text
+    assert told == [decision]
+
+
+def test_the_champion_is_asked_about_its_own_data_while_the_pin_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """A retrained champion is held to the data it came from; where the pin has moved on, to the pinned data."""
+    pinned = DataSnapshot(name="n", path="p", md5="a", file_md5="f", revision="none", rows=1, period=None)
+    own = pinned.model_copy(update={"manifest": "m"})
+    stores = Stores.local(tmp_path, tmp_path)
+    for lineage, expected in (
+        ({"data": own.model_dump(mode="json")}, own),
+        ({"data": own.model_copy(update={"md5": "b"}).model_dump(mode="json")}, pinned),
+        ({}, pinned),
+    ):
+        monkeypatch.setattr(demotion, "registered", lambda *_, lineage=lineage: lineage)
+        assert demotion.own_data.fn(stores, pinned, version(1)) == expected
