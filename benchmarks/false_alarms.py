@@ -76,7 +76,7 @@ def streams(asked: argparse.Namespace, world: World, panel: Panel) -> list[tuple
     found = []
     sequential = [name for name, detector in panel.detectors.items() if detector.sequential]
     short = asked.windows // asked.references // STREAM
-    settings = [str(asked.data), asked.seed, asked.rows, asked.reference_rows, panel.digest()]
+    settings = [str(asked.data), asked.seed, asked.rows, asked.references, asked.reference_rows, panel.digest()]
     for place, past in enumerate(world.references):
         start, base = time.perf_counter(), Noise(asked.seed, ("false alarms", str(place)))
 

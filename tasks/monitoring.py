@@ -30,17 +30,19 @@ from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
-from holdfast.stores import Stores, WallClock
+from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
 from tasks.lineage import registered
 from tasks.prediction import open_champion
 from tasks.progress import tell
+from tasks.recorded import recorded_answers, recorded_reference
 from tasks.recovery import open_ledger
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from holdfast.data.recorded import Recorded
     from holdfast.data.source import Loaded
     from holdfast.monitoring.base import Needs
     from holdfast.predictor import Predictor
@@ -113,7 +115,7 @@ def observe(
     quality = _quality(params, stores, snapshot, arrival)
     seen = Evidence(position=window.position, rows=window.rows, quality=quality)
     try:
-        predictor = open_champion(params, stores)
+        predictor = recorded_answers(params, stores, snapshot) if params.recorded else open_champion(params, stores)
     except ModelError as error:
         return seen.model_copy(update={"artefact": str(error)})
     try:
@@ -122,7 +124,9 @@ def observe(
         return seen.model_copy(update={"unreadable": str(error)})
     if broken:
         return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
-    signals = _watched(params, stores, champion, predictor, fresh, matured)
+    recorded = recorded_reference(params, stores, snapshot) if params.recorded else None
+    reference = recorded or _reference(params, stores, champion)
+    signals = _watched(params, stores, champion, predictor, reference, fresh, matured)
     return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
 
 
@@ -130,12 +134,12 @@ def _watched(
     params: Params,
     stores: Stores,
     champion: ModelVersion,
-    predictor: Predictor,
+    predictor: Predictor | Recorded,
+    reference: Window,
     fresh: Window,
     matured: tuple[WindowRecord, ...],
 ) -> tuple[Signal, ...]:
     watch, panel = open_watch(params, stores), params.panel()
-    reference = _reference(params, stores, champion)
     if panel.asks("embeddings"):
         fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
     known = {(signal.position, signal.detector) for signal in watch.signals(champion.digest)}
@@ -184,6 +188,11 @@ def _draw_evidently(
     if not isinstance(detector, Evidently) or window.position not in alarmed or window.position - 1 in alarmed:
         return
     name = f"drift/window-{window.position}.html"
+    if not champion.run_id:
+        path = stores.reports / champion.name / name
+        write_atomically(path, detector.page(window, reference))
+        tell("monitoring", f"window {window.position}: Evidently's page is {path}")
+        return
     tracking.log_text(stores, champion.run_id, name, detector.page(window, reference))
     tell("monitoring", f"window {window.position}: Evidently's page is {name} of the champion's run")
 
@@ -226,7 +235,7 @@ def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
     return len({signal.position for signal in signals if signal.needs == "labels"})
 
 
-def _answered(predictor: Predictor, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
+def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
     """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
     answers = predictor.predict(arrival.rows, CLIENT)
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))

@@ -81,7 +81,7 @@ def test_harm_is_found_and_no_harm_is_not(make, past):
 
 def test_page_hinkley_is_rivers(make, past):
     """Window by window, with its state through JSON, it holds what river's detector holds in one go."""
-    memory, walk = {}, drift.PageHinkley(delta=0.005, threshold=float("inf"), mode="up")
+    memory, walk = {}, drift.PageHinkley(delta=0.005, alpha=1.0, threshold=float("inf"), mode="up")
     for place in range(4):
         window, most = make(200, place, flip=0.1 * place), 0.0
         for error in window.wrong:
@@ -105,16 +105,18 @@ def test_page_hinkleys_threshold_solves_lundbergs_equation(past, errors, delta):
 
 
 def test_page_hinkley_keeps_its_level_on_a_long_stream(past):
-    """Of 300 clean streams of 60 windows, the share of windows over the threshold is at most its level, late as early."""
-    rows, streams, level = 100, 300, 0.01
-    errors = np.random.default_rng(4).random((streams, 60 * rows)) < 0.1
-    before = answered([True] * 10 + [False] * 90, past.space, past)
-    bar = PageHinkley().threshold(level, before, rows)
-    mean = errors.cumsum(1) / np.arange(1, 60 * rows + 1)
-    walk = (errors - mean - 0.005).cumsum(1)
-    most = (walk - np.minimum.accumulate(walk, axis=1)).reshape(streams, 60, rows).max(2)
+    """Of clean streams of 200 windows, the share of windows over the threshold is at most its level, late as early."""
+    rows, streams, windows, level = 100, 10, 200, 0.01
+    errors = np.random.default_rng(4).random((streams, windows, rows)) < 0.1
+    before = answered([True] * 100 + [False] * 900, past.space, past)
+    bar, most = PageHinkley().threshold(level, before, rows), np.empty((streams, windows))
+    for stream in range(streams):
+        memory = {}
+        for place in range(windows):
+            reading = PageHinkley().read(answered(errors[stream, place], past.space, past), before, memory)
+            memory, most[stream, place] = reading.memory, reading.statistic
     assert (most > bar).mean() <= level
-    assert (most[:, 40:] > bar).mean() <= level
+    assert (most[:, 100:] > bar).mean() <= level
     assert (most > bar / 3).mean() > level  # the walk does move
 
 
