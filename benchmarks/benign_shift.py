@@ -28,7 +28,7 @@ from holdfast.recovery.triage import Evidence, triage
 from holdfast.seeding import Noise
 
 if TYPE_CHECKING:
-    from holdfast.monitoring.panels import Panel
+    from holdfast.monitoring.panels import Calibration, Panel
     from holdfast.results import Decision, Json, Signal
 
 REPOSITORY = Path(__file__).parents[1]
@@ -72,11 +72,10 @@ def remembered(taken: list[Decision], signals: list[Signal], admissible: int) ->
     )
 
 
-def watched(params: Params, panel: Panel, past: Window, stream: list[Window], delay: int, seed: int) -> list[Decision]:
+def watched(
+    params: Params, panel: Panel, calibration: Calibration, past: Window, stream: list[Window], delay: int
+) -> list[Decision]:
     """Take windows through panel, triage and policy."""
-    calibration = panel.calibrate(
-        past, min(len(stream[0]), len(past) // 4), params.monitoring.replays, Noise(seed, ("benign",))
-    )
     memories: dict[str, Json] = {}
     taken: list[Decision] = []
     judged: list[Signal] = []
@@ -125,13 +124,15 @@ def main() -> int:
     for seed in range(asked.seeds):
         chosen = np.random.default_rng(seed).permutation(first)[: asked.reference_rows]
         past = register.take(chosen, -1)
+        size = min(asked.rows, len(past) // 4)
+        calibration = panel.calibrate(past, size, params.monitoring.replays, Noise(seed, ("benign",)))
         plain = [register.take(rest[i : i + asked.rows], 0) for i in range(0, len(rest) - asked.rows + 1, asked.rows)]
         for name, stream in (
             ("years", plain),
             (f"up to {asked.up_to}", shifted(register, rest, asked.rows, asked.up_to)),
         ):
             start = time.perf_counter()
-            taken = watched(params, panel, past, stream, asked.delay, seed)
+            taken = watched(params, panel, calibration, past, stream, asked.delay)
             causes, actions = Counter(d.cause for d in taken), Counter(d.action for d in taken)
             wrong = sum(count for action, count in actions.items() if action not in QUIET)
             others += wrong

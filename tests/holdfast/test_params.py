@@ -73,6 +73,7 @@ def test_all_mistakes_are_reported_at_once():
         "evaluation.uses.run",
         "evaluation.packs",
         "evaluation.scenarios.attacks=",
+        "monitoring.stream.recorded",
     )
     cases = [case for case in WRONG if not case[0].startswith((*later, *shared))]
     with pytest.raises(ParamsError) as caught:
