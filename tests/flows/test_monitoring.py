@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have 
 
 LEAN = (
     "--set", "monitoring.detectors={harm: {}, evidently: {}}", "--set", "monitoring.stream.settings.label_delay=0",
-    "--set", "monitoring.budget=0.5", "--set", "recovery.policy.least_windows=1",
+    "--set", "monitoring.budget=0.5", "--set", "recovery.policy.least_windows=1", "--set", "monitoring.replays=200",
 )  # fmt: skip
 TINY = ("--params", "profiles/tiny.yaml")
 
