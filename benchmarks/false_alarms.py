@@ -8,6 +8,7 @@ statistics are kept by digest: a run that was stopped goes on, and the same comm
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from loans_world import REPOSITORY, World, build
 
-from holdfast.digests import digest_json, library_digest
+from holdfast.digests import digest_file, digest_json, digest_sources, library_versions
 from holdfast.monitoring.panels import STREAM, Calibration, Panel
 from holdfast.seeding import Noise
 from holdfast.statistics import clopper_pearson
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.data.stream import Window
+    from holdfast.monitoring.base import Detector
     from holdfast.results import Json
 
 LIMIT = 2.0
+SHORT = "short"
+MONITORING = REPOSITORY / "holdfast" / "monitoring"
 
 
 def arguments() -> argparse.Namespace:
@@ -49,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 def kept(cache: Path, name: list[object], work: Callable[[], Json]) -> Json:
     """Give what was found under this name before, or find it and keep it."""
-    path = cache / f"{digest_json([library_digest(), *name])}.json"
+    path = cache / f"{digest_json(name)}.json"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -58,48 +62,61 @@ def kept(cache: Path, name: list[object], work: Callable[[], Json]) -> Json:
     return dict(json.loads(path.read_text()))
 
 
-def read_stream(panel: Panel, names: list[str], world: World, past: Window, rows: int, noise: Noise, n: int) -> Json:
-    """Read the statistics (n,) of some detectors on one stream of windows."""
-    told: dict[str, list[float]] = {name: [] for name in names}
-    memories: dict[str, Json] = {}
-    for place in range(n):
-        window = world.pool.resample(rows, noise.derive(place), place)
-        for name in names:
-            reading = panel.detectors[name].replay(window, past, memories.get(name, {}))
-            memories[name] = reading.memory
-            told[name].append(reading.statistic)
-    return told
+def named(detector: Detector) -> list[object]:
+    """Name all that a statistic depends on but the rows: the detector's code and settings."""
+    code = [Path(inspect.getfile(type(detector))), MONITORING / "_features.py", MONITORING.parent / "seeding.py"]
+    return [*map(digest_file, code), detector.model_dump(mode="json"), library_versions()]
+
+
+class Stream:
+    """Windows of one stream, drawn when the first detector wants them."""
+
+    def __init__(self, world: World, rows: int, noise: Noise, n: int) -> None:
+        self._draw = lambda: [world.pool.resample(rows, noise.derive(place), place) for place in range(n)]
+        self._windows: list[Window] = []
+
+    def read(self, detector: Detector, past: Window) -> Json:
+        """Read a detector's statistics (n,), its memory carried on."""
+        self._windows = self._windows or self._draw()
+        told, memory = [], dict[str, object]()
+        for window in self._windows:
+            reading = detector.replay(window, past, memory)
+            memory = reading.memory
+            told.append(reading.statistic)
+        return {"told": told}
+
+
+def read(asked: argparse.Namespace, world: World, panel: Panel, place: int, name: list[object], n: int) -> Json:
+    """Read the statistics (n,) of every detector, or in a long stream of those with memory, on one stream."""
+    noise = Noise(asked.seed, ("false alarms", str(place))).derive(*name)
+    stream = Stream(world, asked.rows, noise, n)
+    return {
+        each: kept(
+            asked.cache, [world.name, asked.rows, place, *name, n, each, *named(detector)],
+            lambda detector=detector: stream.read(detector, world.references[place]),
+        )["told"]
+        for each, detector in panel.detectors.items()
+        if detector.sequential or name[0] == SHORT
+    }  # fmt: skip
 
 
 def streams(asked: argparse.Namespace, world: World, panel: Panel) -> list[tuple[Calibration, Json, Json]]:
     """Give each reference's thresholds, statistics in short streams, and statistics of detectors with memory in one."""
     found = []
-    sequential = [name for name, detector in panel.detectors.items() if detector.sequential]
     short = asked.windows // asked.references // STREAM
-    settings = [str(asked.data), asked.seed, asked.rows, asked.reference_rows, panel.digest()]
     for place, past in enumerate(world.references):
-        start, base = time.perf_counter(), Noise(asked.seed, ("false alarms", str(place)))
+        start = time.perf_counter()
+        noise, replays = Noise(asked.seed, ("false alarms", str(place), "panel")), world.params.monitoring.replays
 
-        def calibrate(past: Window = past, base: Noise = base) -> Json:
-            replays = world.params.monitoring.replays
-            return dict(panel.calibrate(past, asked.rows, replays, base.derive("panel")).model_dump(mode="json"))
+        def calibrate(past: Window = past, noise: Noise = noise, replays: int = replays) -> Json:
+            return dict(panel.calibrate(past, asked.rows, replays, noise).model_dump(mode="json"))
 
-        calibration = Calibration.model_validate(kept(asked.cache, ["thresholds", place, *settings], calibrate))
-        parts = [
-            kept(
-                asked.cache, ["short", place, stream, *settings],
-                lambda stream=stream, past=past, base=base: read_stream(
-                    panel, list(panel.detectors), world, past, asked.rows, base.derive("short", stream), STREAM
-                ),
-            )
-            for stream in range(short)
-        ]  # fmt: skip
-        long = kept(
-            asked.cache, ["long", place, asked.long, *settings],
-            lambda past=past, base=base: read_stream(
-                panel, sequential, world, past, asked.rows, base.derive("long"), asked.long
-            ),
-        )  # fmt: skip
+        code = [digest_sources(MONITORING), panel.digest(), library_versions()]
+        calibration = Calibration.model_validate(
+            kept(asked.cache, ["thresholds", world.name, asked.rows, place, replays, *code], calibrate)
+        )
+        parts = [read(asked, world, panel, place, [SHORT, stream], STREAM) for stream in range(short)]
+        long = read(asked, world, panel, place, ["long"], asked.long)
         whole = {name: [value for part in parts for value in part[name]] for name in panel.detectors}
         found.append((calibration, whole, long))
         print(f"reference {place}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)

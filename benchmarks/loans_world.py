@@ -12,6 +12,7 @@ from holdfast.data import Samples
 from holdfast.data.columns import read_labels
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, feature_names, fit_table, read_table
+from holdfast.digests import digest_json
 from holdfast.model import ModelSpec
 from holdfast.params import Params, load
 from holdfast.seeding import Noise
@@ -25,6 +26,8 @@ TRAINED, CHOSEN = 10_000, 1_500
 class World:
     """Answered rows of one distribution; references and pool have no row in common, and none that trained."""
 
+    name: str
+    """Digest of champion and rows."""
     params: Params
     references: tuple[Window, ...]
     pool: Window
@@ -59,4 +62,5 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     )  # fmt: skip
     parts = [answered.take(np.arange(i * size, (i + 1) * size)) for i in range(references)]
     pool = answered.take(np.arange(references * size, len(answered)))
-    return World(params=params, references=tuple(parts), pool=pool, accuracy=1.0 - float(pool.wrong.mean()))
+    name = digest_json([trained.target.digest, answered.id, references, size])
+    return World(name=name, params=params, references=tuple(parts), pool=pool, accuracy=1.0 - float(pool.wrong.mean()))

@@ -14,7 +14,8 @@ from holdfast.results import Decision
 from holdfast.stores import Stores
 from tasks.approval import WAITS, waits
 from tasks.monitoring import mature, observe, receive
-from tasks.recovery import find_version, settle
+from tasks.recorded import watched_model
+from tasks.recovery import settle
 from tasks.responses import (
     HANDED_OVER,
     Handled,
@@ -76,7 +77,7 @@ def _handle(
     decision = decided(params, stores, window.position)
     again = decision is not None
     if decision is None:
-        champion = find_version(params, stores, None)
+        champion = watched_model(params, stores, snapshot)
         matured = mature(params, stores, snapshot, window.position)
         screen(params, stores, snapshot, matured)
         poisoned = tainted(params, stores, snapshot)

@@ -177,6 +177,40 @@ class Target:
         return torch.cat([self.module(padded)[:real] for padded, real in self._micro_batches(x)])
 
     @torch.no_grad()
+    def embed(self, x: Tensor) -> Tensor:
+        """Give what the last linear layer reads (n, width) for inputs (n, *shape): what the model made of them.
+
+        Without rows there is no telling the width, and none is given: (0, 0).
+
+        Raises:
+            ModelError: the logits come from no linear layer.
+        """
+        if len(x) == 0:
+            return torch.zeros((0, 0))
+        read: list[Tensor] = []
+        layers = [each for each in self.module.modules() if isinstance(each, nn.Linear)]
+        hooks = [
+            layer.register_forward_hook(lambda _, given, out: read.append(given[0]) if out.dim() == 2 else None)  # noqa: PLR2004  rows, units
+            for layer in layers
+        ]
+        found = []
+        try:
+            for padded, real in self._micro_batches(x.to(self.device)):
+                read.clear()
+                self.module(padded)
+                if not read or read[-1].shape[0] != len(padded):
+                    raise ModelError(
+                        f"model.factory {self.spec.factory}", found="no linear layer that reads a row of its own",
+                        expected="one in front of the logits", remedy="Take detectors of embeddings out of the panel.",
+                    )  # fmt: skip
+                found.append(read[-1][:real].flatten(1))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.forwards += len(x)
+        return torch.cat(found)
+
+    @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Predict class indices (n,) int64; a row with a non-finite logit gets -1, which is never right."""
         logits = self.logits(x.to(self.device))

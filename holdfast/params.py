@@ -12,7 +12,7 @@ from holdfast.digests import digest_json
 from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
 from holdfast.monitoring.base import Detector
-from holdfast.params_checks import check_names, check_registered, explain
+from holdfast.params_checks import check_names, check_recorded, check_registered, explain
 from holdfast.params_files import Layers, find_secrets, read
 from holdfast.recovery.gate import Gates
 from holdfast.recovery.policy import Policy
@@ -151,6 +151,9 @@ class StreamParams(Value):
 
     source: str
     settings: dict[str, Any] = {}
+    recorded: tuple[str, ...] = ()
+    """Columns with the probability of each class that a model of yours gave, in the order of the classes: they are
+    watched in place of a champion's answers, and nothing is ever retrained. Empty where a champion answers."""
 
 
 class MonitoringParams(Value):
@@ -252,6 +255,11 @@ class Params(Value):
     schedule: ScheduleParams = ScheduleParams()
     stores: StoresParams = StoresParams()
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Columns of recorded predictions; empty where a champion answers."""
+        return () if self.monitoring.stream is None else self.monitoring.stream.recorded
+
     def scenarios(self, pack: str) -> dict[str, Scenario]:
         """Build one pack's scenarios by path; they were validated with the file.
 
@@ -352,7 +360,7 @@ def validate(layers: Layers) -> Params:
         params = Params.model_validate(tree)
     except ValidationError as error:
         problems += explain(error, Params, "")
-    problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump())
+    problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump()) + check_recorded(tree)
     if problems or params is None:
         raise layers.refuse(problems)
     return params

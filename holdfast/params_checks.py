@@ -91,6 +91,19 @@ def _try(package: str, name: str, settings: object, base: type[Any], place: str,
     return []
 
 
+def check_recorded(tree: Tree) -> list[str]:
+    """Check that recorded predictions are answers and no features, as far as the file can be read."""
+    place, data = "monitoring.stream.recorded", _section(tree, "data")
+    recorded, excluded = _section(_section(tree, "monitoring"), "stream").get("recorded"), data.get("exclude")
+    if not isinstance(recorded, list) or not recorded:
+        return []
+    if data.get("kind") != "table" or len(recorded) < 2:  # noqa: PLR2004  a choice needs two
+        return [f"{place}: needs a table, and a column for each of two classes or more"]
+    features = [str(name) for name in recorded if not isinstance(excluded, list) or name not in excluded]
+    told = f"{place}: {', '.join(features)} would be a feature too: add it to data.exclude"
+    return [told] if features else []
+
+
 def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
     """Check references inside the file, as far as it can be read: packs, uses and gates name what is there.
 

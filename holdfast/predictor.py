@@ -129,6 +129,14 @@ class Predictor:
         """What the columns of the model's inputs are."""
         return self._target.space
 
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Give what the model's last layer reads (n, width) for inputs that `predict` gave back.
+
+        Raises:
+            ModelError: the model has no such layer.
+        """
+        return self._target.embed(inputs).cpu().float()
+
     def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.
 

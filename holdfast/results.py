@@ -275,8 +275,8 @@ class Signal(Value):
 
     detector: str
     about: About
-    needs: Literal["inputs", "outputs", "labels"]
-    """What it looked at: rows, the champion's answers, or labels that matured."""
+    needs: Literal["inputs", "outputs", "embeddings", "labels"]
+    """What it looked at: rows, the champion's answers, what its last layer read, or labels that matured."""
     window: str
     """Digest of the window's row ids."""
     position: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,17 +30,19 @@ from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
-from holdfast.stores import Stores, WallClock
+from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
 from tasks.lineage import registered
 from tasks.prediction import open_champion
 from tasks.progress import tell
+from tasks.recorded import recorded_answers, recorded_reference
 from tasks.recovery import open_ledger
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from holdfast.data.recorded import Recorded
     from holdfast.data.source import Loaded
     from holdfast.monitoring.base import Needs
     from holdfast.predictor import Predictor
@@ -116,7 +119,7 @@ def observe(
     quality = _quality(params, stores, snapshot, arrival)
     seen = Evidence(position=window.position, rows=window.rows, quality=quality, poisoned=poisoned)
     try:
-        predictor = open_champion(params, stores)
+        predictor = recorded_answers(params, stores, snapshot) if params.recorded else open_champion(params, stores)
     except ModelError as error:
         return seen.model_copy(update={"artefact": str(error)})
     try:
@@ -125,7 +128,9 @@ def observe(
         return seen.model_copy(update={"unreadable": str(error)})
     if broken:
         return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
-    signals = _watched(params, stores, champion, predictor, fresh, matured)
+    recorded = recorded_reference(params, stores, snapshot) if params.recorded else None
+    reference = recorded or _reference(params, stores, champion)
+    signals = _watched(params, stores, champion, predictor, reference, fresh, matured)
     return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
 
 
@@ -133,19 +138,21 @@ def _watched(
     params: Params,
     stores: Stores,
     champion: ModelVersion,
-    predictor: Predictor,
+    predictor: Predictor | Recorded,
+    reference: Window,
     fresh: Window,
     matured: tuple[WindowRecord, ...],
 ) -> tuple[Signal, ...]:
     watch, panel = open_watch(params, stores), params.panel()
-    reference = _reference(params, stores, champion)
+    if panel.asks("embeddings"):
+        fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
     known = {(signal.position, signal.detector) for signal in watch.signals(champion.digest)}
     kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
     told = list(kept)
     if not kept:
         calibration = calibrated(params, stores, champion, reference, len(fresh))
         signals, memories = panel.watch(
-            fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs")
+            fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs", "embeddings")
         )
         _draw_evidently(stores, watch, champion, panel, signals, fresh, reference)
         watch.keep(champion.digest, signals, memories)
@@ -185,6 +192,11 @@ def _draw_evidently(
     if not isinstance(detector, Evidently) or window.position not in alarmed or window.position - 1 in alarmed:
         return
     name = f"drift/window-{window.position}.html"
+    if not champion.run_id:
+        path = stores.reports / champion.name / name
+        write_atomically(path, detector.page(window, reference))
+        tell("monitoring", f"window {window.position}: Evidently's page is {path}")
+        return
     tracking.log_text(stores, champion.run_id, name, detector.page(window, reference))
     tell("monitoring", f"window {window.position}: Evidently's page is {name} of the champion's run")
 
@@ -227,7 +239,7 @@ def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
     return len({signal.position for signal in signals if signal.needs == "labels"})
 
 
-def _answered(predictor: Predictor, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
+def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
     """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
     answers = predictor.predict(arrival.asked, CLIENT)
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
@@ -292,6 +304,7 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
     return Window(
         position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits, 1).numpy(),
         space=target.space, labels=held.y.numpy()[rows],
+        embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
     )  # fmt: skip
 
 

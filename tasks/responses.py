@@ -150,7 +150,12 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
 
 
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
-    """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set."""
+    """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
+
+    There are none where predictions are only recorded: no champion is there to be retrained.
+    """
+    if params.recorded:
+        return ()
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
     windows = [

@@ -41,10 +41,13 @@ class Window:
     """What the columns of ``x`` are."""
     labels: Array | None = None
     """Class indices (n,) int64; None until they mature."""
+    embeddings: Tensor | None = None
+    """What the champion's last layer read (n, width); None where no detector asks."""
 
     def __post_init__(self) -> None:
         parts = {"x": len(self.x), "probabilities": len(self.probabilities)}
         parts |= {} if self.labels is None else {"labels": len(self.labels)}
+        parts |= {} if self.embeddings is None else {"embeddings": len(self.embeddings)}
         for name, length in parts.items():
             if length != len(self.ids):
                 raise _unsound(self.position, f"{length} rows in {name}", f"{len(self.ids)}, one for each id")
@@ -100,6 +103,7 @@ class Window:
             probabilities=self.probabilities[rows],
             space=self.space,
             labels=None if self.labels is None else self.labels[rows],
+            embeddings=None if self.embeddings is None else self.embeddings[torch.from_numpy(np.asarray(rows))],
         )
 
     def without_labels(self) -> Window:
@@ -127,11 +131,11 @@ class Window:
         """
         if not len(self):
             raise _unsound(self.position, "no rows", "rows to draw from")
-        drawn = noise.integers(torch.arange(n), len(self)).numpy()
+        drawn = noise.integers(torch.arange(n), len(self))
         return Window(
-            position=position, ids=np.arange(n), x=self.x[torch.from_numpy(drawn)],
-            probabilities=self.probabilities[drawn], space=self.space,
-            labels=None if self.labels is None else self.labels[drawn],
+            position=position, ids=np.arange(n), x=self.x[drawn], probabilities=self.probabilities[drawn.numpy()],
+            space=self.space, labels=None if self.labels is None else self.labels[drawn.numpy()],
+            embeddings=None if self.embeddings is None else self.embeddings[drawn],
         )  # fmt: skip
 
 

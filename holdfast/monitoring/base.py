@@ -12,8 +12,9 @@ from holdfast.results import About, Json, Value
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
 
-Needs = Literal["inputs", "outputs", "labels"]
-"""What must be there before a detector can look: rows, the champion's answers, or labels that matured."""
+Needs = Literal["inputs", "outputs", "embeddings", "labels"]
+"""What must be there before a detector can look: rows, the champion's answers, what its last layer read, or labels
+that matured."""
 
 
 @dataclass(frozen=True)
@@ -86,4 +87,5 @@ class Detector(Value):
 
     def applicable(self, window: Window) -> bool:
         """Whether what it needs is there."""
-        return self.needs != "labels" or window.labels is not None
+        part = {"labels": window.labels, "embeddings": window.embeddings}
+        return self.needs not in part or part[self.needs] is not None

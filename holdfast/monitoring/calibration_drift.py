@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, final
 
@@ -31,11 +32,12 @@ class CalibrationDrift(Detector):
     )
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
-        """Read how far the squared error is above the past's; the effect is that of the expected calibration error."""
+        """Read how far the squared error is above the past's, as a root; the effect is that of the expected error."""
         del memory
         now, before = _errors(window.confidence, ~window.wrong), _past(past)
+        above = now.squared - before.squared
         return Reading(
-            statistic=now.squared - before.squared,
+            statistic=math.copysign(math.sqrt(abs(above)), above),
             effect=now.expected - before.expected,
             effect_unit="calibration error, above the past's",
             details={"now": now.expected, "past": before.expected},

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sized
 
     import pandas as pd
+    from torch import Tensor
 
     from holdfast.data.stream import Window
     from holdfast.results import About, Json
@@ -139,6 +140,18 @@ def f1_by_class(window: Window) -> dict[int, float]:
         warnings.filterwarnings("ignore", message=".*is ill-defined", category=UserWarning)
         told = Report([F1ByLabel()]).run(Dataset.from_pandas(_frame(parts), data_definition=definition), None)
     return {int(name): float(value) for name, value in json.loads(told.json())["metrics"][0]["value"].items()}
+
+
+def embedding_score(now: Tensor, before: Tensor) -> float:
+    """Give Evidently's discrepancy of embeddings (n, d) and (m, d), 0 where it is negative; at most 1,000 rows each.
+
+    Evidently's own threshold is one number for all data, and its bootstrap reseeds the global generator.
+    """
+    import pandas as pd  # noqa: PLC0415  params are checked without it
+    from evidently.legacy.metrics.data_drift.embedding_drift_methods import MMDDriftMethod  # noqa: PLC0415  as above
+
+    frames = [pd.DataFrame(each.double().numpy()) for each in (now, before)]  # made here: Evidently may write on them
+    return float(MMDDriftMethod(bootstrap=False)(*frames)[0])
 
 
 class _Test(NamedTuple):

@@ -42,7 +42,10 @@ def _opened() -> type[Any]:
 
 @final
 class PageHinkley(Detector):
-    """Add up how far errors lie above their running mean; the statistic is the rise above the lowest point."""
+    """Add up how far errors lie above their running mean; the statistic is the rise above the lowest point.
+
+    Nothing is forgotten: river's default forgets the sum and not its lowest point, and so alarms on every long stream.
+    """
 
     needs: ClassVar[Needs] = "labels"
     about: ClassVar[About] = "harm"
@@ -57,7 +60,7 @@ class PageHinkley(Detector):
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the largest rise within the window; the effect is the share of errors above the past's."""
-        walk = _opened()(delta=self.delta, threshold=float("inf"), mode="up")
+        walk = _opened()(delta=self.delta, alpha=1.0, threshold=float("inf"), mode="up")
         walk.load(memory)
         wrong, most = window.wrong, 0.0
         for error in wrong.tolist():

@@ -113,7 +113,7 @@ class Panel(Value):
         past: Window,
         calibration: Calibration,
         memories: Mapping[str, Json],
-        needs: Collection[Needs] = ("inputs", "outputs", "labels"),
+        needs: Collection[Needs] = ("inputs", "outputs", "embeddings", "labels"),
     ) -> tuple[tuple[Signal, ...], dict[str, Json]]:
         """Let every detector that can look at a window look, and give signals and what to remember.
 
@@ -128,6 +128,10 @@ class Panel(Value):
             kept[name] = reading.memory
             signals.append(self._signal(name, detector, window, reading, calibration.thresholds[name]))
         return tuple(signals), kept
+
+    def asks(self, need: Needs) -> bool:
+        """Tell whether any detector needs this."""
+        return any(detector.needs == need for detector in self.detectors.values())
 
     def digest(self) -> str:
         """Name the panel by what it asks."""
@@ -229,7 +233,20 @@ def tail_quantile(values: Array, level: float) -> float:
         return float(ordered[-1])
     scale = float(excess.sum()) * 2.0 / float(stats.chi2.ppf(0.05, 2 * k))
     light = start + scale * float(np.log(k / (level * n)))
-    shape, _, width = stats.genpareto.fit(excess, floc=0.0)
-    clearly = shape > _SURE * (1.0 + shape) / k**0.5  # the shape's standard error, Smith 1987
-    heavy = start + float(stats.genpareto.isf(level * n / k, shape, 0.0, width)) if clearly else light
+    shape, width = _pareto(excess)
+    clearly = shape > _SURE * (4.0 / (3.0 * k)) ** 0.5  # the standard error of a shape near 0
+    heavy = start + width / shape * ((level * n / k) ** -shape - 1.0) if clearly else light
     return float(max(light, heavy, ordered[-1]))
+
+
+def _pareto(excess: Array) -> tuple[float, float]:
+    """Fit a generalized Pareto law to excesses (k,) in rising order by moments, and give its shape, below 1, and scale.
+
+    Maximum likelihood runs away on statistics that take few values.
+
+    Source: Hosking and Wallis 1987, Technometrics 29, section 4 (probability-weighted moments).
+    """
+    k = len(excess)
+    mean, weighted = float(excess.mean()), float((excess * (k - np.arange(1, k + 1)) / max(k - 1, 1)).mean())
+    gap = mean - 2.0 * weighted
+    return (2.0 - mean / gap, 2.0 * mean * weighted / gap) if gap > 0.0 else (0.0, mean)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have 
 
 LEAN = (
     "--set", "monitoring.detectors={harm: {}, evidently: {}}", "--set", "monitoring.stream.settings.label_delay=0",
-    "--set", "monitoring.budget=0.5", "--set", "recovery.policy.least_windows=1",
+    "--set", "monitoring.budget=0.5", "--set", "recovery.policy.least_windows=1", "--set", "monitoring.replays=200",
 )  # fmt: skip
 TINY = ("--params", "profiles/tiny.yaml")
 
@@ -193,3 +193,44 @@ def test_a_broken_feed_is_set_aside_and_a_tampered_champion_restored(champion: A
     assert champion.holdfast("predict", "feed/2.parquet", "--out", "answers.csv", *TINY).code == 0
     assert champion.holdfast(*arguments).document["windows"] == []
     champion.hold()
+
+
+RECORDED = """
+data: {replace: true, kind: table, path: recorded.parquet, label: charged_off, classes: [paid, charged_off], time: fy,
+       train_until: 1999, exclude: [fy, p_paid, p_off]}
+integrity: {replace: true, provenance: {}}
+monitoring:
+  replace: true
+  stream: {source: replay, settings: {windows_per_period: 3, until: 2000}, recorded: [p_paid, p_off]}
+  budget: 0.2
+  replays: 200
+  detectors: {harm: {}, evidently: {}, label_shift: {}}
+"""
+
+
+@pytest.mark.slow
+def test_recorded_predictions_are_watched_without_a_model(make: Any) -> None:
+    """Answers of a model that nobody has are watched and decided about; nothing is trained, and no one is champion."""
+    import pandas as pd  # noqa: PLC0415  beside its one use
+
+    project = make()
+    rows = pd.read_parquet(project.folder / "embedded" / "sba_loans_small.parquet")
+    said = (0.05 + 0.5 * (rows["term"] < 60)).astype("float32")  # short loans default more often
+    file = project.folder / "recorded.parquet"
+    rows.assign(p_paid=1 - said, p_off=said).to_parquet(file)
+    project.holdfast("data", "add", str(file))
+    overlay = project.folder / "profiles" / "recorded.yaml"
+    overlay.write_text(RECORDED)
+    arguments = (*TINY, "--params", "profiles/recorded.yaml")
+    windows = project.holdfast("monitor", *arguments, "--json").document["windows"]
+    assert [window["position"] for window in windows] == [0, 1, 2]
+    assert {window["action"] for window in windows} <= {"none", "alert"}
+    assert {window["champion"] for window in windows} == {None}
+    told = watched(project).signals()
+    assert {(signal.position, signal.needs) for signal in told} == {
+        (place, needs) for place in range(3) for needs in ("outputs", "labels")
+    }
+    assert project.ledger().head("tiny") is None
+    assert not project.entries("registered")
+    assert project.holdfast("monitor", *arguments, "--json").document["windows"] == []
+    assert project.holdfast("audit", "--json", *arguments).document["chain_valid"]

@@ -110,6 +110,19 @@ def test_what_a_row_gets_depends_on_that_row_alone():
     assert torch.equal(whole.flip(0), target.logits(x.flip(0)))
 
 
+def test_embeddings_are_what_the_last_layer_reads():
+    """The last layer applied to them gives the logits, whatever the batch; a model without such a layer is named."""
+    target, x = Target(SPEC.build(seed=1), SPEC, "digest"), X.repeat(100, 1)
+    *_, last = (each for each in target.module.modules() if isinstance(each, nn.Linear))
+    embedded = target.embed(x)
+    assert torch.allclose(nn.functional.linear(embedded, last.weight, last.bias), target.logits(x), atol=1e-6)
+    assert torch.equal(target.embed(x[:7]), embedded[:7])
+    assert target.embed(x[:0]).shape == (0, 0)
+    bare = nn.Sequential(nn.Flatten(), nn.ReLU())
+    with pytest.raises(ModelError, match="no linear layer"):
+        Target(bare, SPEC, "digest").embed(x)
+
+
 def test_value_and_gradient_agree_with_autograd():
     """Values, logits and input gradients are those of the plain network; missing values have gradient 0."""
     module = SPEC.build(seed=1).eval()

@@ -49,6 +49,8 @@ WRONG = [
     ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),
     ("evaluation.packs.gate.scenarios=[probes/quality, drift/later_years]", "evaluation.packs.gate.scenarios: drift/later_years asks about rows after data.train_until"),
     ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
+    ("monitoring.stream.recorded=[p_paid]", "monitoring.stream.recorded: needs a table, and a column for each of two classes"),
+    ("monitoring.stream.recorded=[term, p_off]", "monitoring.stream.recorded: term, p_off would be a feature too"),
     ("evaluation.scenarios.attacks=pgd", "evaluation.scenarios.attacks: must be a valid dictionary (got pgd)"),
 ]  # fmt: skip
 
@@ -71,6 +73,7 @@ def test_all_mistakes_are_reported_at_once():
         "evaluation.uses.run",
         "evaluation.packs",
         "evaluation.scenarios.attacks=",
+        "monitoring.stream.recorded",
     )
     cases = [case for case in WRONG if not case[0].startswith((*later, *shared))]
     with pytest.raises(ParamsError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.adwin import Adwin, _surprise
 from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
 from holdfast.monitoring.classification_quality import ClassificationQuality
+from holdfast.monitoring.embedding_drift import EmbeddingDrift
 from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
 from holdfast.monitoring.expected_quality import ExpectedQuality
 from holdfast.monitoring.harm import _BETS, Harm
@@ -79,7 +81,7 @@ def test_harm_is_found_and_no_harm_is_not(make, past):
 
 def test_page_hinkley_is_rivers(make, past):
     """Window by window, with its state through JSON, it holds what river's detector holds in one go."""
-    memory, walk = {}, drift.PageHinkley(delta=0.005, threshold=float("inf"), mode="up")
+    memory, walk = {}, drift.PageHinkley(delta=0.005, alpha=1.0, threshold=float("inf"), mode="up")
     for place in range(4):
         window, most = make(200, place, flip=0.1 * place), 0.0
         for error in window.wrong:
@@ -103,16 +105,18 @@ def test_page_hinkleys_threshold_solves_lundbergs_equation(past, errors, delta):
 
 
 def test_page_hinkley_keeps_its_level_on_a_long_stream(past):
-    """Of 300 clean streams of 60 windows, the share of windows over the threshold is at most its level, late as early."""
-    rows, streams, level = 100, 300, 0.01
-    errors = np.random.default_rng(4).random((streams, 60 * rows)) < 0.1
-    before = answered([True] * 10 + [False] * 90, past.space, past)
-    bar = PageHinkley().threshold(level, before, rows)
-    mean = errors.cumsum(1) / np.arange(1, 60 * rows + 1)
-    walk = (errors - mean - 0.005).cumsum(1)
-    most = (walk - np.minimum.accumulate(walk, axis=1)).reshape(streams, 60, rows).max(2)
+    """Of clean streams of 200 windows, the share of windows over the threshold is at most its level, late as early."""
+    rows, streams, windows, level = 100, 10, 200, 0.01
+    errors = np.random.default_rng(4).random((streams, windows, rows)) < 0.1
+    before = answered([True] * 100 + [False] * 900, past.space, past)
+    bar, most = PageHinkley().threshold(level, before, rows), np.empty((streams, windows))
+    for stream in range(streams):
+        memory = {}
+        for place in range(windows):
+            reading = PageHinkley().read(answered(errors[stream, place], past.space, past), before, memory)
+            memory, most[stream, place] = reading.memory, reading.statistic
     assert (most > bar).mean() <= level
-    assert (most[:, 40:] > bar).mean() <= level
+    assert (most[:, 100:] > bar).mean() <= level
     assert (most > bar / 3).mean() > level  # the walk does move
 
 
@@ -317,6 +321,22 @@ def test_evidently_reads_images_by_their_statistics():
     reading = Evidently().read(pictures(0.2), pictures(0.0), {})
     assert reading.p_value < 1e-6
     assert "mean" in reading.details["columns"]
+
+
+def test_embeddings_are_compared_by_the_sum_over_pairs(make, past):
+    """The score is the unbiased double sum at the median distance across; it sees a model that reads otherwise."""
+    window = make(40, 18)
+    few = past.take(np.arange(30))
+    a, b = (each.embeddings.double() for each in (window, few))
+    width = torch.cdist(a, b).flatten().quantile(0.5) ** 2
+    k, m, n = (lambda x, y: torch.exp(-torch.cdist(x, y).square() / width)), len(a), len(b)
+    sums = (k(a, a).sum() - m) / (m * (m - 1)) + (k(b, b).sum() - n) / (n * (n - 1)) - 2 * k(a, b).mean()
+    assert EmbeddingDrift().read(window, few, {}).statistic == pytest.approx(max(float(sums), 0.0), rel=1e-5, abs=1e-9)
+    moved = replace(window, embeddings=window.embeddings + 1.0)
+    assert EmbeddingDrift().read(moved, past, {}).statistic > 10 * EmbeddingDrift().read(window, past, {}).statistic
+    with pytest.raises(DataError, match="no embeddings"):
+        EmbeddingDrift().read(replace(window, embeddings=None), past, {})
+    assert not EmbeddingDrift().applicable(replace(window, embeddings=None))
 
 
 @pytest.mark.parametrize(

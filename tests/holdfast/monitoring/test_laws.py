@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from holdfast import registry
+from holdfast.data.stream import Window
 from holdfast.monitoring.base import Detector
 from holdfast.seeding import Noise
+from holdfast.space import Box
 
 PACKAGE = "holdfast.monitoring"
 NAMES = registry.available(PACKAGE)
@@ -21,6 +23,22 @@ def detector(request):
     return registry.find(PACKAGE, request.param, Detector)()
 
 
+def pictures(n, seed, low=0.0):
+    """Images of two classes, brighter above and brighter below, and a champion that looks at the difference."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.uniform(low, 0.8, size=(n, 1, 8, 8))
+    x[np.arange(n), 0, 4 * y] += 0.2
+    upper = x[:, 0, 0].mean(1) - x[:, 0, 4].mean(1) + 2.0 * low * rng.random(n)
+    p = 1.0 / (1.0 + np.exp(40.0 * upper))
+    features = torch.tensor(np.stack([upper, x.mean((1, 2, 3))], 1), dtype=torch.float32)
+    space = Box(shape=(1, 8, 8), mean=(0.4,), std=(0.2,))
+    return Window(
+        0, rng.choice(2**40, size=n, replace=False), torch.tensor(x, dtype=torch.float32), np.stack([1 - p, p], 1),
+        space, y, features,
+    )  # fmt: skip
+
+
 def same(a, b):
     return a.statistic == b.statistic and a.effect == b.effect and a.details == b.details and a.memory == b.memory
 
@@ -28,8 +46,8 @@ def same(a, b):
 def test_the_panel_of_the_field_is_there():
     """Every detector that the platform promises has its file, and nothing else is taken for one."""
     assert set(NAMES) == {
-        "adwin", "calibration_drift", "classification_quality", "evidently", "expected_quality", "harm", "label_shift",
-        "mmd", "page_hinkley", "suspicion",
+        "adwin", "calibration_drift", "classification_quality", "embedding_drift", "evidently", "expected_quality", "harm",
+        "label_shift", "mmd", "page_hinkley", "suspicion",
     }  # fmt: skip
 
 
@@ -67,6 +85,16 @@ def test_a_reading_is_finite_and_says_its_unit(detector, make, past):
     assert reading.effect_unit
     assert reading.p_value is None or 0.0 <= reading.p_value <= 1.0
     assert detector.replay(make(300, 4), past, {}).statistic == pytest.approx(reading.statistic, rel=1e-9)
+
+
+def test_images_are_watched_by_every_detector(detector):
+    """On images too a reading is finite, the cheaper way says the same, and brightness that moved is no quieter."""
+    clear, past = pictures(120, 1), pictures(400, 0)
+    reading = detector.read(clear, past, {})
+    assert np.isfinite([reading.statistic, reading.effect]).all()
+    assert detector.replay(clear, past, {}).statistic == pytest.approx(reading.statistic, rel=1e-9, abs=1e-12)
+    if detector.about == "shift":
+        assert detector.read(pictures(120, 2, low=0.4), past, {}).statistic > reading.statistic
 
 
 def test_order_within_a_window_changes_nothing(detector, make, past):

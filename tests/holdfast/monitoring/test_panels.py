@@ -58,6 +58,12 @@ def test_a_heavy_tail_is_seen():
     assert tail_quantile(values, 1e-5) > 150  # the law's own is 316, an exponential's would be below 60
 
 
+def test_a_statistic_of_few_values_does_not_run_away():
+    """Counts of something rare give a threshold beyond what was seen, and not one that nothing ever reaches."""
+    counts = np.random.default_rng(6).poisson(0.4, 1000).astype(float) ** 2
+    assert counts.max() <= tail_quantile(counts, 1e-4) <= 20 * counts.max()
+
+
 def test_the_budget_is_kept_with_small_references(make):
     """References of 400 rows, each with thresholds of its own: windows of the world stay quiet within the budget."""
     panel = Panel(detectors={"label_shift": LabelShift(), "drift": CalibrationDrift()}, budget=0.03)
