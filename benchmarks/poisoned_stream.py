@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from holdfast.params import Params
 from holdfast.params import load as load_params
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Known, Names, Witness, call, inspect, pinned
-from holdfast.recovery.screening import Judged
+from holdfast.recovery.screening import Judged, drawn_clean
 from holdfast.reporting.curves import curves
 from holdfast.results import Curve, CurvePoint, Finding, Provenance
 from holdfast.scenarios.poisoning.badnets import stamp_image
@@ -40,6 +40,21 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 ROOT = Path(__file__).parents[1]
 WINDOWS, ROWS = 20, 1000
+SMALL: dict[str, dict[str, Any]] = {"images": {"width": 8, "hidden": 64}, "table": {"width": 64, "depth": 2}}
+"""Networks that are retrained here."""
+ACCEPTANCE: dict[str, tuple[tuple[str, float], ...]] = {
+    "fashion": (("label_flip", 0.1), ("badnets", 0.05), ("badnets", 0.02)),
+    "loans": (("slice_flip", 0.1), ("label_flip", 0.05)),
+}
+"""Poison and share of rows that acceptance names."""
+CURVE: dict[str, tuple[tuple[str, float], ...]] = {
+    "fashion": (
+        ("label_flip", 0.01), ("label_flip", 0.02), ("label_flip", 0.05), ("label_flip", 0.1),
+        ("badnets", 0.01), ("badnets", 0.02), ("badnets", 0.05),
+    ),
+    "loans": (("slice_flip", 0.02), ("slice_flip", 0.05), ("slice_flip", 0.1), ("label_flip", 0.05)),
+}  # fmt: skip
+"""All that are inspected for the curve of power."""
 REGIONS = {
     "northeast": "CT ME MA NH RI VT NJ NY PA", "midwest": "IL IN MI OH WI IA KS MN MO NE ND SD",
     "west": "AZ CO ID MT NV NM UT WY AK HI OR WA", "california": "CA", "california and texas": "CA TX",
@@ -67,19 +82,21 @@ class World:
     """Tables with their label, or pairs of pixels and labels."""
 
     def known(self, rows: Any, labels: Array) -> tuple[Labelled, dict[str, Array]]:  # noqa: ANN401  as above
+        """Give rows as the quick classifiers read them, with the codes of their values."""
         x = inputs_of(rows, self.data.space, "window")
         parts = self.names.parts(x.flatten(1), labels, facts=self.params.recovery.screening.facts)
         return Labelled(quick_features(x, self.data.space), labels), parts
 
     def window(self, place: int) -> tuple[Any, Array]:
+        """Give a window's rows and labels."""
         if self.data.frame is None:
             return self.rows[place]
         label = self.params.data.label
         return self.rows[place].drop(columns=label), self.rows[place][label].to_numpy(dtype=np.int64)
 
 
-def loans(full: Path) -> World:
-    """2000 to 2012 of the whole register, six windows a year; pinned are the embedded loans to 1999."""
+def loans(full: Path, per_year: int) -> World:
+    """2000 to 2012 of the whole register, some windows a year; pinned are the embedded loans to 1999."""
     params = load_params(ROOT / "params.yaml", (ROOT / "profiles" / "crisis.yaml",))
     data = load(ROOT / "embedded", params.data)
     table = pd.read_parquet(full)[list(data.frame.columns)]
@@ -88,9 +105,9 @@ def loans(full: Path) -> World:
     rows = []
     for year in range(2000, 2013):
         mine = table[sound & (table.fy == year)]
-        size = min(ROWS, len(mine) // 6)
-        drawn = mine.sample(n=6 * size, random_state=year).reset_index(drop=True)
-        rows += [drawn.iloc[i * size : (i + 1) * size].reset_index(drop=True) for i in range(6)]
+        size = min(ROWS, len(mine) // per_year)
+        drawn = mine.sample(n=per_year * size, random_state=year).reset_index(drop=True)
+        rows += [drawn.iloc[i * size : (i + 1) * size].reset_index(drop=True) for i in range(per_year)]
     return world(params, data, rows)
 
 
@@ -106,6 +123,7 @@ def fashion(full: Path) -> World:
 
 
 def world(params: Params, data: Loaded, rows: list[Any]) -> World:
+    """Judge the pinned rows, which everything else is judged by."""
     train, held = data.samples("train"), data.samples("trusted")
     names, facts = Names.of(train.x.flatten(1), data.space, data.classes), params.recovery.screening.facts
     kind = "images" if data.frame is None else "table"
@@ -119,11 +137,32 @@ def world(params: Params, data: Loaded, rows: list[Any]) -> World:
     return World(params, data, names, base, trusted, rows)
 
 
-def witness(place: World, features: Array, clean: list[Known], noise: Noise) -> Witness:
-    return call(
-        features, base=place.base, clean=clean, settings=place.params.recovery.screening,
-        kind="images" if place.data.frame is None else "table", classes=len(place.data.classes), noise=noise,
-    )  # fmt: skip
+class Asked:
+    """What is known to be good, asked once about a window's rows, and about each with the trigger on it."""
+
+    def __init__(self, place: World, window: tuple[Any, Array], clean: list[Known], noise: Noise) -> None:
+        (rows, labels), settings = window, place.params.recovery.screening
+        self._images, self._rows = isinstance(rows, np.ndarray), rows
+        features = place.known(rows, labels)[0].features
+        if self._images:
+            features = np.concatenate([features, place.known(stamped(rows, place), labels)[0].features])
+        seen = call(
+            features, base=place.base, clean=clean, settings=settings, kind="images" if self._images else "table",
+            classes=len(place.data.classes), noise=noise,
+        )  # fmt: skip
+        drawn = (
+            drawn_clean(seen.past.judged, len(labels), settings, noise.derive("replay")) if self._images else seen.drawn
+        )
+        self._seen = replace(seen, drawn=drawn)
+
+    def about(self, rows: Any) -> Witness:  # noqa: ANN401  a table, or pixels
+        """Say what was answered about these rows, some of which may have the trigger."""
+        if not self._images:
+            return self._seen
+        n = len(rows)
+        planted = (rows != self._rows).reshape(n, -1).any(1)[:, None]
+        told = self._seen.probabilities
+        return replace(self._seen, probabilities=np.where(planted, told[n:], told[:n]))
 
 
 def poisoned(place: World, name: str, part: float, window: tuple[Any, Array], seed: int) -> tuple[Any, Array, str]:
@@ -164,9 +203,11 @@ class Record:
         self.lines = [json.loads(line) for line in lines]
 
     def find(self, **key: Any) -> dict[str, Any] | None:  # noqa: ANN401  JSON
+        """Find a line by some of its entries."""
         return next((line for line in self.lines if all(line[k] == v for k, v in key.items())), None)
 
     def add(self, **line: Any) -> dict[str, Any]:  # noqa: ANN401  JSON
+        """Keep a line."""
         self.lines.append(line)
         with self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -174,6 +215,7 @@ class Record:
 
 
 def inspect_one(place: World, seen: Witness, window: tuple[Any, Array], noise: Noise) -> dict[str, Any]:
+    """Inspect one window, and say in JSON what was found."""
     started = time.perf_counter()
     found = inspect(*place.known(*window), seen, place.trusted, noise)
     return {
@@ -184,10 +226,9 @@ def inspect_one(place: World, seen: Witness, window: tuple[Any, Array], noise: N
     }  # fmt: skip
 
 
-def screen_stream(name: str, place: World, record: Record, seed: int) -> None:
+def screen_stream(name: str, place: World, record: Record, seed: int, poison: tuple[tuple[str, float], ...]) -> None:
     """Inspect every window as it is, and the chosen ones with every poison, each held against the clean ones before."""
     clean: list[Known] = []
-    poison = {"fashion": FASHION, "loans": LOANS}[name]
     every = range(len(place.rows))
     chosen = set(np.linspace(2, len(place.rows) - 1, WINDOWS).round().astype(int).tolist())
     for i in every:
@@ -201,10 +242,8 @@ def screen_stream(name: str, place: World, record: Record, seed: int) -> None:
             if kind != "clean":
                 *both, told = poisoned(place, kind, part, window, 1000 * seed + i)
                 each = (both[0], both[1])
-            if seen is None or kind == "badnets":
-                seen = witness(place, place.known(*each)[0].features, clean, noise)
-            line = inspect_one(place, seen, each, noise)
-            seen = None if kind == "badnets" else seen
+            seen = seen or Asked(place, window, clean, noise)
+            line = inspect_one(place, seen.about(each[0]), each, noise)
             record.add(world=name, window=i, kind=kind, share=part, seed=seed, told=told, n=len(each[1]), **line)
             print(f"{name} window {i} {kind} {part:g} {told}: {'quarantined' if line['poison'] else 'admitted'}"
                   f" {line['statistic']:.1f} {line['ablation']} {line['seconds']} s", flush=True)  # fmt: skip
@@ -215,13 +254,8 @@ def screen_stream(name: str, place: World, record: Record, seed: int) -> None:
             clean.append(Known(rows, Judged(margins, parts)))
 
 
-FASHION = tuple(("label_flip", part) for part in (0.01, 0.02, 0.05, 0.1)) + tuple(
-    ("badnets", part) for part in (0.01, 0.02, 0.05)
-)
-LOANS = tuple(("slice_flip", part) for part in (0.02, 0.05, 0.1)) + (("label_flip", 0.05),)
-
-
 def quarantined(record: Record, world: str, kind: str, part: float) -> Score:
+    """Give the share of windows that were quarantined."""
     flags = [
         line["poison"] for line in record.lines if (line["world"], line["kind"], line["share"]) == (world, kind, part)
     ]
@@ -236,10 +270,12 @@ def table(record: Record, worlds: list[str]) -> None:
         clean = quarantined(record, world, "clean", 0.0)
         print(f"{world:8} {'none':11} {0:6.0%} {round(clean.value * clean.n):5d} of {clean.n:3d}  "
               f"[{clean.low:.3f}, {clean.high:.3f}]")  # fmt: skip
-        kinds = FASHION if world == "fashion" else LOANS
+        kinds = CURVE[world]
         for kind in dict.fromkeys(kind for kind, _ in kinds):
             points = [CurvePoint(at=0.0, score=clean)]
             for part in (part for each, part in kinds if each == kind):
+                if record.find(world=world, kind=kind, share=part) is None:
+                    continue
                 found = quarantined(record, world, kind, part)
                 print(f"{world:8} {kind:11} {part:6.0%} {round(found.value * found.n):5d} of {found.n:3d}  "
                       f"[{found.low:.3f}, {found.high:.3f}]")  # fmt: skip
@@ -279,7 +315,10 @@ def retrain(place: World, windows: list[tuple[int, tuple[Any, Array]]], epochs: 
         manifest = Manifest(base_md5="", base_content=data.digest, windows=kept, recent=(windows[-1][0],))
         data = admit(data, arrived, manifest)
     spec = ModelSpec(
-        factory=place.params.model.factory, settings=place.params.model.settings, space=data.space, classes=data.classes
+        factory=place.params.model.factory,
+        settings=SMALL[place.data.params.kind],
+        space=data.space,
+        classes=data.classes,
     )
     recipe = Standard(epochs=epochs, batch_size=128, learning_rate=2e-3)
     trained = fit(
@@ -290,33 +329,39 @@ def retrain(place: World, windows: list[tuple[int, tuple[Any, Array]]], epochs: 
 
 
 def harm(name: str, place: World, record: Record, seed: int, epochs: int) -> None:
-    """Retrain on what screening let in, on everything, and on clean windows; hold each against the champion before."""
-    arms = {
-        "fashion": (("label_flip", 0.1), ("badnets", 0.05), ("badnets", 0.02)),
-        "loans": (("slice_flip", 0.1), ("label_flip", 0.05)),
+    """Retrain on what screening let in, on everything, and on clean windows; hold each against the champion before.
+
+    The first half of the stream is retrained on, a small network by the standard recipe.
+    """
+    every = range(len(place.rows) // 2)
+
+    def let_in(kind: str, part: float, i: int) -> bool:
+        line = record.find(world=name, window=i, kind=kind, share=part) or record.find(
+            world=name, window=i, kind="clean"
+        )
+        return line is not None and not line["poison"]
+
+    told = {
+        "pinned only": answers(place, retrain(place, [], epochs)),
+        "clean windows": answers(place, retrain(place, [(i, place.window(i)) for i in every], epochs)),
     }
-    every = range(len(place.rows))
-    before = retrain(place, [], epochs)
-    told = {"pinned only": answers(place, before)}
-    clean = [i for i in every if not (record.find(world=name, window=i, kind="clean") or {"poison": True})["poison"]]
-    told["clean windows"] = answers(place, retrain(place, [(i, place.window(i)) for i in clean], epochs))
-    for kind, part in arms[name]:
-        lines = {
-            line["window"]: line
-            for line in record.lines
-            if (line["world"], line["kind"], line["share"]) == (name, kind, part)
+    for kind, part in ACCEPTANCE[name]:
+        dirty = {
+            i: poisoned(place, kind, part, place.window(i), 1000 * seed + i)[:2]
+            for i in every
+            if record.find(world=name, window=i, kind=kind, share=part)
         }
-        dirty = {i: poisoned(place, kind, part, place.window(i), 1000 * seed + i)[:2] for i in lines}
-        every_window = [(i, dirty.get(i, place.window(i))) for i in every]
-        let_in = [(i, w) for i, w in every_window if (not lines[i]["poison"] if i in lines else i in clean)]
-        told[f"{kind} {part:.0%}, screened"] = answers(place, retrain(place, let_in, epochs))
-        told[f"{kind} {part:.0%}, all in"] = answers(place, retrain(place, every_window, epochs))
-    base, oracle = told["pinned only"][0], told["clean windows"][0]
+        windows = [(i, dirty.get(i, place.window(i))) for i in every]
+        screened = [(i, window) for i, window in windows if let_in(kind, part, i)]
+        told[f"{kind} {part:.0%}, screened"] = answers(place, retrain(place, screened, epochs))
+        told[f"{kind} {part:.0%}, all in"] = answers(place, retrain(place, windows, epochs))
+        print(f"{name} {kind} {part:.0%}: {len(dirty)} of {len(windows)} windows poisoned, {len(screened)} let in")
+    base, clean = told["pinned only"][0], told["clean windows"][0]
     print(
         f"\n{name}: accuracy on {len(base)} trusted and test rows that trained nothing, paired; largest ASR of a class"
     )
     for arm, (right, sent) in told.items():
-        against = " ".join(f"{label} {_paired(right, other)}" for label, other in (("pinned", base), ("clean", oracle)))
+        against = " ".join(f"{label} {_paired(right, other)}" for label, other in (("pinned", base), ("clean", clean)))
         print(f"{arm:28} {right.mean():.3f}  against {against}  ASR {sent:.3f}", flush=True)
 
 
@@ -346,15 +391,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("poisoned_stream.jsonl"), help="what was done; resumed from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3, help="of each retraining of --harm")
+    parser.add_argument("--per-year", type=int, default=6, help="windows of loans a year")
+    parser.add_argument("--curve", action="store_true", help="the other shares of poison too, for the curve of power")
     parser.add_argument("--harm", action="store_true", help="retrain with and without what screening kept out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     record, worlds = Record(arguments.out), []
-    for name, build, path in (("fashion", fashion, arguments.fashion), ("loans", loans, arguments.loans)):
+    for name, path in (("loans", arguments.loans), ("fashion", arguments.fashion)):
         if path is not None:
             worlds.append(name)
-            place = build(path)
-            screen_stream(name, place, record, arguments.seed)
+            place = loans(path, arguments.per_year) if name == "loans" else fashion(path)
+            screen_stream(name, place, record, arguments.seed, ACCEPTANCE[name])
+            if arguments.curve:
+                screen_stream(name, place, record, arguments.seed, CURVE[name])
             if arguments.harm:
                 harm(name, place, record, arguments.seed, arguments.epochs)
     if not worlds:

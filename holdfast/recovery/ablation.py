@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -12,11 +12,16 @@ from holdfast.integrity.classifiers import classify
 from holdfast.recovery.screening import Suspect
 from holdfast.results import Share, Value
 
+if TYPE_CHECKING:
+    from holdfast.seeding import Noise
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Burden = Literal["harm", "lesson"]
 """What must be shown: that the part harms (else it is cleared), or that it teaches something (else it is poison)."""
 _LEVEL = 0.05
 """One-sided level of what must be shown."""
+_DRAWS = 3
+"""Draws of known rows over which losses are averaged: quick classifiers on few rows differ by chance."""
 
 
 class Ablation(Value):
@@ -51,6 +56,10 @@ class Labelled:
         """Give some rows, by index (m,) or mask (n,)."""
         return Labelled(self.features[rows], self.labels[rows])
 
+    def marked(self, part: Array) -> Labelled:
+        """Add a feature that says which rows (n,) bool are of a part: then any classifier can tell it apart."""
+        return Labelled(np.column_stack([self.features, part]).astype(np.float32), self.labels)
+
     def beside(self, others: Labelled) -> Labelled:
         """Lay other rows after these."""
         return Labelled(np.concatenate([self.features, others.features]), np.concatenate([self.labels, others.labels]))
@@ -67,7 +76,7 @@ def ablate(
     classes: int,
     margin: float,
     burden: Burden,
-    seed: int,
+    noise: Noise,
 ) -> Ablation:
     """Train a quick classifier with and without a part of a window, and let trusted rows decide.
 
@@ -75,9 +84,12 @@ def ablate(
     trusted rows like it by more than ``margin``. Where labels are facts, a backdoor harms no clean row, and a part
     stays poison unless what it teaches is a *lesson* that helps trusted rows by more than ``margin``.
 
+    As many known rows as the window has train beside it, drawn anew three times: what the part teaches must not
+    drown in a long past, since a window that is let in is one of many.
+
     Args:
         suspect: why the part is in question.
-        known: rows known to be good, which train beside the window.
+        known: rows known to be good, to draw from.
         window: all its rows.
         part: which of them (n,) bool are left out the second time.
         trusted: rows known to be good that train neither time.
@@ -85,15 +97,20 @@ def ablate(
         classes: number of classes.
         margin: least harm or help that counts, in nats.
         burden: what must be shown.
-        seed: of the classifier.
+        noise: source of the draws, and of the classifier.
 
     Source: Korycki and Krawczyk 2023, Machine Learning 112, arXiv:2009.09497 (detectors alone cannot tell adversarial
     from valid drift); Barreno et al. 2010, Machine Learning 81, section 4.4 (reject on negative impact).
     """
-    losses = [
-        _loss(known.beside(rows), trusted, kind, classes, seed) for rows in (window, window.take(~np.asarray(part)))
-    ]
-    return judge(suspect, losses[0] - losses[1], margin=margin, burden=burden)
+    differences = np.zeros(len(trusted))
+    for place in range(_DRAWS):
+        drawn = known.take(noise.derive(place).numpy().permutation(len(known))[: len(window)])
+        with_it, without = (
+            _loss(drawn.beside(rows), trusted, kind, classes, noise.seed & 0x7FFFFFFF)
+            for rows in (window, window.take(~np.asarray(part)))
+        )
+        differences += (with_it - without) / _DRAWS
+    return judge(suspect, differences, margin=margin, burden=burden)
 
 
 def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden) -> Ablation:

@@ -68,7 +68,7 @@ class Inspection(Value):
     poison: bool
     suspects: tuple[Suspect, ...] = ()
     ablations: tuple[Ablation, ...] = ()
-    """Of the gravest suspects."""
+    """Of the gravest suspects, until one is poison."""
     margins: str = ""
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
     unreadable: str = ""
@@ -168,10 +168,6 @@ def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, se
 class Witness:
     """What rows known to be good say of a window before anyone looks at its labels."""
 
-    base: Known
-    """Pinned training rows."""
-    clean: tuple[Known, ...]
-    """The last windows that were found clean, each judged before it trained anything."""
     past: Known
     """Rows that the window is held against."""
     probabilities: Array
@@ -180,7 +176,6 @@ class Witness:
     """Statistics (replays,) of clean windows of its size, drawn from the past."""
     settings: Screening
     kind: Kind
-    seed: int
 
 
 def call(
@@ -211,7 +206,7 @@ def call(
     past = _beside([*([base] if len(recent) < settings.past else []), *recent])
     learned = _beside([base, *recent]).rows
     return Witness(
-        base=base, clean=recent, past=past, settings=settings, kind=kind, seed=seed,
+        past=past, settings=settings, kind=kind,
         probabilities=classify(kind, learned.features, learned.labels, features, classes, seed),
         drawn=drawn_clean(past.judged, len(features), settings, noise.derive("replay")),
     )  # fmt: skip
@@ -236,22 +231,33 @@ def inspect(
     suspects = screen(judged, past.judged, witness.drawn, settings)
     order = noise.derive("halves").numpy().permutation(len(past))
     half, other = past.take(order[::2]), past.take(order[1::2])
-    known = half.rows if len(witness.clean) < settings.past else witness.base.rows.beside(half.rows)
     others = other if trusted is None else other.beside(trusted)
-    ablations = []
+    ablations: list[Ablation] = []
     for suspect in suspects[:_MOST]:
-        about_labels = suspect.column in {LABEL, WHOLE}
-        asked = np.ones(len(others), dtype=bool) if about_labels else belongs(suspect, others.judged)
-        ablations.append(
-            ablate(
-                suspect, known=known, window=window, trusted=others.rows.take(asked),
-                part=contradicted(suspect, judged) if about_labels else belongs(suspect, judged),
-                kind=witness.kind, classes=witness.probabilities.shape[1], margin=settings.margin,
-                burden="lesson" if about_labels else "harm", seed=witness.seed,
-            )
-        )  # fmt: skip
+        if any(each.poison for each in ablations):
+            break  # one is enough
+        ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
     poison = any(each.poison for each in ablations)
     return Inspection.of(judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations))
+
+
+def _ablated(
+    suspect: Suspect, window: Labelled, judged: Judged, halves: tuple[Known, Known], witness: Witness, noise: Noise
+) -> Ablation:
+    """Ablate a part of columns with its rows marked; of labels, what is contradicted, as nothing marks a label."""
+    known, others = halves
+    about_labels = suspect.column in {LABEL, WHOLE}
+    part = contradicted(suspect, judged) if about_labels else belongs(suspect, judged)
+    like = np.ones(len(others), dtype=bool) if about_labels else belongs(suspect, others.judged)
+    rows = (known.rows, window, others.rows.take(like))
+    if not about_labels:
+        marks = (belongs(suspect, known.judged), part, like[like])
+        rows = (rows[0].marked(marks[0]), rows[1].marked(marks[1]), rows[2].marked(marks[2]))
+    return ablate(
+        suspect, known=rows[0], window=rows[1], part=part, trusted=rows[2], kind=witness.kind,
+        classes=witness.probabilities.shape[1], margin=witness.settings.margin,
+        burden="lesson" if about_labels else "harm", noise=noise.derive("ablation", suspect.column),
+    )  # fmt: skip
 
 
 def _beside(known: Sequence[Known]) -> Known:

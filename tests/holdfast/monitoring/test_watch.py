@@ -89,3 +89,19 @@ def test_a_lost_database_is_an_outage(tmp_path):
     """No file is no empty record."""
     with pytest.raises(StoreError):
         Watch(f"sqlite:///{tmp_path / 'none.db'}", "m", WallClock())
+
+
+def test_a_verdict_is_given_once_and_only_a_person_changes_it(watch, url):
+    """What the screening said stays through a second screening; a release takes the place of a suspicion."""
+    for position, digest in enumerate("ab"):
+        watch.arrive(position, digest, 5)
+    watch.screened(0, "suspected", "first")
+    watch.screened(0, "clean", "second")
+    watch.screened(1, "clean", "other")
+    assert Watch(url, "m", WallClock()).verdicts() == {0: "suspected", 1: "clean"}
+    assert (watch.screening(0), watch.screening(7)) == ("first", None)
+    assert Watch(url, "another", WallClock()).verdicts() == {}
+    watch.move(0, "quarantined", "suspected_poisoning")
+    watch.release(0, "looked at it")
+    assert watch.verdicts() == {0: "released", 1: "clean"}
+    assert watch.screening(0) == "first"

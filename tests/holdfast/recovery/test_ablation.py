@@ -7,6 +7,7 @@ import pytest
 
 from holdfast.recovery.ablation import Labelled, ablate, judge
 from holdfast.recovery.screening import Suspect
+from holdfast.seeding import Noise
 
 SUSPECT = Suspect(
     column="trade", values=(2,), cut=-0.5, rows=100, contradicted=60, expected=10.0, excess=0.05, statistic=40.0,
@@ -66,7 +67,7 @@ def test_a_turned_part_harms_and_a_sound_one_does_not(turned, poison):
     labels = np.where(part & (np.random.default_rng(3).random(400) < turned), 1 - window.labels, window.labels)
     found = ablate(
         SUSPECT, known=known, window=Labelled(window.features, labels), part=part,
-        trusted=trusted.take(trusted.features[:, 2] > 0), kind="table", classes=2, margin=0.02, burden="harm", seed=0,
+        trusted=trusted.take(trusted.features[:, 2] > 0), kind="table", classes=2, margin=0.03, burden="harm", noise=Noise(0),
     )  # fmt: skip
     assert found.poison == poison
     assert found.n == int((trusted.features[:, 2] > 0).sum())

@@ -32,6 +32,7 @@ def action(cause, history=READY, policy=DEFAULT, position=50):
         ("none", "none"),
         ("quality_fault", "quarantine"),
         ("suspected_evasion", "quarantine"),
+        ("suspected_poisoning", "quarantine"),
         ("damaged_artefact", "repair"),
         ("benign_shift", "alert"),
         ("unknown", "alert"),
@@ -47,8 +48,17 @@ def test_each_cause_has_its_response(cause, expected):
     assert decision.reasons[0].text == "seen"
 
 
+def test_poison_in_a_lasting_harm_is_set_aside_first():
+    """The windows that matured are the ones set aside, not the one that came; the harm goes on after them."""
+    found = diagnosis("suspected_poisoning").model_copy(update={"windows": (44, 45)})
+    decision = respond(found, History(episode=40, admissible=4), Policy(), 50, CHAMPION)
+    assert (decision.action, decision.windows, decision.position, decision.episode) == ("quarantine", (44, 45), 50, 40)
+
+
 @given(
-    cause=st.sampled_from(["benign_shift", "unknown", "none", "quality_fault", "suspected_evasion"]),
+    cause=st.sampled_from(
+        ["benign_shift", "unknown", "none", "quality_fault", "suspected_evasion", "suspected_poisoning"]
+    ),
     harmed=st.lists(st.integers(0, 49), max_size=5),
     admissible=st.integers(0, 9),
 )

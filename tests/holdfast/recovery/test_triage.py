@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.recovery.triage import Evidence, triage
+from holdfast.recovery.triage import Evidence, Tainted, triage
 from holdfast.results import IntegrityFinding, Signal
 
 
@@ -39,6 +39,11 @@ def test_a_quiet_window_has_no_cause():
         ("quality_fault", {"quality": (finding(50),), "signals": (signal("harm"), signal("attack"))}),
         ("quality_fault", {"unreadable": "no column term"}),
         ("quality_fault", {"quality": (finding(verdict="block"),)}),
+        ("quality_fault", {"unreadable": "no column term", "poisoned": (Tainted(position=1, reasons=("trade b",)),)}),
+        (
+            "suspected_poisoning",
+            {"poisoned": (Tainted(position=1, reasons=("trade b",)),), "signals": (signal("harm"),)},
+        ),
         ("suspected_evasion", {"signals": (signal("attack"), signal("harm"), signal("shift"))}),
         ("harmful_drift", {"signals": (signal("harm"), signal("shift")), "matured": 2}),
         ("benign_shift", {"signals": (signal("shift"),), "matured": 1}),
@@ -49,6 +54,15 @@ def test_a_quiet_window_has_no_cause():
 def test_the_gravest_cause_is_named(expected, seen):
     """Damage before faults, faults before attacks, attacks before drift."""
     assert cause(**seen) == expected
+
+
+def test_poison_names_the_windows_that_it_is_in():
+    """The diagnosis is about the windows that matured, and not about the one that came; their reasons are told."""
+    tainted = (Tainted(position=1, reasons=("trade b: 40 of 60",)), Tainted(position=2, reasons=("the label",)))
+    diagnosis = triage(Evidence(position=3, rows=100, poisoned=tainted), faulty_share=0.2)
+    assert diagnosis.windows == (1, 2)
+    assert [r.text for r in diagnosis.reasons] == ["window 1: trade b: 40 of 60", "window 2: the label"]
+    assert triage(Evidence(position=3, rows=100, artefact="changed", poisoned=tainted), faulty_share=0.2).windows == ()
 
 
 def test_answers_that_got_better_are_no_harm():
