@@ -58,7 +58,9 @@ def automate(
         for stale in known[1:]:
             client.delete_automation(stale.id)
         if known:
-            client.update_automation(known[0].id, automation)
+            # The client sends only what was set, and by that the server cannot tell the kind of an action.
+            whole = AutomationCore.model_validate(automation.model_dump(exclude={"owner_resource"}))
+            client.update_automation(known[0].id, whole)
         else:
             client.create_automation(automation)
 

@@ -85,12 +85,12 @@ def _opened(overlays: list[str], assignments: list[str]) -> Iterator[tuple[Param
     """
     project = Path.cwd()
     sys.path.insert(0, str(project))  # where the user's model module lives
-    from holdfast.params import load  # noqa: PLC0415  torch takes seconds, which who only deploys need not wait
-
-    params = load(project / "params.yaml", tuple(map(Path, overlays)), tuple(assignments))
-    stores = open_stores(params, project)
-    prepare(stores)
     try:
+        from holdfast.params import load  # noqa: PLC0415  torch takes seconds, which who only deploys need not wait
+
+        params = load(project / "params.yaml", tuple(map(Path, overlays)), tuple(assignments))
+        stores = open_stores(params, project)
+        prepare(stores)
         with one_heartbeat(), one_at_a_time(stores, patience=PATIENCE):
             yield params, stores
     finally:

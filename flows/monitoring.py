@@ -28,6 +28,7 @@ from tasks.responses import (
     next_window,
     roll_back,
 )
+from tasks.screening import screen, tainted
 from tasks.training import require_model
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def _handle(
     if decision is None:
         champion = watched_model(params, stores, snapshot)
         matured = mature(params, stores, snapshot, window.position)
-        evidence = observe(params, stores, snapshot, champion, window, matured)
+        screen(params, stores, snapshot, matured)
+        poisoned = tainted(params, stores, snapshot)
+        evidence = observe(params, stores, snapshot, champion, window, matured, poisoned)
         decision = decide(params, stores, window, evidence, champion)
     if waits(params, stores, decision):
         return handled(params, stores, window, decision, WAITS), False

@@ -16,6 +16,7 @@ from holdfast.params_checks import check_names, check_recorded, check_registered
 from holdfast.params_files import Layers, find_secrets, read
 from holdfast.recovery.gate import Gates
 from holdfast.recovery.policy import Policy
+from holdfast.recovery.screening import Screening
 from holdfast.registry import find
 from holdfast.results import Role, Value
 from holdfast.scenarios.base import Scenario
@@ -183,6 +184,7 @@ class RecoveryParams(Value):
 
     gates: Gates = Gates()
     policy: Policy = Policy()
+    screening: Screening = Screening()
     retraining: RetrainingParams = RetrainingParams()
 
 

@@ -265,8 +265,9 @@ Action = Literal[
 ]  # fmt: skip
 """What a gate can say, and what the loop can."""
 Cause = Literal[
-    "none", "quality_fault", "benign_shift", "harmful_drift", "suspected_evasion", "damaged_artefact", "unknown"
-]
+    "none", "quality_fault", "benign_shift", "harmful_drift", "suspected_evasion", "suspected_poisoning",
+    "damaged_artefact", "unknown",
+]  # fmt: skip
 
 
 class Signal(Value):
@@ -307,6 +308,8 @@ class Diagnosis(Value):
     cause: Cause
     reasons: tuple[Reason, ...]
     """What speaks for it; ``passed`` is false where something is wrong."""
+    windows: tuple[int, ...] = ()
+    """Places of the windows that it is about, where these are not the one that came."""
     evidence: tuple[str, ...] = ()
     """Digests of the signals and findings that were read."""
 
@@ -319,7 +322,9 @@ class Decision(Value):
     cause: Cause | None = None
     """Why anything is to be done at all, for decisions about the stream; None for those of a gate."""
     position: int | None = None
-    """Window of the stream that the decision is about; None for those of a gate."""
+    """Window of the stream at which the decision was taken; None for those of a gate."""
+    windows: tuple[int, ...] = ()
+    """Windows that it is about, where these are others: labels mature later, and poison shows with them."""
     episode: int | None = None
     """Window at which harm began that is not over yet."""
     candidate: ModelVersion | None = None

@@ -25,7 +25,7 @@ from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.panels import Calibration, Panel
 from holdfast.monitoring.watch import Watch, WindowRecord
 from holdfast.params import Params
-from holdfast.recovery.triage import Evidence
+from holdfast.recovery.triage import Evidence, Tainted
 from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
@@ -52,6 +52,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "monitoring"
 EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
+BELIEVED = frozenset({"clean", "released"})
+"""Verdicts of a screening after which labels may speak of the champion."""
 _FEWEST = 100
 """Reference rows without which nothing can be compared."""
 
@@ -106,14 +108,16 @@ def observe(
     champion: ModelVersion,
     window: WindowRecord,
     matured: tuple[WindowRecord, ...],
+    poisoned: tuple[Tainted, ...] = (),
 ) -> Evidence:
     """See what a window shows: its rows, the champion's answers, and labels that it was not judged by yet.
 
+    The champion is judged by windows that passed their screening, and by no others.
     Every signal is on record with what its detector remembers before it is given.
     """
     arrival = Escrow(stores.escrow).rows(window.digest, window.position)
     quality = _quality(params, stores, snapshot, arrival)
-    seen = Evidence(position=window.position, rows=window.rows, quality=quality)
+    seen = Evidence(position=window.position, rows=window.rows, quality=quality, poisoned=poisoned)
     try:
         predictor = recorded_answers(params, stores, snapshot) if params.recorded else open_champion(params, stores)
     except ModelError as error:
@@ -154,10 +158,10 @@ def _watched(
         watch.keep(champion.digest, signals, memories)
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
-    since = _since(params, stores, champion)
+    since, verdicts = _since(params, stores, champion), watch.verdicts()
     for record in matured:
-        if record.position < since or record.state == "quarantined":
-            continue  # what was set aside says nothing of the champion, and may not be readable at all
+        if record.position < since or record.state == "quarantined" or verdicts.get(record.position) not in BELIEVED:
+            continue  # what is not to be believed, or not readable at all, says nothing of the champion
         if all((record.position, name) in known for name in asked):
             continue
         arrival = Escrow(stores.escrow).rows(record.digest, record.position)
@@ -237,7 +241,7 @@ def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
 
 def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
     """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
-    answers = predictor.predict(arrival.rows, CLIENT)
+    answers = predictor.predict(arrival.asked, CLIENT)
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
     even = np.full(answers.probabilities.shape, 1.0 / answers.probabilities.shape[1])
     return Window(

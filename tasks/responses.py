@@ -15,7 +15,7 @@ from prefect.events import emit_event
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.escrow import Escrow
 from holdfast.drills.curve import Taken
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import WindowRecord
 from holdfast.params import Params
@@ -150,15 +150,18 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
 
 
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
-    """List the windows that a retraining may learn from: labels matured, none in quarantine, the last if so set.
+    """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
 
     There are none where predictions are only recorded: no champion is there to be retrained.
     """
     if params.recorded:
         return ()
+    watch = open_watch(params, stores)
+    verdicts = watch.verdicts()
     windows = [
-        window for window in open_watch(params, stores).windows()
+        window for window in watch.windows()
         if window.matured and window.state != "quarantined" and window.position <= position
+        and verdicts.get(window.position) in {"clean", "released"}
     ]  # fmt: skip
     most = params.recovery.retraining.windows
     return tuple(windows if most is None else windows[-most:])
@@ -176,13 +179,11 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     kept = []
     for window in windows:
         rows = escrow.rows(window.digest, window.position).rows
-        if isinstance(rows, np.ndarray):
-            raise DataError(
-                f"window {window.position}", found="images", expected="rows of a table",
-                remedy="Image models are watched, and retrained by `holdfast run` on data that holds the new images.",
-            )  # fmt: skip
         body = io.BytesIO()
-        rows.to_parquet(body, index=False)
+        if isinstance(rows, np.ndarray):
+            np.save(body, rows, allow_pickle=False)
+        else:
+            rows.to_parquet(body, index=False)
         labels = json.dumps(escrow.labels(window.digest, window.position).tolist())
         kept.append(
             AdmittedWindow(
@@ -205,9 +206,13 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
 
 @task(cache_policy=NO_CACHE)
 def set_aside(params: Params, stores: Stores, decision: Decision) -> str:
-    """Put a window into quarantine: it trains nothing until a person releases it."""
-    open_watch(params, stores).move(int(decision.position or 0), "quarantined", str(decision.cause))
-    return f"window {decision.position} in quarantine"
+    """Put the windows that a decision is about into quarantine: they train nothing until a person releases them."""
+    watch = open_watch(params, stores)
+    windows = decision.windows or (int(decision.position or 0),)
+    for position in windows:
+        watch.move(position, "quarantined", str(decision.cause))
+    named = ", ".join(map(str, windows))
+    return f"window{'s' if len(windows) > 1 else ''} {named} in quarantine"
 
 
 @task(cache_policy=NO_CACHE)
@@ -354,8 +359,10 @@ def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
         taken = list(_decisions(view, params.name))[::-1]
         ended = [(d, _outcome(view, params.name, d.position)) for d in taken]
     return [
-        Taken(window=int(d.position or 0), at=at, cause=d.cause or "none", action=d.action,
-              outcome="" if body is None else str(body["outcome"]))
+        Taken(
+            window=int(d.position or 0), about=d.windows or (int(d.position or 0),), at=at, cause=d.cause or "none",
+            action=d.action, outcome="" if body is None else str(body["outcome"]),
+        )
         for d, body in ended
     ]  # fmt: skip
 

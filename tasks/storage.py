@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -198,11 +199,13 @@ def _load_admitted(stores: Stores, params: Params, md5: str) -> Loaded:
     base = _load_pinned(stores, params, manifest.base_md5, manifest.base_quarantined)
     if base.digest != manifest.base_content:
         raise _changed(f"pinned rows and roles {base.digest[:16]}", manifest.base_content[:16])
-    return admit(base, [_labelled(stores.project, window) for window in manifest.windows], manifest)
+    images = base.frame is None
+    return admit(base, [_labelled(stores.project, window, images=images) for window in manifest.windows], manifest)
 
 
-def _labelled(project: Path, window: AdmittedWindow) -> Labelled:
-    rows = pd.read_parquet(io.BytesIO(objects.read(project, window.rows_md5)))
+def _labelled(project: Path, window: AdmittedWindow, *, images: bool) -> Labelled:
+    body = io.BytesIO(objects.read(project, window.rows_md5))
+    rows = np.load(body, allow_pickle=False) if images else pd.read_parquet(body)
     labels = pd.Series(json.loads(objects.read(project, window.labels_md5)), dtype=object)
     return Labelled(Arrival(window.position, rows), labels)
 

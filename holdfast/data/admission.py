@@ -12,7 +12,7 @@ from holdfast.data.clusters import exact_clusters
 from holdfast.data.columns import read_labels, read_times
 from holdfast.data.roles import NONE, assign
 from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
-from holdfast.data.source import finish
+from holdfast.data.source import finish, fit_box
 from holdfast.data.table import encode, feature_names, fit_table
 from holdfast.errors import DataError
 from holdfast.results import Role, Share, Value
@@ -74,10 +74,7 @@ def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Load
         DataError: rows or labels are not what the base's are.
     """
     if base.frame is None:
-        raise DataError(
-            base.params.path, found="images", expected="a table", remedy="Retrain image models by `holdfast run` on"
-            " a data set that holds the new images: streams of images are watched, and not yet admitted.",
-        )  # fmt: skip
+        return _admit_images(base, windows, manifest)
     params, kept = base.params, base.roles != "drill"
     arrived = [_with_label(base, window) for window in windows]
     everything = pd.concat([base.frame, *arrived], ignore_index=True)[list(base.frame.columns)]
@@ -103,6 +100,49 @@ def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Load
     )  # fmt: skip
 
 
+def _admit_images(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Loaded:
+    """Lay windows of images beside the base's: pixels as they came, names and roles by content, as for tables."""
+    kept, params = base.roles != "drill", base.params
+    pinned = np.asarray(base.pixels)
+    came = np.repeat([w.arrival.position for w in windows], [len(w.arrival) for w in windows]).astype(np.int64)
+    added = np.concatenate([_pixels(base, pinned, window) for window in windows])
+    labels = np.concatenate([_class_indices(base, window) for window in windows])
+    content = digest_rows(added, "content")
+    fresh, known = words(content), base.digests[kept]
+    # The label counts as its class, not as some source wrote it, and no name can be one of the base's.
+    ids = row_ids(digest_rows(np.concatenate([content, labels[:, None].view(np.uint8)], axis=1), "row of a window"))
+    roles = np.concatenate([base.roles[kept], _roles(fresh, known, manifest)]).astype("<U11")
+    pixels, digests = np.concatenate([pinned[kept], added]), np.concatenate([known, fresh])
+    replayed = _replayed(digests, manifest.base_share) | (np.arange(len(digests)) >= len(known))
+    roles[(roles == "train") & ~replayed] = NONE
+    excluded = np.concatenate([base.excluded[kept], np.zeros(len(added), dtype=bool)])
+    return finish(
+        params, frame=None, pixels=pixels, ids=np.concatenate([base.ids[kept], ids]), digests=digests, roles=roles,
+        labels=np.concatenate([base.labels[kept], labels]), classes=base.classes, time=None,
+        later=np.concatenate([base.later[kept], np.zeros(len(added), dtype=bool)]), period=base.period,
+        excluded=excluded, space=fit_box(pixels[(roles == "train") & ~excluded]),
+        window=np.concatenate([np.full(int(kept.sum()), -1), came]),
+    )  # fmt: skip
+
+
+def _pixels(base: Loaded, pinned: Array, window: Labelled) -> Array:
+    """Give a window's images (n, c, h, w) in the type of the base's.
+
+    Raises:
+        DataError: they are a table, or of another size or type.
+    """
+    place, rows = f"window {window.arrival.position}", window.arrival.rows
+    expected = f"images of (channels, height, width) {pinned.shape[1:]}, {pinned.dtype}"
+    if not isinstance(rows, np.ndarray):
+        raise DataError(place, found="a table", expected=expected, remedy="Watch a stream of images.")
+    if rows.shape[1:] != pinned.shape[1:] or rows.dtype != pinned.dtype:
+        raise DataError(
+            place, found=f"images {rows.shape[1:]}, {rows.dtype}", expected=f"{expected}, as {base.params.path} has",
+            remedy="Quarantine the window: it cannot train.",
+        )  # fmt: skip
+    return rows
+
+
 def _roles(fresh: Array, known: Array, manifest: Manifest) -> Array:
     roles = assign(fresh, exact_clusters(fresh), manifest.shares)
     roles[np.isin(fresh, known)] = NONE
@@ -120,16 +160,27 @@ def _with_label(base: Loaded, window: Labelled) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame) or base.frame is None:
         raise DataError(place, found="images", expected="a table", remedy="Watch a stream of tables.")
     lacking = [name for name in base.frame.columns if name not in frame and name != base.params.label]
-    if lacking or len(window.labels) != len(frame):
-        found = f"no column {', '.join(lacking)}" if lacking else f"{len(window.labels)} labels for {len(frame)} rows"
-        raise DataError(
-            place, found=found, expected="the columns of the data set, and a label for each row",
-            remedy="Quarantine the window: it cannot train.",
-        )  # fmt: skip
-    text = window.labels
-    numeric = pd.to_numeric(text, errors="coerce")
-    plain = text if set(text) <= set(base.classes) or numeric.isna().any() else numeric
-    index, _ = read_labels(plain, base.classes, f"{place}, labels")
+    if lacking:
+        raise _unfit(place, f"no column {', '.join(lacking)}", "the columns of the data set")
+    index = _class_indices(base, window)
     written = [base.frame[base.params.label].iloc[int(np.flatnonzero(base.labels == k)[0])] for k in np.unique(index)]
     table = dict(zip(np.unique(index).tolist(), written, strict=True))
     return frame.assign(**{base.params.label: [table[k] for k in index.tolist()]})
+
+
+def _class_indices(base: Loaded, window: Labelled) -> Array:
+    """Read a window's labels (n,) int64 as the base's classes, by name or by number.
+
+    Raises:
+        DataError: there is not one label for each row, or one is of no class.
+    """
+    place, text = f"window {window.arrival.position}", window.labels
+    if len(text) != len(window.arrival):
+        raise _unfit(place, f"{len(text)} labels for {len(window.arrival)} rows", "a label for each row")
+    numeric = pd.to_numeric(text, errors="coerce")
+    plain = text if set(text) <= set(base.classes) or numeric.isna().any() else numeric
+    return read_labels(plain, base.classes, f"{place}, labels")[0]
+
+
+def _unfit(place: str, found: str, expected: str) -> DataError:
+    return DataError(place, found=found, expected=expected, remedy="Quarantine the window: it cannot train.")

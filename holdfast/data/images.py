@@ -79,6 +79,21 @@ def read_inputs(path: Path) -> Array:
     return arrays["x"]
 
 
+def read_targets(path: Path, label: str = "y") -> Array:
+    """Read labels alone: a one-dimensional array of an npz archive (n,), whole numbers or names.
+
+    Raises:
+        DataError: it cannot be read, or holds no such array.
+    """
+    arrays = _read_arrays(path, label)
+    if label not in arrays:
+        raise _refused(path, f"arrays {', '.join(sorted(arrays)) or 'none'}", f"an array {label}")
+    y = arrays[label]
+    if y.ndim != 1 or y.dtype.kind not in "biuU":
+        raise _refused(f"{path.name}, {label}", f"{y.dtype} of shape {y.shape}", "whole numbers or names, one a row")
+    return y
+
+
 def canonical_images(x: Array, place: str) -> Array:
     """Turn (n, h, w) or (n, h, w, c) into (n, c, h, w), uint8 or float32 in [0, 1].
 

@@ -194,14 +194,34 @@ class Loaded:
         return encode(self.frame.iloc[rows], space, place=self.params.path)
 
     def _features(self) -> Array:
-        x = self._inputs(np.arange(len(self)), self.space)
-        if isinstance(self.space, Table):
-            # One column for each number: distances between rows are the checks' business, not thresholds.
-            plain = tuple(feature.model_copy(update={"knots": ()}) for feature in self.space.features)
-            with torch.no_grad():
-                x = TableEncoder(self.space.model_copy(update={"features": plain}))(x)
-        features: Array = x.flatten(1).numpy()
-        return features
+        return quick_features(self._inputs(np.arange(len(self)), self.space), self.space)
+
+
+def quick_features(x: Tensor, space: Table | Box) -> Array:
+    """Give what quick classifiers and checks read of inputs (n, *shape): float32 (n, d).
+
+    Pixels as they are; of a table one column for each number and each category.
+    """
+    if isinstance(space, Table):
+        # One column for each number: distances between rows are the checks' business, not thresholds.
+        plain = tuple(feature.model_copy(update={"knots": ()}) for feature in space.features)
+        with torch.no_grad():
+            x = TableEncoder(space.model_copy(update={"features": plain}))(x)
+    features: Array = x.flatten(1).numpy()
+    return features
+
+
+def inputs_of(rows: pd.DataFrame | Array, space: Table | Box, place: str) -> Tensor:
+    """Turn rows of a table, or images (n, c, h, w), into a model's inputs.
+
+    Raises:
+        DataError: they do not fit that space.
+    """
+    if isinstance(rows, np.ndarray) and isinstance(space, Box) and rows.shape[1:] == space.shape:
+        return _unit(rows)
+    if isinstance(rows, np.ndarray) or not isinstance(space, Table):
+        raise _misfit(place, space)
+    return encode(rows, space, place=place)
 
 
 def name_without(content: str, ids: Collection[int]) -> str:
@@ -284,12 +304,10 @@ def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int])
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     _check_roles(params, roles, labels, fitted)
-    mean, std = _channels(images.pixels[fitted])
-    shape = (int(images.pixels.shape[1]), int(images.pixels.shape[2]), int(images.pixels.shape[3]))
     return finish(
         params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
-        space=Box(shape=shape, mean=mean, std=std),
+        space=fit_box(images.pixels[fitted]),
     )  # fmt: skip
 
 
@@ -340,6 +358,12 @@ def _unit(pixels: Array) -> Tensor:
     return x.to(torch.float32) / 255.0 if pixels.dtype == np.uint8 else x
 
 
+def fit_box(pixels: Array) -> Box:
+    """Describe images (n, c, h, w) by their shape and the mean and spread of each channel."""
+    mean, std = _channels(pixels)
+    return Box(shape=(int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3])), mean=mean, std=std)
+
+
 def _channels(pixels: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in [0, 1] units; 1 for a channel that is constant."""
     totals = np.zeros((2, pixels.shape[1]))
@@ -353,5 +377,8 @@ def _channels(pixels: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _misfit(path: str, space: Table | Box) -> DataError:
     return DataError(
-        path, found="a table", expected=f"inputs of a {space.kind} space", remedy="This model is for other data."
+        path,
+        found="rows of another kind or size",
+        expected=f"inputs of a {space.kind} space",
+        remedy="This model is for other data.",
     )

@@ -32,7 +32,9 @@ class Taken(Value):
     """One response, as the loop gave it."""
 
     window: int
-    """Window that the decision is about."""
+    """Window at which it was decided."""
+    about: tuple[int, ...]
+    """Windows that it is about: that one, or earlier ones whose labels came with it."""
     at: int
     """Window with which it was given: the same, or later after an outage."""
     cause: Cause
@@ -149,8 +151,8 @@ def right_response(course: Course, incident: Incident) -> str:
         t for t in taken
         if t.action == right.action and right.cause in (None, t.cause) and t.window >= incident.onset
     ]  # fmt: skip
-    if lacking := [w for w in right.windows if w not in {t.window for t in found}]:
-        said = ", ".join(f"{t.action} ({t.cause})" for t in taken if t.window == lacking[0]) or "nothing"
+    if lacking := [w for w in right.windows if w not in {about for t in found for about in t.about}]:
+        said = ", ".join(f"{t.action} ({t.cause})" for t in taken if lacking[0] in t.about) or "nothing"
         return f"window {lacking[0]}: {said}, not {right.action}"
     if not any(t.at - incident.onset < right.within for t in found):
         said = ", ".join(f"{t.window}: {t.action}" for t in taken if t.window >= incident.onset) or "nothing"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from holdfast.stores import Clock
 
 State = Literal["escrowed", "admitted", "quarantined"]
+Verdict = Literal["clean", "suspected", "released"]
+"""What the screening of a labelled window said, or a person after it."""
 _METADATA = MetaData()
 WINDOWS = Table(
     "holdfast_windows",
@@ -47,6 +49,15 @@ SIGNALS = Table(
     Column("memory", Text, nullable=False),
     Column("at", Text, nullable=False),
     Index("holdfast_signals_detector", "model", "champion", "detector", "position"),
+)
+SCREENINGS = Table(
+    "holdfast_screenings",
+    _METADATA,
+    Column("model", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("verdict", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", Text, nullable=False),
 )
 
 
@@ -76,7 +87,7 @@ class Watch:
         self.url, self.model, self.clock = parse(url), model, clock
         self._engine = connect(self.url, patience)
         with self._writing() as connection:
-            for table in (WINDOWS, SIGNALS):
+            for table in (WINDOWS, SIGNALS, SCREENINGS):
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
                     connection.execute(CreateIndex(index, if_not_exists=True))
@@ -121,6 +132,8 @@ class Watch:
     def release(self, position: int, why: str) -> None:
         """Put a window that was set aside back into escrow, in a person's name that the ledger holds.
 
+        Where its screening had set it aside, the person's word takes the place of the verdict.
+
         Raises:
             StoreError: it was not set aside.
         """
@@ -129,6 +142,28 @@ class Watch:
             if known is None or known.state != "quarantined":
                 raise self._refused(f"window {position}, {known.state if known else 'unknown'}", "one in quarantine")
             connection.execute(self._update(position).values(state="escrowed", why=why))
+            mine = (SCREENINGS.c.model == self.model, SCREENINGS.c.position == position)
+            connection.execute(update(SCREENINGS).where(*mine).values(verdict="released"))
+
+    def screened(self, position: int, verdict: Verdict, body: str) -> None:
+        """Record what the screening of a window said, once: a verdict that is there stays."""
+        row = {"model": self.model, "position": position, "verdict": verdict, "body": body,
+               "at": stamp(self.clock.now())}  # fmt: skip
+        with self._writing() as connection:
+            if self._verdicts(connection, position):
+                return
+            connection.execute(insert(SCREENINGS).values(row))
+
+    def verdicts(self) -> dict[int, Verdict]:
+        """Give the verdict on each window that was screened, by its place."""
+        with self._reading() as connection:
+            return self._verdicts(connection)
+
+    def screening(self, position: int) -> str | None:
+        """Give what was recorded with a window's verdict; None where it was not screened."""
+        query = select(SCREENINGS.c.body).where(SCREENINGS.c.model == self.model, SCREENINGS.c.position == position)
+        with self._reading() as connection:
+            return connection.execute(query).scalar_one_or_none()
 
     def windows(self) -> tuple[WindowRecord, ...]:
         """List every window, in the order of the stream."""
@@ -176,6 +211,11 @@ class Watch:
         query = select(WINDOWS).where(WINDOWS.c.model == self.model, WINDOWS.c.position == position)
         row = connection.execute(query).mappings().first()
         return None if row is None else _record(row)
+
+    def _verdicts(self, connection: Connection, position: int | None = None) -> dict[int, Verdict]:
+        query = select(SCREENINGS.c.position, SCREENINGS.c.verdict).where(SCREENINGS.c.model == self.model)
+        query = query if position is None else query.where(SCREENINGS.c.position == position)
+        return {row.position: row.verdict for row in connection.execute(query)}
 
     def _count(self, connection: Connection) -> int:
         query = select(func.count()).select_from(WINDOWS).where(WINDOWS.c.model == self.model)

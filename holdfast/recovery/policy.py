@@ -108,7 +108,7 @@ def respond(
     why = [*lasting, *why]
     return Decision(
         action=action, cause=cause, position=position, episode=episode, champion=champion, evidence=diagnosis.evidence,
-        candidate=history.good if action == "rollback" else None,
+        candidate=history.good if action == "rollback" else None, windows=diagnosis.windows,
         reasons=(*diagnosis.reasons, *(Reason(about="policy", passed=ok, text=text) for ok, text in why)),
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def _choose(cause: Cause, history: History, policy: Policy, position: int) -> _C
     match cause:
         case "none":
             return "none", []
-        case "quality_fault" | "suspected_evasion":
+        case "quality_fault" | "suspected_evasion" | "suspected_poisoning":
             return "quarantine", [(True, "such rows train nothing until a person releases them")]
         case "damaged_artefact":
             return "repair", [(True, "the champion's bytes are restored before it answers again")]

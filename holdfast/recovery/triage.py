@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from holdfast.results import Cause
 
 
+class Tainted(Value):
+    """A window that did not pass its screening."""
+
+    position: int
+    reasons: tuple[str, ...]
+
+
 class Evidence(Value):
     """What was seen when one window came: of its rows, of the labels that matured with it, of the champion."""
 
@@ -27,12 +34,15 @@ class Evidence(Value):
     """Of the new window, and of every window whose labels matured with it."""
     matured: int = 0
     """Windows whose labels the champion was ever judged by, these included."""
+    poisoned: tuple[Tainted, ...] = ()
+    """Windows that matured and did not pass their screening, and are not set aside yet."""
 
 
 def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
     """Name the cause; the first that applies, from what damages every answer to what damages none.
 
-    A shift is benign only where labels have matured under this champion and show no harm: before that, nobody knows.
+    Poison comes before all that labels say of the champion: labels that are not to be believed are no harm. A shift
+    is benign only where labels have matured under this champion and show no harm: before that, nobody knows.
 
     Args:
         evidence: what was seen.
@@ -44,23 +54,25 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
     if not reasons:
         quiet = f"{len(evidence.signals)} signals, none over its threshold"
         reasons = (Reason(about="signals", passed=True, text=quiet),)
-    told = [*evidence.signals, *evidence.quality]
-    return Diagnosis(cause=cause, reasons=reasons, evidence=tuple(sorted({each.fingerprint() for each in told})))
+    told = [*evidence.signals, *evidence.quality, *evidence.poisoned]
+    return Diagnosis(
+        cause=cause, reasons=reasons, evidence=tuple(sorted({each.fingerprint() for each in told})),
+        windows=tuple(window.position for window in evidence.poisoned) if cause == "suspected_poisoning" else (),
+    )  # fmt: skip
 
 
 def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:
     heard = {signal.about for signal in alarms if signal.about != "harm" or signal.effect > 0}
-    if evidence.artefact:
-        return "damaged_artefact"
-    if evidence.unreadable or _faulty(evidence, faulty_share):
-        return "quality_fault"
-    if "attack" in heard:
-        return "suspected_evasion"
-    if "harm" in heard:
-        return "harmful_drift"
-    if heard:
-        return "benign_shift" if evidence.matured and "shift" in heard else "unknown"
-    return "none"
+    candidates: list[tuple[object, Cause]] = [
+        (evidence.artefact, "damaged_artefact"),
+        (evidence.unreadable or _faulty(evidence, faulty_share), "quality_fault"),
+        (evidence.poisoned, "suspected_poisoning"),
+        ("attack" in heard, "suspected_evasion"),
+        ("harm" in heard, "harmful_drift"),
+        (evidence.matured and "shift" in heard, "benign_shift"),
+        (heard, "unknown"),
+    ]
+    return next((cause for applies, cause in candidates if applies), "none")
 
 
 def _faulty(evidence: Evidence, faulty_share: float) -> bool:
@@ -81,6 +93,9 @@ def _about_rows(evidence: Evidence, faulty_share: float) -> Iterator[Reason]:
         if finding.verdict != "pass":
             broken = _faulty(evidence, faulty_share)
             yield Reason(about=finding.check, passed=not broken, text=finding.reason)
+    for window in evidence.poisoned:
+        for text in window.reasons:
+            yield Reason(about="screening", passed=False, text=f"window {window.position}: {text}")
 
 
 def _said(signal: Signal) -> Reason:

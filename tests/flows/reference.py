@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS: dict[str, type[Value]] = {
     "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
-    "monitor": MonitoringReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
+    "monitor": MonitoringReport, "drill": StageReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
     "up": Up, "approve": Decision, "refuse": Decision,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {

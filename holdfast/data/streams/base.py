@@ -47,6 +47,11 @@ class Arrival:
         return len(self.rows)
 
     @property
+    def asked(self) -> pd.DataFrame | Array:
+        """The rows as a caller of the predictor gives them: images (n, h, w, c)."""
+        return self.rows.transpose(0, 2, 3, 1) if isinstance(self.rows, np.ndarray) else self.rows
+
+    @property
     def digest(self) -> str:
         """Name the window by its rows, in their order; labels, which come later, have no part in it."""
         from holdfast.data.rows import digest_rows, frame_bytes  # noqa: PLC0415  params are checked without pandas

@@ -97,6 +97,69 @@ def test_a_share_of_the_base_is_replayed(base):
     assert (half.roles[old] == "gate").sum() == (base.roles == "gate").sum()
 
 
+def pictures(n, seed):
+    return np.random.default_rng(seed).integers(0, 256, (n, 4, 4), dtype=np.uint8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Six hundred pinned images of two classes, a tenth of them the source's own test rows."""
+    x, y = pictures(660, 0), np.arange(660) % 2
+    np.savez(tmp_path / "i.npz", x_train=x[:600], y_train=y[:600], x_test=x[600:], y_test=y[600:])
+    shares = {"train": 0.7, "validation": 0.1, "calibration": 0.1, "gate": 0.1}
+    return load(tmp_path, DataParams(kind="images", path="i.npz", classes=("no", "yes"), roles=shares))
+
+
+def shown(position, seed=5, n=300, pixels=None):
+    x = pictures(n, seed)[:, None] if pixels is None else pixels
+    told = np.where(np.arange(len(x)) % 2 == 0, "no", "yes")
+    return Labelled(Arrival(position, x), pd.Series(told, dtype=object))
+
+
+def test_images_are_admitted_as_tables_are(images):
+    """Pinned images keep name and role, a window's get roles by content, pixels and labels are its own."""
+    first, second = shown(3), shown(4, seed=6)
+    grown = admit(images, [first, second], manifest(first, second))
+    assert np.array_equal(grown.ids[:660], images.ids)
+    assert np.array_equal(grown.roles[:660], images.roles)
+    assert np.array_equal(grown.pixels[660:960], first.arrival.rows)
+    assert grown.labels[660:664].tolist() == [0, 1, 0, 1]
+    assert grown.window.tolist() == [-1] * 660 + [3] * 300 + [4] * 300
+    roles = grown.roles[660:]
+    shares = {role: (roles == role).mean() for role in ("train", "validation", "calibration", "gate")}
+    assert shares == pytest.approx({"train": 0.6, "validation": 0.1, "calibration": 0.15, "gate": 0.15}, abs=0.07)
+    assert len(np.unique(grown.ids)) == len(grown)
+    trains = grown.roles == "train"
+    assert grown.space.mean[0] == pytest.approx(grown.pixels[trains].mean() / 255, abs=1e-6)
+    assert np.array_equal(admit(images, [first], manifest(first)).ids[660:], grown.ids[660:960])
+    half = admit(images, [first], manifest(first, base_share=0.5))
+    assert (half.roles[:660] == "train").sum() == pytest.approx((images.roles == "train").sum() / 2, rel=0.2)
+    assert np.array_equal(half.roles[660:], grown.roles[660:960])
+
+
+def test_an_image_that_repeats_the_base_gets_no_role(images):
+    """A copy of a pinned image under any label never trains by way of a window."""
+    again = shown(0, pixels=images.pixels[:50])
+    grown = admit(images, [again], manifest(again))
+    assert set(grown.roles[660:]) == {""}
+    assert len(np.unique(grown.ids)) == len(grown)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (pictures(9, 1).reshape(9, 1, 2, 8), "images .1, 2, 8."),
+        (pictures(9, 1)[:, None].astype(np.float32) / 255, "float32"),
+        (pd.DataFrame({"size": [1.0, 2.0]}), "a table"),
+    ],
+)
+def test_images_of_another_kind_are_refused(images, pixels, expected):
+    """Another size, another type or a table train no image model."""
+    each = shown(0, pixels=pixels)
+    with pytest.raises(DataError, match=expected):
+        admit(images, [each], manifest(each))
+
+
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [

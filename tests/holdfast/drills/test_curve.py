@@ -108,7 +108,7 @@ def test_never_is_a_value_of_delay_and_recovery() -> None:
     assert found["detection_delay"].censored
     assert found["time_to_recover"].censored
     assert found["depth"].value == 1.0
-    named = (Taken(window=3, at=3, cause="damaged_artefact", action="repair"),)
+    named = (Taken(window=3, about=(3,), at=3, cause="damaged_artefact", action="repair"),)
     again = {m.name: m for m in measures([trio(back(2), DOWN, FLAT, s, responses=named) for s in range(2)], asked)}
     assert again["detection_delay"].value == 1.0
     assert again["time_to_recover"].value == 2.0
@@ -116,7 +116,9 @@ def test_never_is_a_value_of_delay_and_recovery() -> None:
 
 def taken(*acts: tuple[int, str]) -> Course:
     """A course in which windows were answered so."""
-    given = tuple(Taken.model_validate({"window": w, "at": w, "cause": "unknown", "action": a}) for w, a in acts)
+    given = tuple(
+        Taken.model_validate({"window": w, "about": (w,), "at": w, "cause": "unknown", "action": a}) for w, a in acts
+    )
     return course("on", FLAT, responses=given)
 
 

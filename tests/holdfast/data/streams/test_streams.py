@@ -9,6 +9,7 @@ from sqlalchemy import create_engine
 
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival, Site
+from holdfast.data.streams.npz_folder import NpzFolder
 from holdfast.data.streams.parquet_folder import ParquetFolder
 from holdfast.data.streams.replay import Replay
 from holdfast.data.streams.sql_table import SqlTable
@@ -90,6 +91,30 @@ def test_a_folder_gives_its_files_in_the_order_of_their_names(tmp_path):
     assert list(stream.labels(0, 9, site)) == list(table(3)["y"])
     pd.DataFrame({"y": [1.0, None, 0.0, 1.0]}).to_parquet(folder / "labels" / "b.parquet")
     with pytest.raises(DataError, match="y for each row"):
+        stream.labels(1, 9, site)
+
+
+def test_a_folder_of_archives_gives_images_and_labels_beside_them(tmp_path):
+    """Archives are windows of images, label archives make them mature, and pickled objects are refused unread."""
+    folder, stream, site = tmp_path / "in", NpzFolder(path="in"), Site(project=tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        stream.arrival(0, site)
+    (folder / "labels").mkdir(parents=True)
+    pixels = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)
+    np.savez(folder / "b.npz", x=pixels)
+    np.savez(folder / "a.npz", x=pixels[:3])
+    first, second = every(stream, site)
+    assert first.rows.shape == (3, 1, 3, 2)
+    assert np.array_equal(second.rows[:, 0], pixels)
+    assert np.array_equal(second.asked[..., 0], pixels)
+    assert stream.labels(0, 9, site) is None
+    np.savez(folder / "labels" / "a.npz", y=np.array([0, 1, 0]))
+    assert list(stream.labels(0, 9, site)) == [0, 1, 0]
+    np.savez(folder / "labels" / "b.npz", z=np.array([0, 1, 0, 1]))
+    with pytest.raises(DataError, match="an array y"):
+        stream.labels(1, 9, site)
+    np.savez(folder / "labels" / "b.npz", y=np.array([0, 1, 0, None], dtype=object))
+    with pytest.raises(DataError, match="never unpickled"):
         stream.labels(1, 9, site)
 
 

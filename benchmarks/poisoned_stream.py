@@ -1,0 +1,366 @@
+"""Claim: poison in a labelled window is quarantined in 19 of 20 windows, and clean windows that drift are admitted."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from holdfast.data.admission import AdmittedWindow, Manifest, admit
+from holdfast.data.admission import Labelled as Admissible
+from holdfast.data.source import Loaded, inputs_of, load, quick_features
+from holdfast.data.streams.base import Arrival
+from holdfast.model import ModelSpec
+from holdfast.params import Params
+from holdfast.params import load as load_params
+from holdfast.recovery.ablation import Labelled
+from holdfast.recovery.inspection import Known, Names, Witness, call, inspect, pinned
+from holdfast.recovery.screening import Judged
+from holdfast.reporting.curves import curves
+from holdfast.results import Curve, CurvePoint, Finding, Provenance
+from holdfast.scenarios.poisoning.badnets import stamp_image
+from holdfast.seeding import Noise
+from holdfast.space import Box
+from holdfast.statistics import share, tango
+from holdfast.training.loop import fit
+from holdfast.training.standard import Standard
+
+if TYPE_CHECKING:
+    from holdfast.model import Target
+    from holdfast.results import Score
+
+Array = np.ndarray[Any, np.dtype[Any]]
+ROOT = Path(__file__).parents[1]
+WINDOWS, ROWS = 20, 1000
+REGIONS = {
+    "northeast": "CT ME MA NH RI VT NJ NY PA", "midwest": "IL IN MI OH WI IA KS MN MO NE ND SD",
+    "west": "AZ CO ID MT NV NM UT WY AK HI OR WA", "california": "CA", "california and texas": "CA TX",
+    "south": "FL GA NC SC VA AL KY MS TN LA OK AR",
+}  # fmt: skip
+INDUSTRIES = {
+    "retail": (44, 45), "accommodation": (72,), "retail stores": (44,), "construction": (23,), "services": (54,),
+    "manufacturing and wholesale": (31, 32, 33, 42), "other services and health": (81, 62),
+}  # fmt: skip
+SLICES = {f"state: {name}": ("state", tuple(value.split())) for name, value in REGIONS.items()} | {
+    f"industry: {name}": ("naics2", value) for name, value in INDUSTRIES.items()
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A pinned data set, and windows of other rows in the order of the stream."""
+
+    params: Params
+    data: Loaded
+    names: Names
+    base: Known
+    trusted: Known
+    rows: list[Any]
+    """Tables with their label, or pairs of pixels and labels."""
+
+    def known(self, rows: Any, labels: Array) -> tuple[Labelled, dict[str, Array]]:  # noqa: ANN401  as above
+        x = inputs_of(rows, self.data.space, "window")
+        parts = self.names.parts(x.flatten(1), labels, facts=self.params.recovery.screening.facts)
+        return Labelled(quick_features(x, self.data.space), labels), parts
+
+    def window(self, place: int) -> tuple[Any, Array]:
+        if self.data.frame is None:
+            return self.rows[place]
+        label = self.params.data.label
+        return self.rows[place].drop(columns=label), self.rows[place][label].to_numpy(dtype=np.int64)
+
+
+def loans(full: Path) -> World:
+    """2000 to 2012 of the whole register, six windows a year; pinned are the embedded loans to 1999."""
+    params = load_params(ROOT / "params.yaml", (ROOT / "profiles" / "crisis.yaml",))
+    data = load(ROOT / "embedded", params.data)
+    table = pd.read_parquet(full)[list(data.frame.columns)]
+    sound = table.rev_line_cr.isin(["Y", "N", "0"]) & table.low_doc.isin(["Y", "N"])
+    sound &= (table.disbursement_gross >= 1) & (table.sba_appv <= table.gr_appv)
+    rows = []
+    for year in range(2000, 2013):
+        mine = table[sound & (table.fy == year)]
+        size = min(ROWS, len(mine) // 6)
+        drawn = mine.sample(n=6 * size, random_state=year).reset_index(drop=True)
+        rows += [drawn.iloc[i * size : (i + 1) * size].reset_index(drop=True) for i in range(6)]
+    return world(params, data, rows)
+
+
+def fashion(full: Path) -> World:
+    """Clean images that are not among the embedded ones, 1,000 a window."""
+    params = load_params(ROOT / "params.yaml", (ROOT / "profiles" / "fashion.yaml",))
+    data = load(ROOT / "embedded", params.data)
+    with np.load(full, allow_pickle=False) as whole, np.load(ROOT / "embedded" / params.data.path) as ours:
+        left = np.setdiff1d(np.arange(len(whole["y_train"])), ours["train_index"])
+        order = np.random.default_rng(0).permutation(left)[: 2 * WINDOWS * ROWS].reshape(-1, ROWS)
+        rows = [(whole["x_train"][some][:, None], whole["y_train"][some].astype(np.int64)) for some in order]
+    return world(params, data, rows)
+
+
+def world(params: Params, data: Loaded, rows: list[Any]) -> World:
+    train, held = data.samples("train"), data.samples("trusted")
+    names, facts = Names.of(train.x.flatten(1), data.space, data.classes), params.recovery.screening.facts
+    kind = "images" if data.frame is None else "table"
+    both = []
+    for samples in (train, held):
+        labels = samples.y.numpy()
+        parts = names.parts(samples.x.flatten(1), labels, facts=facts)
+        both.append((Labelled(quick_features(samples.x, data.space), labels), parts))
+    base = pinned(*both[0], kind, len(data.classes), params.seed)
+    trusted = Known(both[1][0], Judged(np.zeros(len(held)), both[1][1]))
+    return World(params, data, names, base, trusted, rows)
+
+
+def witness(place: World, features: Array, clean: list[Known], noise: Noise) -> Witness:
+    return call(
+        features, base=place.base, clean=clean, settings=place.params.recovery.screening,
+        kind="images" if place.data.frame is None else "table", classes=len(place.data.classes), noise=noise,
+    )  # fmt: skip
+
+
+def poisoned(place: World, name: str, part: float, window: tuple[Any, Array], seed: int) -> tuple[Any, Array, str]:
+    """Poison a share of a window; the screen is told none of this."""
+    rows, labels = window[0], window[1].copy()
+    rng, count = np.random.default_rng([seed, int(1000 * part), len(name)]), round(part * len(labels))
+    if name == "label_flip":
+        chosen = rng.choice(len(labels), count, replace=False)
+        labels[chosen] = (labels[chosen] + rng.integers(1, len(place.data.classes), count)) % len(place.data.classes)
+        return rows, labels, "rows at random"
+    if name == "badnets":
+        target = int(rng.integers(len(place.data.classes)))
+        chosen, rows = rng.choice(np.flatnonzero(labels != target), count, replace=False), rows.copy()
+        rows[chosen], labels[chosen] = stamped(rows[chosen], place), target
+        return rows, labels, f"target {place.data.classes[target]}"
+    for slice_name in rng.permutation(list(SLICES)):
+        column, values = SLICES[slice_name]
+        inside = np.flatnonzero(rows[column].isin(values))
+        if len(inside) >= count:
+            chosen = rng.choice(inside, count, replace=False)
+            labels[chosen] = 1 - labels[chosen]
+            return rows, labels, f"{slice_name}, {len(inside)} rows"
+    raise SystemExit(f"no slice of {count} rows")
+
+
+def stamped(pixels: Array, place: World) -> Array:
+    """Put the trigger on images (n, c, h, w) uint8."""
+    x = stamp_image(torch.from_numpy(pixels).float() / 255, place.data.space, 3)
+    return np.asarray((x * 255).round().to(torch.uint8).numpy())
+
+
+class Record:
+    """What was inspected, a line each, kept in a file: a run goes on where another stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.lines = [json.loads(line) for line in lines]
+
+    def find(self, **key: Any) -> dict[str, Any] | None:  # noqa: ANN401  JSON
+        return next((line for line in self.lines if all(line[k] == v for k, v in key.items())), None)
+
+    def add(self, **line: Any) -> dict[str, Any]:  # noqa: ANN401  JSON
+        self.lines.append(line)
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        return line
+
+
+def inspect_one(place: World, seen: Witness, window: tuple[Any, Array], noise: Noise) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = inspect(*place.known(*window), seen, place.trusted, noise)
+    return {
+        "poison": found.poison, "margins": found.margins, "suspects": len(found.suspects),
+        "statistic": max((each.statistic for each in found.suspects), default=0.0),
+        "ablation": [[a.suspect.column, round(a.effect, 4), round(a.p_value, 4), a.poison] for a in found.ablations],
+        "seconds": round(time.perf_counter() - started, 2),
+    }  # fmt: skip
+
+
+def screen_stream(name: str, place: World, record: Record, seed: int) -> None:
+    """Inspect every window as it is, and the chosen ones with every poison, each held against the clean ones before."""
+    clean: list[Known] = []
+    poison = {"fashion": FASHION, "loans": LOANS}[name]
+    every = range(len(place.rows))
+    chosen = set(np.linspace(2, len(place.rows) - 1, WINDOWS).round().astype(int).tolist())
+    for i in every:
+        window, seen = place.window(i), None
+        noise = Noise(seed, ("window", name, str(i)))
+        asked = [("clean", 0.0), *(poison if i in chosen else ())]
+        for kind, part in asked:
+            if record.find(world=name, window=i, kind=kind, share=part) is not None:
+                continue
+            each, told = window, ""
+            if kind != "clean":
+                *both, told = poisoned(place, kind, part, window, 1000 * seed + i)
+                each = (both[0], both[1])
+            if seen is None or kind == "badnets":
+                seen = witness(place, place.known(*each)[0].features, clean, noise)
+            line = inspect_one(place, seen, each, noise)
+            seen = None if kind == "badnets" else seen
+            record.add(world=name, window=i, kind=kind, share=part, seed=seed, told=told, n=len(each[1]), **line)
+            print(f"{name} window {i} {kind} {part:g} {told}: {'quarantined' if line['poison'] else 'admitted'}"
+                  f" {line['statistic']:.1f} {line['ablation']} {line['seconds']} s", flush=True)  # fmt: skip
+        line = record.find(world=name, window=i, kind="clean")
+        if line is not None and not line["poison"]:
+            rows, parts = place.known(*window)
+            margins = np.frombuffer(base64.b64decode(line["margins"]), dtype="<f4").astype(np.float64)
+            clean.append(Known(rows, Judged(margins, parts)))
+
+
+FASHION = tuple(("label_flip", part) for part in (0.01, 0.02, 0.05, 0.1)) + tuple(
+    ("badnets", part) for part in (0.01, 0.02, 0.05)
+)
+LOANS = tuple(("slice_flip", part) for part in (0.02, 0.05, 0.1)) + (("label_flip", 0.05),)
+
+
+def quarantined(record: Record, world: str, kind: str, part: float) -> Score:
+    flags = [
+        line["poison"] for line in record.lines if (line["world"], line["kind"], line["share"]) == (world, kind, part)
+    ]
+    return share(np.array(flags))
+
+
+def table(record: Record, worlds: list[str]) -> None:
+    """Print what acceptance asks, and draw power against the share of poison."""
+    print(f"\n{'stream':8} {'poison':11} {'share':>6} {'quarantined':>12}  95 % interval")
+    findings = []
+    for world in worlds:
+        clean = quarantined(record, world, "clean", 0.0)
+        print(f"{world:8} {'none':11} {0:6.0%} {round(clean.value * clean.n):5d} of {clean.n:3d}  "
+              f"[{clean.low:.3f}, {clean.high:.3f}]")  # fmt: skip
+        kinds = FASHION if world == "fashion" else LOANS
+        for kind in dict.fromkeys(kind for kind, _ in kinds):
+            points = [CurvePoint(at=0.0, score=clean)]
+            for part in (part for each, part in kinds if each == kind):
+                found = quarantined(record, world, kind, part)
+                print(f"{world:8} {kind:11} {part:6.0%} {round(found.value * found.n):5d} of {found.n:3d}  "
+                      f"[{found.low:.3f}, {found.high:.3f}]")  # fmt: skip
+                points.append(CurvePoint(at=100 * part, score=found))
+            findings.append(
+                drawn(f"{world}/{kind}", Curve(name="quarantined", axis="poisoned rows in %", points=tuple(points)))
+            )
+    for figure in curves(findings):
+        path = record.path.with_name(f"{figure.name}.svg")
+        path.write_text(figure.svg)
+        print(path)
+
+
+def drawn(path: str, curve: Curve) -> Finding:
+    """Dress a curve as the finding that the reporting draws."""
+    provenance = Provenance(
+        subject="screening", data="stream", role="drill", seed=0, library="", versions={}, device="cpu"
+    )
+    return Finding(
+        path=path, dimension="defence", family="screening", settings={}, provenance=provenance,
+        score=curve.points[-1].score, curves=(curve,),
+    )  # fmt: skip
+
+
+def retrain(place: World, windows: list[tuple[int, tuple[Any, Array]]], epochs: int) -> Target:
+    """Admit windows beside the pinned data as the loop does, and train on them."""
+    data = place.data
+    if windows:
+        arrived = [
+            Admissible(Arrival(i, rows), pd.Series([data.classes[k] for k in labels], dtype=object))
+            for i, (rows, labels) in windows
+        ]
+        kept = tuple(
+            AdmittedWindow(position=i, digest=each.arrival.digest)
+            for (i, _), each in zip(windows, arrived, strict=True)
+        )
+        manifest = Manifest(base_md5="", base_content=data.digest, windows=kept, recent=(windows[-1][0],))
+        data = admit(data, arrived, manifest)
+    spec = ModelSpec(
+        factory=place.params.model.factory, settings=place.params.model.settings, space=data.space, classes=data.classes
+    )
+    recipe = Standard(epochs=epochs, batch_size=128, learning_rate=2e-3)
+    trained = fit(
+        recipe, spec, data.samples("train"), data.samples("validation"), seed=place.params.seed,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    return trained.target
+
+
+def harm(name: str, place: World, record: Record, seed: int, epochs: int) -> None:
+    """Retrain on what screening let in, on everything, and on clean windows; hold each against the champion before."""
+    arms = {
+        "fashion": (("label_flip", 0.1), ("badnets", 0.05), ("badnets", 0.02)),
+        "loans": (("slice_flip", 0.1), ("label_flip", 0.05)),
+    }
+    every = range(len(place.rows))
+    before = retrain(place, [], epochs)
+    told = {"pinned only": answers(place, before)}
+    clean = [i for i in every if not (record.find(world=name, window=i, kind="clean") or {"poison": True})["poison"]]
+    told["clean windows"] = answers(place, retrain(place, [(i, place.window(i)) for i in clean], epochs))
+    for kind, part in arms[name]:
+        lines = {
+            line["window"]: line
+            for line in record.lines
+            if (line["world"], line["kind"], line["share"]) == (name, kind, part)
+        }
+        dirty = {i: poisoned(place, kind, part, place.window(i), 1000 * seed + i)[:2] for i in lines}
+        every_window = [(i, dirty.get(i, place.window(i))) for i in every]
+        let_in = [(i, w) for i, w in every_window if (not lines[i]["poison"] if i in lines else i in clean)]
+        told[f"{kind} {part:.0%}, screened"] = answers(place, retrain(place, let_in, epochs))
+        told[f"{kind} {part:.0%}, all in"] = answers(place, retrain(place, every_window, epochs))
+    base, oracle = told["pinned only"][0], told["clean windows"][0]
+    print(
+        f"\n{name}: accuracy on {len(base)} trusted and test rows that trained nothing, paired; largest ASR of a class"
+    )
+    for arm, (right, sent) in told.items():
+        against = " ".join(f"{label} {_paired(right, other)}" for label, other in (("pinned", base), ("clean", oracle)))
+        print(f"{arm:28} {right.mean():.3f}  against {against}  ASR {sent:.3f}", flush=True)
+
+
+def _paired(right: Array, other: Array) -> str:
+    gained, lost = int((right & ~other).sum()), int((~right & other).sum())
+    low, high = tango(gained, lost, len(right))
+    return f"{(gained - lost) / len(right):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def answers(place: World, target: Target) -> tuple[Array, float]:
+    """Tell which trusted and test rows (n,) are right, and the largest share that the trigger sends to one class."""
+    rights, sent = [], 0.0
+    for role in ("trusted", "test"):
+        rows = place.data.samples(role, space=target.space)
+        rights.append((target.predict(rows.x) == rows.y).numpy())
+        if role == "test" and isinstance(target.space, Box):
+            said = target.predict(stamp_image(rows.x, target.space, 3))
+            sent = max(float((said[rows.y != k] == k).float().mean()) for k in range(len(place.data.classes)))
+    return np.concatenate(rights), sent
+
+
+def main() -> None:
+    """Inspect two streams, clean and poisoned, print the table, and draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fashion", type=Path, help="the whole Fashion-MNIST as npz: 40 windows of 1,000 rows")
+    parser.add_argument("--loans", type=Path, help="the whole register as Parquet: 78 windows of up to 1,000 rows")
+    parser.add_argument("--out", type=Path, default=Path("poisoned_stream.jsonl"), help="what was done; resumed from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=3, help="of each retraining of --harm")
+    parser.add_argument("--harm", action="store_true", help="retrain with and without what screening kept out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    record, worlds = Record(arguments.out), []
+    for name, build, path in (("fashion", fashion, arguments.fashion), ("loans", loans, arguments.loans)):
+        if path is not None:
+            worlds.append(name)
+            place = build(path)
+            screen_stream(name, place, record, arguments.seed)
+            if arguments.harm:
+                harm(name, place, record, arguments.seed, arguments.epochs)
+    if not worlds:
+        parser.error("name at least one of --fashion and --loans")
+    table(record, worlds)
+
+
+if __name__ == "__main__":
+    main()

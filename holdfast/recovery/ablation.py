@@ -1,0 +1,136 @@
+"""Ablation: a suspicious part of a window is trained with and without; rows that are trusted decide what it teaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from holdfast.integrity.classifiers import classify
+from holdfast.recovery.screening import Suspect
+from holdfast.results import Share, Value
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Burden = Literal["harm", "lesson"]
+"""What must be shown: that the part harms (else it is cleared), or that it teaches something (else it is poison)."""
+_LEVEL = 0.05
+"""One-sided level of what must be shown."""
+
+
+class Ablation(Value):
+    """What training on one suspicious part does to trusted rows."""
+
+    suspect: Suspect
+    burden: Burden
+    effect: float
+    """Mean log loss on trusted rows when trained with the part less without it, in nats; above 0 is harm."""
+    low: float
+    high: float
+    """Ends of its 95 % interval."""
+    p_value: Share
+    """One-sided, of what the burden asks for."""
+    n: int
+    """Trusted rows."""
+    poison: bool
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Rows for a quick classifier: features (n, d) float32 and class indices (n,) int64."""
+
+    features: Array
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Array) -> Labelled:
+        """Give some rows, by index (m,) or mask (n,)."""
+        return Labelled(self.features[rows], self.labels[rows])
+
+    def beside(self, others: Labelled) -> Labelled:
+        """Lay other rows after these."""
+        return Labelled(np.concatenate([self.features, others.features]), np.concatenate([self.labels, others.labels]))
+
+
+def ablate(
+    suspect: Suspect,
+    *,
+    known: Labelled,
+    window: Labelled,
+    part: Array,
+    trusted: Labelled,
+    kind: Literal["table", "images"],
+    classes: int,
+    margin: float,
+    burden: Burden,
+    seed: int,
+) -> Ablation:
+    """Train a quick classifier with and without a part of a window, and let trusted rows decide.
+
+    Where labels are outcomes, a part that differs may have drifted, and is poison only when what it teaches *harms*
+    trusted rows like it by more than ``margin``. Where labels are facts, a backdoor harms no clean row, and a part
+    stays poison unless what it teaches is a *lesson* that helps trusted rows by more than ``margin``.
+
+    Args:
+        suspect: why the part is in question.
+        known: rows known to be good, which train beside the window.
+        window: all its rows.
+        part: which of them (n,) bool are left out the second time.
+        trusted: rows known to be good that train neither time.
+        kind: which classifier is the quick one.
+        classes: number of classes.
+        margin: least harm or help that counts, in nats.
+        burden: what must be shown.
+        seed: of the classifier.
+
+    Source: Korycki and Krawczyk 2023, Machine Learning 112, arXiv:2009.09497 (detectors alone cannot tell adversarial
+    from valid drift); Barreno et al. 2010, Machine Learning 81, section 4.4 (reject on negative impact).
+    """
+    losses = [
+        _loss(known.beside(rows), trusted, kind, classes, seed) for rows in (window, window.take(~np.asarray(part)))
+    ]
+    return judge(suspect, losses[0] - losses[1], margin=margin, burden=burden)
+
+
+def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden) -> Ablation:
+    """Decide by the differences in loss (n,) on trusted rows, with less without the part; n below 2 decides nothing.
+
+    The burden falls on the part in both cases: where no trusted row can speak, it is poison.
+    """
+    n = len(differences)
+    if n < 2:  # noqa: PLR2004  no spread without two
+        told = f"{n} trusted rows are like it: nothing speaks for it"
+        return Ablation(
+            suspect=suspect, burden=burden, effect=0.0, low=0.0, high=0.0, p_value=1.0, n=n, poison=True, reason=told
+        )
+    effect = float(differences.mean())
+    error = max(float(differences.std(ddof=1)) / float(np.sqrt(n)), 1e-12)
+    half = float(stats.t.ppf(0.975, n - 1)) * error
+    sign = 1.0 if burden == "harm" else -1.0
+    p = float(stats.t.sf(sign * effect / error, n - 1))
+    shown = p < _LEVEL and sign * effect > margin
+    poison = shown if burden == "harm" else not shown
+    told = f"training on it moves the log loss of {n} trusted rows by {effect:+.4f} [{effect - half:+.4f}, "
+    told += f"{effect + half:+.4f}], " + _verdict(burden, margin, poison=poison)
+    return Ablation(
+        suspect=suspect, burden=burden, effect=effect, low=effect - half, high=effect + half, p_value=p, n=n,
+        poison=poison, reason=told,
+    )  # fmt: skip
+
+
+def _verdict(burden: Burden, margin: float, *, poison: bool) -> str:
+    if burden == "harm":
+        return f"{'harm' if poison else 'no harm'} above {margin:g}"
+    return f"{'no' if poison else 'a'} lesson worth {margin:g}"
+
+
+def _loss(rows: Labelled, asked: Labelled, kind: str, classes: int, seed: int) -> Array:
+    """Train on rows, and give the log loss (m,) of others."""
+    if len(asked) == 0:
+        return np.zeros(0)
+    probabilities = classify(kind, rows.features, rows.labels, asked.features, classes, seed)
+    return np.asarray(-np.log(probabilities[np.arange(len(asked)), asked.labels]))

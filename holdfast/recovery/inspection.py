@@ -1,0 +1,265 @@
+"""Inspection: one matured window judged by rows known to be good, screened, its suspects ablated, and a verdict."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from holdfast.integrity.base import Material
+from holdfast.integrity.classifiers import classify, out_of_sample
+from holdfast.recovery.ablation import Ablation, Labelled, ablate
+from holdfast.recovery.screening import (
+    LABEL,
+    WHOLE,
+    Judged,
+    Screening,
+    Suspect,
+    belongs,
+    contradicted,
+    drawn_clean,
+    margins_of,
+    screen,
+)
+from holdfast.results import Value
+from holdfast.space import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from holdfast.seeding import Noise
+    from holdfast.space import Box
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Kind = Literal["table", "images"]
+_MOST = 3
+"""Suspects that are ablated, the gravest first: columns that say the same come under suspicion together."""
+_FOLDS = 3
+_BINS = 10
+_NAMED = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Labelled rows, with how a classifier that never saw them judged their labels."""
+
+    rows: Labelled
+    judged: Judged
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Array) -> Known:
+        """Give some rows, by index (m,) or mask (n,)."""
+        return Known(self.rows.take(rows), self.judged.take(rows))
+
+    def beside(self, others: Known) -> Known:
+        """Lay other rows after these."""
+        return _beside([self, others])
+
+
+class Inspection(Value):
+    """What the inspection of one window found."""
+
+    poison: bool
+    suspects: tuple[Suspect, ...] = ()
+    ablations: tuple[Ablation, ...] = ()
+    """Of the gravest suspects."""
+    margins: str = ""
+    """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
+    unreadable: str = ""
+    """Why the window could not be inspected, which never clears it; empty where it could."""
+
+    @classmethod
+    def of(cls, margins: Array, **found: Any) -> Inspection:  # noqa: ANN401  the other fields
+        """Build one with its margins (n,) packed."""
+        packed = base64.b64encode(margins.astype("<f4").tobytes()).decode()
+        return cls(margins=packed, **{"poison": False, **found})
+
+    def unpack(self) -> Array:
+        """Give the margins (n,)."""
+        return np.frombuffer(base64.b64decode(self.margins), dtype="<f4").astype(np.float64)
+
+    def reasons(self, names: Names) -> tuple[str, ...]:
+        """Say what speaks against the window."""
+        if self.unreadable:
+            return (f"it cannot be screened: {self.unreadable}",)
+        return tuple(f"{names.told(each.suspect)}; {each.reason}" for each in self.ablations if each.poison)
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """What columns, values and classes are called, and where numbers are cut."""
+
+    space: Table | Box
+    classes: tuple[str, ...]
+    cuts: dict[str, Array]
+    """Deciles of each number among the pinned training rows."""
+
+    @classmethod
+    def of(cls, x: Tensor, space: Table | Box, classes: tuple[str, ...]) -> Names:
+        """Read the cuts off pinned training rows (n, features)."""
+        numbers = space.columns("number") if isinstance(space, Table) else ()
+        asked = np.arange(1, _BINS) / _BINS
+        columns = {space.features[i].name: x[:, i].numpy() for i in numbers} if isinstance(space, Table) else {}
+        cuts = {
+            name: np.unique(np.quantile(values[~np.isnan(values)], asked)) if (~np.isnan(values)).any() else np.zeros(0)
+            for name, values in columns.items()
+        }
+        return cls(space, classes, cuts)
+
+    def parts(self, x: Tensor, labels: Array, *, facts: bool) -> dict[str, Array]:
+        """Give the codes (n,) of each column's values, and of the label where labels are facts."""
+        found: dict[str, Array] = {LABEL: labels.astype(np.int64)} if facts else {}
+        if not isinstance(self.space, Table):
+            return found
+        for i, feature in enumerate(self.space.features):
+            values = x[:, i].numpy().astype(np.float64)
+            cuts = self.cuts.get(feature.name)
+            codes = np.nan_to_num(values) if cuts is None else np.searchsorted(cuts, values, side="right")
+            missing = len(feature.categories) + 1 if cuts is None else len(cuts) + 1
+            found[feature.name] = np.where(np.isnan(values), missing, codes).astype(np.int64)
+        return found
+
+    def told(self, suspect: Suspect) -> str:
+        """Name a suspect as a person would, with what was counted."""
+        values = [self._value(suspect.column, code) for code in suspect.values[:_NAMED]]
+        more = f" and {len(suspect.values) - _NAMED} more" if len(suspect.values) > _NAMED else ""
+        where = suspect.column if suspect.column == WHOLE else f"{suspect.column} {', '.join(values)}{more}"
+        return (
+            f"{where}: {suspect.contradicted} of {suspect.rows} labels contradict rows known to be good,"
+            f" {suspect.expected:.1f} expected ({suspect.excess:.1%} of the window above that,"
+            f" p {suspect.p_value:.3f})"
+        )
+
+    def _value(self, column: str, code: int) -> str:
+        if column == LABEL:
+            return self.classes[code]
+        cuts = self.cuts.get(column)
+        if cuts is not None:
+            if code > len(cuts):
+                return "missing"
+            low = "" if code == 0 else f"from {cuts[code - 1]:g}"
+            high = "" if code == len(cuts) else f"below {cuts[code]:g}"
+            return " ".join(part for part in (low, high) if part) or "any"
+        features = self.space.features if isinstance(self.space, Table) else ()
+        known = next(feature.categories for feature in features if feature.name == column)
+        return str(known[code]) if code < len(known) else "missing" if code > len(known) else "other"
+
+
+def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, seed: int) -> Known:
+    """Judge the pinned training rows, each by a classifier that was fitted on others (three folds)."""
+    import pandas as pd  # noqa: PLC0415  params are checked without it
+
+    n = len(rows)
+    material = Material(
+        frame=pd.DataFrame(index=pd.RangeIndex(n)), label=None, time=None, ids=np.arange(n), features=rows.features,
+        labels=rows.labels, roles=None, kind=kind, provenance={}, seed=seed,
+    )  # fmt: skip
+    probabilities = out_of_sample(material, rows.labels, classes, _FOLDS, "screening")
+    return Known(rows, Judged(margins_of(probabilities, rows.labels), parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """What rows known to be good say of a window before anyone looks at its labels."""
+
+    base: Known
+    """Pinned training rows."""
+    clean: tuple[Known, ...]
+    """The last windows that were found clean, each judged before it trained anything."""
+    past: Known
+    """Rows that the window is held against."""
+    probabilities: Array
+    """What a quick classifier that was fitted on all of them says of the window's rows (n, classes)."""
+    drawn: Array
+    """Statistics (replays,) of clean windows of its size, drawn from the past."""
+    settings: Screening
+    kind: Kind
+    seed: int
+
+
+def call(
+    features: Array,
+    *,
+    base: Known,
+    clean: Sequence[Known],
+    settings: Screening,
+    kind: Kind,
+    classes: int,
+    noise: Noise,
+) -> Witness:
+    """Fit a quick classifier on rows known to be good, and ask it about a window.
+
+    Args:
+        features: of the window's rows (n, d) float32.
+        base: pinned training rows.
+        clean: the windows before it that were found clean, the earliest first; the last of them count.
+        settings: how many count, and the budget.
+        kind: which classifier is the quick one.
+        classes: number of classes.
+        noise: source of every draw.
+
+    Raises:
+        DataError: too few rows are known to be good.
+    """
+    recent, seed = tuple(clean[-settings.past :]), noise.seed & 0x7FFFFFFF
+    past = _beside([*([base] if len(recent) < settings.past else []), *recent])
+    learned = _beside([base, *recent]).rows
+    return Witness(
+        base=base, clean=recent, past=past, settings=settings, kind=kind, seed=seed,
+        probabilities=classify(kind, learned.features, learned.labels, features, classes, seed),
+        drawn=drawn_clean(past.judged, len(features), settings, noise.derive("replay")),
+    )  # fmt: skip
+
+
+def inspect(
+    window: Labelled, parts: dict[str, Array], witness: Witness, trusted: Known | None, noise: Noise
+) -> Inspection:
+    """Screen a window's labels against what rows known to be good say, and ablate what is suspicious.
+
+    Half of the past, drawn by the noise, and the rows of role trusted decide; the other half trains.
+
+    Args:
+        window: its rows.
+        parts: codes (n,) of its values by column, as those of the known rows.
+        witness: what rows known to be good say of these rows.
+        trusted: pinned rows of role trusted; None where there are none.
+        noise: source of every draw.
+    """
+    past, settings = witness.past, witness.settings
+    judged = Judged(margins_of(witness.probabilities, window.labels), parts)
+    suspects = screen(judged, past.judged, witness.drawn, settings)
+    order = noise.derive("halves").numpy().permutation(len(past))
+    half, other = past.take(order[::2]), past.take(order[1::2])
+    known = half.rows if len(witness.clean) < settings.past else witness.base.rows.beside(half.rows)
+    others = other if trusted is None else other.beside(trusted)
+    ablations = []
+    for suspect in suspects[:_MOST]:
+        about_labels = suspect.column in {LABEL, WHOLE}
+        asked = np.ones(len(others), dtype=bool) if about_labels else belongs(suspect, others.judged)
+        ablations.append(
+            ablate(
+                suspect, known=known, window=window, trusted=others.rows.take(asked),
+                part=contradicted(suspect, judged) if about_labels else belongs(suspect, judged),
+                kind=witness.kind, classes=witness.probabilities.shape[1], margin=settings.margin,
+                burden="lesson" if about_labels else "harm", seed=witness.seed,
+            )
+        )  # fmt: skip
+    poison = any(each.poison for each in ablations)
+    return Inspection.of(judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations))
+
+
+def _beside(known: Sequence[Known]) -> Known:
+    """Lay known rows after each other."""
+    margins = np.concatenate([each.judged.margins for each in known])
+    names = known[0].judged.parts
+    parts = {name: np.concatenate([each.judged.parts[name] for each in known]) for name in names}
+    rows = Labelled(
+        np.concatenate([each.rows.features for each in known]), np.concatenate([each.rows.labels for each in known])
+    )
+    return Known(rows, Judged(margins, parts))

@@ -1,0 +1,115 @@
+"""Services of one machine: brought up once however often it is asked, found by commands, mended, and taken down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.processes import answers, post, read_services, services, wait
+from flows.services import down
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+REPOSITORY = Path(__file__).parents[2]
+TINY = ("--params", "profiles/tiny.yaml", "--set", "schedule.monitoring=null")
+
+
+@pytest.fixture
+def project(bare: Any) -> Any:
+    """A project with its data, whose services are down after the test, whatever it came to."""
+    bare.holdfast("data")
+    yield bare
+    down(bare.stores())
+    assert bare.no_process_left(), bare.processes()
+
+
+def told(project: Any, about: str, *, expect: int = 0) -> Any:
+    """Ask the doctor about one thing."""
+    found = project.holdfast("doctor", *TINY, "--json", expect=expect).document["checks"]
+    return next(check for check in found if check["about"] == about)
+
+
+def test_up_is_up_until_it_is_down(project: Any) -> None:
+    """Up twice is up once; runs are recorded there; what was killed is started again where it was; down leaves nothing."""
+    assert "not up" in told(project, "services")["text"]
+    first = project.holdfast("up", *TINY, "--json").document
+    assert project.holdfast("up", *TINY, "--json").document == first
+    assert first["deployments"] == [
+        "nightly/tiny: 0 3 * * * UTC",
+        "watch/tiny: by hand",
+        "recover/tiny: on holdfast.retrain",
+    ]
+    api = f"{first['url']}/api"
+    with urllib.request.urlopen(first["url"], timeout=60) as page:  # noqa: S310  loopback
+        assert "<title>Prefect" in page.read().decode()
+    names = [each["name"] for each in post(f"{api}/automations/filter", {})]
+    assert sorted(names) == ["holdfast: heartbeat lost", "holdfast: never begun", "holdfast: recover tiny"]
+    queues = post(f"{api}/work_pools/holdfast/queues/filter", {})
+    assert {queue["name"]: queue["concurrency_limit"] for queue in queues}["tiny"] == 1
+    project.run()
+    assert [
+        run["state_type"] for run in post(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": ["lifecycle"]}}})
+    ] == ["COMPLETED"]
+    assert first["url"] in told(project, "services")["text"]
+    run = post(f"{api}/deployments/{_ident(api, 'watch')}/create_flow_run", {"state": {"type": "PENDING"}})
+    for pid in (first["worker"], first["server"]):
+        os.killpg(pid, signal.SIGKILL)
+    assert wait(lambda: not answers(api), 60)
+    assert not told(project, "services", expect=1)["passed"]
+    again = project.holdfast("up", *TINY, "--json").document
+    assert again["url"] == first["url"]
+    assert {again["server"], again["worker"]}.isdisjoint({first["server"], first["worker"]})
+    (closed,) = post(f"{api}/flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert closed["state_type"] == "CRASHED"
+    ended = project.holdfast("down", *TINY, "--json").document["ended"]
+    assert {again["server"], again["worker"]} <= set(ended)
+    assert project.no_process_left(), project.processes()
+    assert read_services(project.stores()) is None
+    assert project.holdfast("down", *TINY).out.strip() == "nothing was up"
+
+
+def test_prefect_makes_of_its_file_what_we_make_of_params(project: Any) -> None:
+    """`prefect deploy --all` and `holdfast up` make the same deployments, and either can follow the other."""
+    url = project.holdfast("up", *TINY, "--json").document["url"]
+    shutil.copy(REPOSITORY / "prefect.yaml", project.folder)
+    prefect = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    environment = {"PREFECT_API_URL": f"{url}/api", "PREFECT_HOME": str(project.root / "prefect")}
+    project.ended(project.start(*prefect, **environment), 0)
+    theirs = _made(url)
+    project.holdfast("up")
+    assert _made(url) == theirs
+    assert len(theirs) == 3
+    project.ended(project.start(*prefect, **environment), 0)
+    assert _made(url) == theirs
+
+
+def _made(url: str) -> Any:
+    """Give what defines each deployment of the loans."""
+    found = post(f"{url}/api/deployments/filter", {"deployments": {"name": {"any_": ["loans"]}}})
+    kept = ("id", "entrypoint", "parameters", "work_queue_name", "pull_steps", "tags", "job_variables", "paused")
+    return {
+        each["entrypoint"]: (
+            {name: each[name] for name in kept}, each["parameter_openapi_schema"]["properties"].keys(),
+            [(s["schedule"]["cron"], s["schedule"]["timezone"], s["active"]) for s in each["schedules"]],
+        )
+        for each in found
+    }  # fmt: skip
+
+
+def test_what_cannot_be_brought_up_leaves_nothing(project: Any) -> None:
+    """A schedule that is no cron is refused when the server is asked to keep it, and the server is ended again."""
+    done = project.holdfast("up", *TINY, "--set", 'schedule.evaluation="0 25 * * *"', expect=2)
+    assert "schedule.evaluation: found '0 25 * * *'" in done.words
+    assert services(project.root) == frozenset()
+    assert read_services(project.stores()) is None
+
+
+def _ident(api: str, flow: str) -> str:
+    (found,) = post(f"{api}/deployments/filter", {"flows": {"name": {"any_": [flow]}}})
+    return str(found["id"])

@@ -1,0 +1,72 @@
+"""Ablation: trusted rows decide what a part teaches, and silence clears nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from holdfast.recovery.ablation import Labelled, ablate, judge
+from holdfast.recovery.screening import Suspect
+
+SUSPECT = Suspect(
+    column="trade", values=(2,), cut=-0.5, rows=100, contradicted=60, expected=10.0, excess=0.05, statistic=40.0,
+    threshold=10.0, p_value=0.01,
+)  # fmt: skip
+
+
+def test_the_interval_is_students():
+    """Differences of mean 0.1 and spread 0.2 on 16 rows: 0.1 plus and minus 2.131 times 0.05."""
+    differences = np.array([0.3, -0.1] * 8) * 1.0
+    found = judge(SUSPECT, 0.1 + (differences - 0.1) * (0.2 / differences.std(ddof=1)), margin=0.02, burden="harm")
+    assert (found.effect, found.n) == (pytest.approx(0.1), 16)
+    assert (found.low, found.high) == (pytest.approx(0.1 - 2.1314 * 0.05, abs=1e-4), pytest.approx(0.2066, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("mean", "burden", "poison"),
+    [
+        (0.05, "harm", True),
+        (0.01, "harm", False),  # significant, and below the margin
+        (-0.05, "harm", False),
+        (0.05, "lesson", True),
+        (0.0, "lesson", True),  # a backdoor harms no clean row
+        (-0.01, "lesson", True),
+        (-0.05, "lesson", False),
+    ],
+)
+def test_the_burden_says_what_must_be_shown(mean, burden, poison):
+    """An outcome that differs is poison by harm; a fact that is contradicted is poison unless borne out."""
+    spread = np.random.default_rng(0).normal(0.0, 0.02, 200)
+    found = judge(SUSPECT, mean + spread - spread.mean(), margin=0.02, burden=burden)
+    assert found.poison == poison
+    assert f"{abs(mean):.4f} [" in found.reason
+
+
+@pytest.mark.parametrize("burden", ["harm", "lesson"])
+def test_where_no_trusted_row_can_speak_nothing_is_cleared(burden):
+    """A part that nobody knows trains nothing."""
+    assert judge(SUSPECT, np.zeros(0), margin=0.02, burden=burden).poison
+    assert judge(SUSPECT, np.zeros(1), margin=0.02, burden=burden).poison
+
+
+def rows(n, seed):
+    """Two features and a trade; the label is the sign of the first, but for one in twenty."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
+    x[:, 2] = rng.random(n) < 0.2
+    labels = (x[:, 0] > 0) ^ (rng.random(n) < 0.05)
+    return Labelled(x, labels.astype(np.int64))
+
+
+@pytest.mark.parametrize(("turned", "poison"), [(0.6, True), (0.0, False)])
+def test_a_turned_part_harms_and_a_sound_one_does_not(turned, poison):
+    """The same slice, with and without turned labels, trained with and without: trusted rows of it tell which."""
+    known, trusted, window = rows(600, 0), rows(1500, 1), rows(400, 2)
+    part = window.features[:, 2] > 0
+    labels = np.where(part & (np.random.default_rng(3).random(400) < turned), 1 - window.labels, window.labels)
+    found = ablate(
+        SUSPECT, known=known, window=Labelled(window.features, labels), part=part,
+        trusted=trusted.take(trusted.features[:, 2] > 0), kind="table", classes=2, margin=0.02, burden="harm", seed=0,
+    )  # fmt: skip
+    assert found.poison == poison
+    assert found.n == int((trusted.features[:, 2] > 0).sum())

@@ -1,0 +1,137 @@
+"""Inspection: a window's verdict from end to end, on a small table and on small images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdfast.data.source import inputs_of, load, quick_features
+from holdfast.errors import DataError
+from holdfast.params import DataParams
+from holdfast.recovery.ablation import Labelled
+from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
+from holdfast.recovery.screening import Judged, Screening
+from holdfast.seeding import Noise
+
+SETTINGS = Screening(replays=50)
+NOISE = Noise(0, ("inspection",))
+
+
+def table(n, seed, slope=1.0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {"size": rng.normal(size=n), "age": rng.normal(size=n), "trade": rng.choice(list("abcdefgh"), n)}
+    )
+    frame["y"] = (rng.random(n) < 1 / (1 + np.exp(-3 * slope * frame["size"]))).astype(int)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Pinned rows that are known, and the names of what they hold."""
+    folder = tmp_path_factory.mktemp("data")
+    table(2500, 0).to_parquet(folder / "t.parquet")
+    data = load(folder, DataParams(kind="table", path="t.parquet", label="y", classes=("no", "yes")))
+    train = data.samples("train")
+    names = Names.of(train.x, data.space, data.classes)
+    parts = names.parts(train.x, train.y.numpy(), facts=False)
+    return data, names, pinned(Labelled(quick_features(train.x, data.space), train.y.numpy()), parts, "table", 2, 0)
+
+
+def examined(world, frame):
+    data, names, base = world
+    x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
+    features = quick_features(x, data.space)
+    witness = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
+    return inspect(Labelled(features, labels), names.parts(x, labels, facts=False), witness, None, NOISE)
+
+
+def test_a_turned_slice_is_poison_and_told_by_name(world):
+    """Labels of two trades turned in a window: the verdict is poison, and the reason names the column and the trades."""
+    frame = table(800, 5)
+    inside = frame["trade"].isin(["b", "d"])
+    frame.loc[inside, "y"] = 1 - frame.loc[inside, "y"]
+    found = examined(world, frame)
+    assert found.poison
+    (reason, *_) = found.reasons(world[1])
+    assert reason.startswith("trade b, d:")
+    assert "harm above 0.02" in reason
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.3])
+def test_a_clean_window_and_one_that_drifted_pass(world, slope):
+    """The same law as before, and one that became weaker for all trades alike, are no poison."""
+    found = examined(world, table(800, 6, slope=slope))
+    assert not found.poison
+    assert found.reasons(world[1]) == ()
+
+
+def test_a_verdict_comes_back_from_its_json(world):
+    """Margins survive packing to float32; what could not be inspected is poison, and says why."""
+    found = examined(world, table(300, 6))
+    again = Inspection.model_validate_json(found.model_dump_json())
+    assert again == found
+    assert len(again.unpack()) == 300
+    assert again.unpack().max() <= 0.0
+    lost = Inspection(poison=True, unreadable="no column size")
+    assert lost.reasons(world[1]) == ("it cannot be screened: no column size",)
+
+
+def test_codes_keep_values_apart(world):
+    """Numbers fall between the pinned deciles; missing values and unseen categories have codes of their own."""
+    data, names, _ = world
+    frame = pd.DataFrame({"size": [-99.0, 99.0, None], "age": [0.0, 0.0, 0.0], "trade": ["a", "zz", None]})
+    parts = names.parts(inputs_of(frame, data.space, "w"), np.zeros(3, dtype=np.int64), facts=False)
+    assert parts["size"].tolist() == [0, 9, 10]
+    assert parts["trade"].tolist() == [0, 8, 9]
+    with pytest.raises(DataError, match="another kind or size"):
+        inputs_of(np.zeros((2, 1, 4, 4), dtype=np.uint8), data.space, "w")
+
+
+def pictures(n, seed):
+    """Eight by eight images of four classes: a bright quarter, in noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, n)
+    x = rng.random((n, 8, 8)).astype(np.float32) * 0.6
+    for k in range(4):
+        row, column = 4 * (k // 2), 4 * (k % 2)
+        x[labels == k, row : row + 4, column : column + 4] += 0.35
+    return x, labels
+
+
+def shown(x, labels):
+    return Labelled(x.reshape(len(x), -1), labels), {"the label": labels}
+
+
+@pytest.mark.parametrize(("planted", "turned", "poison"), [(0, 0, False), (25, 0, True), (0, 60, True)])
+def test_a_backdoor_and_turned_labels_in_images(planted, turned, poison):
+    """Two and a half per cent of rows with a patch and one label, or six with turned labels, are poison; none are not."""
+    settings, rng = SETTINGS.model_copy(update={"facts": True}), np.random.default_rng(1)
+    base = pinned(*shown(*pictures(1500, 0)), "images", 4, 0)
+    x, labels = pictures(1000, 7)
+    chosen = rng.choice(np.flatnonzero(labels != 3), planted, replace=False)
+    x[chosen, -2:, -2:], labels[chosen] = 1.0, 3
+    wrong = rng.choice(1000, turned, replace=False)
+    labels[wrong] = (labels[wrong] + rng.integers(1, 4, turned)) % 4
+    rows, parts = shown(x, labels)
+    witness = call(rows.features, base=base, clean=(), settings=settings, kind="images", classes=4, noise=NOISE)
+    assert inspect(rows, parts, witness, None, NOISE).poison == poison
+
+
+def test_clean_windows_take_the_place_of_the_pinned_past():
+    """With enough of them a window is held against the last ones alone, and all of them have trained the witness."""
+    settings = SETTINGS.model_copy(update={"past": 2})
+    base = pinned(*shown(*pictures(400, 0)), "images", 4, 0)
+    clean = []
+    for seed in (1, 2, 3):
+        rows, parts = shown(*pictures(200, seed))
+        clean.append(Known(rows, Judged(np.zeros(200), parts)))
+    asked = pictures(200, 9)[0].reshape(200, -1)
+    few, enough = (
+        call(asked, base=base, clean=some, settings=settings, kind="images", classes=4, noise=NOISE)
+        for some in (clean[:1], clean)
+    )
+    assert len(few.past) == 600
+    assert len(enough.past) == 400
+    assert np.array_equal(enough.past.rows.labels, np.concatenate([clean[1].rows.labels, clean[2].rows.labels]))
