@@ -1,7 +1,7 @@
 """Claim: where rows move and no harm follows, nothing is decided but none and alert.
 
 The employment register of one state over four years, with the predictions of a model beside the features: the panel of
-params.yaml, triage and policy read windows in the order of time, labels mature later. Its years are the negative
+params.yaml, triage and policy read windows year by year, labels mature later. Its years are the negative
 control; in the second stream a benign shift is planted halfway: only people up to an age from then on, whom the model
 knows no worse. No orchestrator takes part: these are the functions that the flows call.
 """
@@ -110,7 +110,9 @@ def main() -> int:
     torch.set_num_threads(1)
     params = load(REPOSITORY / "params.yaml")
     panel = params.panel()
-    frame = pd.read_parquet(asked.data).sort_values(TIME, kind="stable").reset_index(drop=True)
+    # The register says no more than the year: within a year its rows lie by household and institution, not by time.
+    frame = pd.read_parquet(asked.data).sample(frac=1.0, random_state=0).sort_values(TIME, kind="stable")
+    frame = frame.reset_index(drop=True)
     register = answered(frame)
     first = np.flatnonzero((frame["part"] == REFERENCE).to_numpy())
     rest = np.flatnonzero((frame["part"] != REFERENCE).to_numpy())

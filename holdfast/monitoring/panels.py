@@ -28,6 +28,8 @@ STREAM = 50
 """Windows of one replayed stream: detectors with a memory start afresh after them."""
 _TAIL, _FEWEST_BEYOND = 0.05, 40
 """Share of the replays to which the tail is fitted, and how many at least."""
+_FEWEST_LIMITED = 10
+"""Values beyond the start of the tail from which its scale has a limit worth the name."""
 _SURE = 1.645
 """Standard errors above 0 from which a tail's shape counts as heavy."""
 
@@ -231,7 +233,9 @@ def tail_quantile(values: Array, level: float) -> float:
     k = len(excess)
     if k == 0:
         return float(ordered[-1])
-    scale = float(excess.sum()) * 2.0 / float(stats.chi2.ppf(0.05, 2 * k))
+    # Of a statistic that is hardly ever above 0, the limit of a few values would be beyond any attack.
+    surely = 2.0 * k / float(stats.chi2.ppf(0.05, 2 * k)) if k >= _FEWEST_LIMITED else 1.0
+    scale = float(excess.mean()) * surely
     light = start + scale * float(np.log(k / (level * n)))
     shape, width = _pareto(excess)
     clearly = shape > _SURE * (4.0 / (3.0 * k)) ** 0.5  # the standard error of a shape near 0

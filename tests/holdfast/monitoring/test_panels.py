@@ -64,6 +64,13 @@ def test_a_statistic_of_few_values_does_not_run_away():
     assert counts.max() <= tail_quantile(counts, 1e-4) <= 20 * counts.max()
 
 
+def test_a_statistic_that_is_hardly_ever_there_keeps_its_power():
+    """Two traces among 1,000 quiet windows put the threshold beyond them, and not beyond every attack."""
+    values = np.zeros(1000)
+    values[:2] = 2.3
+    assert 2.3 < tail_quantile(values, 1e-4) < 10.0
+
+
 def test_the_budget_is_kept_with_small_references(make):
     """References of 400 rows, each with thresholds of its own: windows of the world stay quiet within the budget."""
     panel = Panel(detectors={"label_shift": LabelShift(), "drift": CalibrationDrift()}, budget=0.03)
