@@ -17,9 +17,7 @@ import typer
 from flows.cli_data import data_app, require_here
 from flows.cli_services import approve, deploy, down, refuse, unfreeze, up
 from flows.console import STDERR, decision_lines, drill_lines, report_lines
-from flows.environment import named_api
 from flows.options import AsJson, Assignments, Overlay
-from flows.processes import standing_server
 from flows.session import print_document, say, session
 from holdfast.errors import ParamsError
 
@@ -270,11 +268,9 @@ def predict(
 def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Check versions, stores, permissions, disk and the Prefect API; say how to mend each fault, and exit 1 for any."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False, writing=False) as now:
-        from flows.services import standing  # noqa: PLC0415
-        from tasks.doctor import Checkup, examine  # noqa: PLC0415
+        from flows.services import check_up  # noqa: PLC0415
 
-        found = examine(now.params, now.stores, named_api() or standing_server(now.stores))
-        checkup = Checkup(checks=(*found.checks, standing(now.stores)))
+        checkup = check_up(now.params, now.stores)
     lines = [f"{'ok  ' if c.passed else 'FAIL'} {c.about}: {c.text}" for c in checkup.checks]
     say(checkup.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
     if not checkup.healthy:

@@ -29,6 +29,7 @@ from flows.processes import (
     services,
     services_file,
     spawn,
+    standing_server,
     wait,
 )
 from holdfast.errors import StoreError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from holdfast.params import Params
     from holdfast.stores import Stores
+    from tasks.doctor import Checkup
 
 WORKER = "holdfast"
 _PATIENCE = 60.0
@@ -125,6 +127,14 @@ def _take_down(stores: Stores) -> tuple[int, ...]:
         )  # fmt: skip
     services_file(stores).unlink(missing_ok=True)
     return tuple(sorted(begun))
+
+
+def check_up(params: Params, stores: Stores) -> Checkup:
+    """Have the doctor look at everything, and at these services."""
+    from tasks.doctor import Checkup, examine  # noqa: PLC0415  seconds of imports, that no other service needs
+
+    found = examine(params, stores, named_api() or standing_server(stores))
+    return Checkup(checks=(*found.checks, standing(stores)))
 
 
 def standing(stores: Stores) -> Reason:

@@ -239,6 +239,20 @@ def bare(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project", git=False)
 
 
+@pytest.fixture
+def drifting(bare: Project) -> Project:
+    """A project with a feed of three windows from the crisis of 2008, which a model of 1999 gets wrong."""
+    import pandas as pd  # noqa: PLC0415  seconds, that not every test needs
+
+    rows = pd.read_parquet(bare.folder / "embedded" / "sba_loans_small.parquet").query("fy == 2007")
+    (bare.folder / "feed" / "labels").mkdir(parents=True)
+    for number in range(3):
+        window = rows[300 * number :][:300].reset_index(drop=True)
+        window[["charged_off"]].to_parquet(bare.folder / "feed" / "labels" / f"{number}.parquet")
+        window.drop(columns="charged_off").to_parquet(bare.folder / "feed" / f"{number}.parquet")
+    return bare
+
+
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> tuple[Project, Done]:
     """A git project after its first run, with secrets in its environment; saved."""

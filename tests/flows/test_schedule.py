@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
@@ -81,7 +80,7 @@ class World:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.prefect}/api{path}", data=data, headers=headers, method=method)  # noqa: S310  loopback
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310  loopback
             return json.loads(response.read() or "null")
 
     def holdfast(self, command: str, *arguments: str) -> Any:
@@ -124,17 +123,12 @@ class World:
 
 
 @pytest.fixture
-def world(bare: Any, cluster: str, somebody: Any, tmp_path: Path) -> Iterator[World]:
+def world(drifting: Any, cluster: str, somebody: Any, tmp_path: Path) -> Iterator[World]:
     """PostgreSQL, Prefect server and MLflow server as ``infra/`` has them, and a project whose world moved."""
+    bare = drifting
     database, ports = make_url(cluster), {name: free_port() for name in ("prefect", "mlflow", "worker")}
     shutil.copytree(REPOSITORY / "infra", bare.folder / "infra")
     (bare.folder / "profiles" / "watched.yaml").write_text(WATCHED)
-    rows = pd.read_parquet(bare.folder / "embedded" / "sba_loans_small.parquet").query("fy == 2007")
-    (bare.folder / "feed" / "labels").mkdir(parents=True)
-    for number in range(3):
-        window = rows[300 * number :][:300].reset_index(drop=True)
-        window[["charged_off"]].to_parquet(bare.folder / "feed" / "labels" / f"{number}.parquet")
-        window.drop(columns="charged_off").to_parquet(bare.folder / "feed" / f"{number}.parquet")
     engine = create_engine(f"{cluster}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in (REPOSITORY / "infra" / "databases.sql").read_text().split(";"):
@@ -221,7 +215,7 @@ def _hold(world: World, somebody: Any) -> None:
     for host, code in ((f"mlflow:{world.mlflow.rpartition(':')[2]}", 200), ("elsewhere", 403)):
         request = urllib.request.Request(f"{world.mlflow}/", headers={"Host": host})  # noqa: S310  loopback
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  loopback
+            with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310  loopback
                 found = response.status
         except urllib.error.HTTPError as error:
             found = error.code

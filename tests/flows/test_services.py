@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,21 @@ from typing import Any
 
 import pytest
 
-from flows.processes import answers, post, read_services, services, wait
+from flows.processes import answers, read_services, services, wait
 from flows.services import down
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REPOSITORY = Path(__file__).parents[2]
 TINY = ("--params", "profiles/tiny.yaml", "--set", "schedule.monitoring=null")
+
+
+LONG = 600.0  # seconds for what takes a minute on a quiet machine
+WATCHED = (
+    "--set", "monitoring.stream={source: parquet_folder, settings: {path: feed, label: charged_off}}",
+    "--set", "monitoring.detectors={harm: {}}", "--set", "monitoring.replays=200",
+    "--set", "recovery.policy.least_windows=1", "--set", "training.settings.balance_classes=false",
+    "--set", "metric=accuracy",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -27,6 +37,14 @@ def project(bare: Any) -> Any:
     yield bare
     down(bare.stores())
     assert bare.no_process_left(), bare.processes()
+
+
+def post(url: str, body: Any) -> Any:
+    """Ask the server, which may be slow among other work."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)  # noqa: S310  loopback
+    with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310  loopback
+        return json.load(response)
 
 
 def told(project: Any, about: str, *, expect: int = 0) -> Any:
@@ -72,6 +90,42 @@ def test_up_is_up_until_it_is_down(project: Any) -> None:
     assert project.no_process_left(), project.processes()
     assert read_services(project.stores()) is None
     assert project.holdfast("down", *TINY).out.strip() == "nothing was up"
+
+
+def test_a_retraining_that_was_killed_is_done_once(project: Any, drifting: Any) -> None:
+    """Server, worker and run killed in the middle of it: brought up again, the next watch has it done, once."""
+    assert drifting is project
+    arguments = (*TINY, *WATCHED)
+    project.holdfast("run", *arguments)
+    api = f"{project.holdfast('up', *arguments, '--json').document['url']}/api"
+    post(f"{api}/deployments/{_ident(api, 'watch')}/create_flow_run", {})
+    assert wait(lambda: _runs(api, "training", "RUNNING"), LONG), _runs(api, "watch")
+    for pid in services(project.root):
+        os.kill(pid, signal.SIGKILL)
+    assert wait(lambda: not services(project.root), 60)
+    (due,) = [entry for entry in project.entries("decision") if entry.body["action"] == "retrain"]
+    assert project.ledger().head("tiny").version == 1
+    project.holdfast("up", *arguments)
+    assert {run["state_type"] for run in _runs(api, "recover")} == {"CRASHED"}
+    post(f"{api}/deployments/{_ident(api, 'watch')}/create_flow_run", {})
+    assert wait(lambda: [e for e in project.entries("run") if e.body.get("about") == "response"], LONG), _runs(
+        api, "recover"
+    )
+    assert wait(lambda: not _runs(api, "recover", "SCHEDULED", "PENDING", "RUNNING"), LONG)
+    (done,) = [entry for entry in project.entries("run") if entry.body.get("about") == "response"]
+    assert (done.body["position"], done.body["champion"]) == (due.body["position"], 2)
+    assert [entry.body["position"] for entry in project.entries("decision") if entry.body["position"] is not None] == [
+        0
+    ]
+    project.holdfast("down", *TINY)
+    project.hold(versions=2)
+
+
+def _runs(api: str, flow: str, *states: str) -> list[Any]:
+    body: dict[str, Any] = {"flows": {"name": {"any_": [flow]}}}
+    if states:
+        body["flow_runs"] = {"state": {"type": {"any_": list(states)}}}
+    return post(f"{api}/flow_runs/filter", body)
 
 
 def test_prefect_makes_of_its_file_what_we_make_of_params(project: Any) -> None:
