@@ -56,7 +56,7 @@ def test_a_turned_slice_is_poison_and_told_by_name(world):
     assert found.poison
     (reason, *_) = found.reasons(world[1])
     assert reason.startswith("trade b, d:")
-    assert "harm above 0.03" in reason
+    assert "harm above 0.02" in reason
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.3])
