@@ -84,7 +84,7 @@ class World:
     def known(self, rows: Any, labels: Array) -> tuple[Labelled, dict[str, Array]]:  # noqa: ANN401  as above
         """Give rows as the quick classifiers read them, with the codes of their values."""
         x = inputs_of(rows, self.data.space, "window")
-        parts = self.names.parts(x.flatten(1), labels, facts=self.params.recovery.screening.facts)
+        parts = self.names.parts(x.flatten(1), labels, self.params.recovery.screening)
         return Labelled(quick_features(x, self.data.space), labels), parts
 
     def window(self, place: int) -> tuple[Any, Array]:
@@ -125,12 +125,12 @@ def fashion(full: Path) -> World:
 def world(params: Params, data: Loaded, rows: list[Any]) -> World:
     """Judge the pinned rows, which everything else is judged by."""
     train, held = data.samples("train"), data.samples("trusted")
-    names, facts = Names.of(train.x.flatten(1), data.space, data.classes), params.recovery.screening.facts
+    names, settings = Names.of(train.x.flatten(1), data.space, data.classes), params.recovery.screening
     kind = "images" if data.frame is None else "table"
     both = []
     for samples in (train, held):
         labels = samples.y.numpy()
-        parts = names.parts(samples.x.flatten(1), labels, facts=facts)
+        parts = names.parts(samples.x.flatten(1), labels, settings)
         both.append((Labelled(quick_features(samples.x, data.space), labels), parts))
     base = pinned(*both[0], kind, len(data.classes), params.seed)
     trusted = Known(both[1][0], Judged(np.zeros(len(held)), both[1][1]))

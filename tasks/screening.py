@@ -104,7 +104,7 @@ def _window(
 def _labelled(
     params: Params, data: Loaded, names: Names, x: Tensor, labels: Array
 ) -> tuple[Labelled, dict[str, Array]]:
-    parts = names.parts(x.flatten(1), labels, facts=params.recovery.screening.facts)
+    parts = names.parts(x.flatten(1), labels, params.recovery.screening)
     return Labelled(quick_features(x, data.space), labels), parts
 
 

@@ -20,6 +20,9 @@ Burden = Literal["harm", "lesson"]
 """What must be shown: that the part harms (else it is cleared), or that it teaches something (else it is poison)."""
 _LEVEL = 0.05
 """One-sided level of what must be shown."""
+LEARNERS = {"table": ("quick", "linear"), "images": ("quick",)}
+"""Who trains with and without: the quick classifier of the kind, and for tables logistic regression beside it."""
+_FLOOR = 1e-3
 _DRAWS = 3
 """Draws of known rows over which losses are averaged: quick classifiers on few rows differ by chance."""
 
@@ -102,19 +105,23 @@ def ablate(
     Source: Korycki and Krawczyk 2023, Machine Learning 112, arXiv:2009.09497 (detectors alone cannot tell adversarial
     from valid drift); Barreno et al. 2010, Machine Learning 81, section 4.4 (reject on negative impact).
     """
-    differences = np.zeros(len(trusted))
+    learners = LEARNERS[kind]
+    differences = np.zeros((len(learners), len(trusted)))
     for place in range(_DRAWS):
         drawn = known.take(noise.derive(place).numpy().permutation(len(known))[: len(window)])
-        with_it, without = (
-            _loss(drawn.beside(rows), trusted, kind, classes, noise.seed & 0x7FFFFFFF)
-            for rows in (window, window.take(~np.asarray(part)))
-        )
-        differences += (with_it - without) / _DRAWS
-    return judge(suspect, differences, margin=margin, burden=burden)
+        both = (drawn.beside(window), drawn.beside(window.take(~np.asarray(part))))
+        for i, learner in enumerate(learners):
+            with_it, without = (_loss(learner, rows, trusted, kind, classes, noise.seed & 0x7FFFFFFF) for rows in both)
+            differences[i] += (with_it - without) / _DRAWS
+    # What harms one learner harms: the gravest decides, and answers for having been chosen.
+    gravest = differences[int(differences.mean(1).argmax())] if len(trusted) else differences[0]
+    return judge(suspect, gravest, margin=margin, burden=burden, learners=len(learners))
 
 
-def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden) -> Ablation:
+def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden, learners: int = 1) -> Ablation:
     """Decide by the differences in loss (n,) on trusted rows, with less without the part; n below 2 decides nothing.
+
+    Where they are the gravest of several learners', harm must be shown at a level that is divided by their number.
 
     The burden falls on the part in both cases: where no trusted row can speak, it is poison.
     """
@@ -129,6 +136,7 @@ def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden
     half = float(stats.t.ppf(0.975, n - 1)) * error
     sign = 1.0 if burden == "harm" else -1.0
     p = float(stats.t.sf(sign * effect / error, n - 1))
+    p = min(1.0, p * learners) if burden == "harm" else p
     shown = p < _LEVEL and sign * effect > margin
     poison = shown if burden == "harm" else not shown
     told = f"training on it moves the log loss of {n} trusted rows by {effect:+.4f} [{effect - half:+.4f}, "
@@ -145,9 +153,33 @@ def _verdict(burden: Burden, margin: float, *, poison: bool) -> str:
     return f"{'no' if poison else 'a'} lesson worth {margin:g}"
 
 
-def _loss(rows: Labelled, asked: Labelled, kind: str, classes: int, seed: int) -> Array:
+def _loss(learner: str, rows: Labelled, asked: Labelled, kind: str, classes: int, seed: int) -> Array:
     """Train on rows, and give the log loss (m,) of others."""
     if len(asked) == 0:
         return np.zeros(0)
-    probabilities = classify(kind, rows.features, rows.labels, asked.features, classes, seed)
+    if learner == "quick":
+        probabilities = classify(kind, rows.features, rows.labels, asked.features, classes, seed)
+    else:
+        probabilities = _linear(rows, asked.features, classes)
     return np.asarray(-np.log(probabilities[np.arange(len(asked)), asked.labels]))
+
+
+def _linear(rows: Labelled, asked: Array, classes: int) -> Array:
+    """Fit logistic regression, the last feature and its products with all others among its features.
+
+    What it learned of a marked part it carries to rows of another time, which trees would tell apart in other ways.
+    """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  params are checked without it
+
+    found = np.full((len(asked), classes), _FLOOR)
+    present = np.unique(rows.labels)
+    if len(present) == 1:
+        found[:, present[0]] = 1.0
+    else:
+        model = LogisticRegression(max_iter=2000).fit(_crossed(rows.features), rows.labels)
+        found[:, present] = np.maximum(model.predict_proba(_crossed(asked)), _FLOOR)
+    return np.asarray(found / found.sum(1, keepdims=True))
+
+
+def _crossed(features: Array) -> Array:
+    return np.column_stack([features, features[:, :-1] * features[:, -1:]])

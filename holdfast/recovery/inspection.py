@@ -112,14 +112,16 @@ class Names:
         }
         return cls(space, classes, cuts)
 
-    def parts(self, x: Tensor, labels: Array, *, facts: bool) -> dict[str, Array]:
-        """Give the codes (n,) of each column's values, and of the label where labels are facts."""
-        found: dict[str, Array] = {LABEL: labels.astype(np.int64)} if facts else {}
+    def parts(self, x: Tensor, labels: Array, settings: Screening) -> dict[str, Array]:
+        """Give the codes (n,) of each screened column's values, and of the label where labels are facts."""
+        found: dict[str, Array] = {LABEL: labels.astype(np.int64)} if settings.facts else {}
         if not isinstance(self.space, Table):
             return found
         for i, feature in enumerate(self.space.features):
             values = x[:, i].numpy().astype(np.float64)
             cuts = self.cuts.get(feature.name)
+            if cuts is not None and not settings.numbers:
+                continue
             codes = np.nan_to_num(values) if cuts is None else np.searchsorted(cuts, values, side="right")
             missing = len(feature.categories) + 1 if cuts is None else len(cuts) + 1
             found[feature.name] = np.where(np.isnan(values), missing, codes).astype(np.int64)

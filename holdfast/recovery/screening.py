@@ -46,7 +46,9 @@ class Screening(Value):
     facts: bool = False
     """Whether a label is a fact of its row, as what an image shows is. Then labels that are contradicted in one class,
     or all over the window, are suspicious too. Leave it off where labels are outcomes: the world moves those."""
-    margin: Annotated[float, Field(ge=0.0)] = 0.03
+    numbers: bool = False
+    """Whether ranges of numbers are parts too: a law that drifts moves along them, and would look like poison."""
+    margin: Annotated[float, Field(ge=0.0)] = 0.02
     """Log loss on trusted rows, in nats: a part is poison that harms by more, or as a fact does not help by more."""
 
 

@@ -29,7 +29,7 @@ def feed(project: Any) -> None:
     table = pd.read_parquet(project.folder / "embedded" / "sba_loans_small.parquet")
     folder = project.folder / "feed"
     (folder / "labels").mkdir(parents=True)
-    for place, year in enumerate((2000, 2000, 2008)):
+    for place, year in enumerate((2000, 2000, 2001)):
         rows = table[(table.fy == year) & table.low_doc.isin(["Y", "N"]) & table.rev_line_cr.isin(["Y", "N", "0"])]
         rows = rows[700 * (place % 2) :][:700].reset_index(drop=True)
         if place == 1:

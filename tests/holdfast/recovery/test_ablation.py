@@ -71,3 +71,31 @@ def test_a_turned_part_harms_and_a_sound_one_does_not(turned, poison):
     )  # fmt: skip
     assert found.poison == poison
     assert found.n == int((trusted.features[:, 2] > 0).sum())
+
+
+def test_a_part_whose_labels_are_all_turned_at_even_odds_harms_too():
+    """Where a slice's labels are as often one class as the other, turning them changes no rate, and still harms."""
+    known, trusted, window = rows(600, 0), rows(1500, 1), rows(400, 2)
+    part = window.features[:, 2] > 0
+    window = Labelled(window.features, np.where(part, 1 - window.labels, window.labels))
+    marked = [
+        each.marked(each.features[:, 2] > 0) for each in (known, window, trusted.take(trusted.features[:, 2] > 0))
+    ]
+    assert marked[0].features.shape == (600, 4)
+    found = ablate(
+        SUSPECT, known=marked[0], window=marked[1], part=part, trusted=marked[2], kind="table", classes=2, margin=0.03,
+        burden="harm", noise=Noise(0),
+    )  # fmt: skip
+    assert found.poison
+    assert found.low > 0.2
+
+
+def test_harm_that_was_chosen_among_learners_must_be_clearer():
+    """The level is divided by the learners whose gravest was taken; help is the least of all, and needs no such thing."""
+    spread = np.random.default_rng(0).normal(0.0, 1.0, 100)
+    differences = 0.2 + (spread - spread.mean()) / spread.std(ddof=1)  # t = 2: p = 0.024
+    assert judge(SUSPECT, differences, margin=0.02, burden="harm").poison
+    one, three = (judge(SUSPECT, differences, margin=0.02, burden="harm", learners=n) for n in (1, 3))
+    assert three.p_value == pytest.approx(3 * one.p_value)
+    assert not three.poison
+    assert not judge(SUSPECT, -differences, margin=0.02, burden="lesson", learners=3).poison

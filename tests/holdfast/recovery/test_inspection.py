@@ -35,7 +35,7 @@ def world(tmp_path_factory):
     data = load(folder, DataParams(kind="table", path="t.parquet", label="y", classes=("no", "yes")))
     train = data.samples("train")
     names = Names.of(train.x, data.space, data.classes)
-    parts = names.parts(train.x, train.y.numpy(), facts=False)
+    parts = names.parts(train.x, train.y.numpy(), SETTINGS)
     return data, names, pinned(Labelled(quick_features(train.x, data.space), train.y.numpy()), parts, "table", 2, 0)
 
 
@@ -44,7 +44,7 @@ def examined(world, frame):
     x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
     features = quick_features(x, data.space)
     witness = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
-    return inspect(Labelled(features, labels), names.parts(x, labels, facts=False), witness, None, NOISE)
+    return inspect(Labelled(features, labels), names.parts(x, labels, SETTINGS), witness, None, NOISE)
 
 
 def test_a_turned_slice_is_poison_and_told_by_name(world):
@@ -56,7 +56,7 @@ def test_a_turned_slice_is_poison_and_told_by_name(world):
     assert found.poison
     (reason, *_) = found.reasons(world[1])
     assert reason.startswith("trade b, d:")
-    assert "harm above 0.03" in reason
+    assert "harm above 0.02" in reason
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.3])
@@ -82,7 +82,11 @@ def test_codes_keep_values_apart(world):
     """Numbers fall between the pinned deciles; missing values and unseen categories have codes of their own."""
     data, names, _ = world
     frame = pd.DataFrame({"size": [-99.0, 99.0, None], "age": [0.0, 0.0, 0.0], "trade": ["a", "zz", None]})
-    parts = names.parts(inputs_of(frame, data.space, "w"), np.zeros(3, dtype=np.int64), facts=False)
+    every = SETTINGS.model_copy(update={"numbers": True, "facts": True})
+    x = inputs_of(frame, data.space, "w")
+    assert set(names.parts(x, np.zeros(3, dtype=np.int64), SETTINGS)) == {"trade"}
+    parts = names.parts(x, np.zeros(3, dtype=np.int64), every)
+    assert set(parts) == {"trade", "size", "age", "the label"}
     assert parts["size"].tolist() == [0, 9, 10]
     assert parts["trade"].tolist() == [0, 8, 9]
     with pytest.raises(DataError, match="another kind or size"):
