@@ -26,7 +26,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.statistics import quality
 from holdfast.stores import Stores, WallClock
-from holdfast.training.workshop import Workshop
+from holdfast.training.loop import fit
 from tasks.evaluation import context
 from tasks.prediction import open_champion
 from tasks.recovery import open_ledger
@@ -34,6 +34,8 @@ from tasks.storage import load_data
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from holdfast.data import Samples
     from holdfast.data.source import Loaded
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "drill"
+FOLDS = 5
+"""Models that stand for the oracle where the world changes, each taught with all rows but a fifth."""
+_TENTH = 10
 LABEL = "label"
 _LONGEST = 600.0
 _GLANCE = 0.02
@@ -168,54 +173,62 @@ def taught(
     """Give the oracle's quality on every window: who serves is the champion before onset, and the right one after it.
 
     Where the world changes, the right one was taught with every label of the changed world, and still answers no row
-    that it learned from: one of two, each taught with the pinned rows and every second row of all windows since onset
-    (cross-fitting). Damage and poison never reach the oracle, and rows come to it as they come to all.
+    that it learned from: one of `FOLDS`, each taught with the pinned rows and the other folds of all windows since
+    onset (cross-fitting), a tenth of which chooses the epoch beside the pinned validation rows. Damage and poison never
+    reach the oracle, and rows come to it as they come to all.
     """
     champion, data = _champion(params, stores), load_data(stores, params, snapshot)
     if not incident.drifts:
         return [_asked(params, [champion], batch) for batch in batches]
-    recipe = params.recipe()
     spec = ModelSpec(
         factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
         code=factory_digest(params.model.factory),
     )  # fmt: skip
-    rows = data.samples("train")
     torch.set_num_threads(1)  # as the pipeline trains tables
-    workshop = Workshop(
-        recipe=recipe, spec=spec, train=rows, validation=data.samples("validation"), test=data.samples("test"),
-        device=pick_device(params.device),
-    )  # fmt: skip
-    pair = [workshop.fit(_with(rows, batches[incident.onset :], half, data), seed=seed) for half in (0, 1)]
+    x, y, place = _since(batches[incident.onset :], data)
+    models = []
+    for fold in range(FOLDS):
+        known, chooses = place % FOLDS != fold, place // FOLDS % _TENTH == 0
+        rows = _beside(data.samples("train"), x[known & ~chooses], y[known & ~chooses])
+        validation = _beside(data.samples("validation"), x[known & chooses], y[known & chooses])
+        found = fit(params.recipe(), spec, rows, validation, seed=seed, device=pick_device(params.device))
+        models.append(found.target)
     return [
-        _asked(params, [champion] if place < incident.onset else pair, batch) for place, batch in enumerate(batches)
+        _asked(params, [champion] if place < incident.onset else models, batch) for place, batch in enumerate(batches)
     ]
 
 
-def _with(rows: Samples, batches: list[Batch], half: int, data: Loaded) -> Samples:
-    """Lay every second row of the windows beside the training rows, with their true labels."""
-    x, y = [rows.x], [rows.y]
-    for batch in batches:
-        if isinstance(batch.rows, pd.DataFrame) and isinstance(data.space, Table):
-            x.append(encode(batch.rows, data.space, place="a drill's window")[half::2])
-            y.append(torch.from_numpy(batch.truth[half::2]))
-    inputs = torch.cat(x)
-    fresh = torch.arange(len(inputs) - len(rows), dtype=torch.int64)
-    return replace(rows, x=inputs, y=torch.cat(y), ids=torch.cat([rows.ids, fresh]), time=None)
+def _since(batches: list[Batch], data: Loaded) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the rows of windows (n, features), their true classes (n,), and their places in their window (n,)."""
+    space = data.space
+    if not isinstance(space, Table):
+        raise DataError("drill", found="images", expected="rows of a table", remedy="Drill a model of tables.")
+    x = [encode(batch.frame("oracle"), space, place="a drill's window") for batch in batches]
+    y = [torch.from_numpy(batch.truth) for batch in batches]
+    return torch.cat(x), torch.cat(y), torch.cat([torch.arange(len(batch)) for batch in batches])
+
+
+def _beside(rows: Samples, x: Tensor, y: Tensor) -> Samples:
+    """Lay more rows beside some."""
+    fresh = torch.arange(len(y), dtype=torch.int64)
+    return replace(
+        rows, x=torch.cat([rows.x, x]), y=torch.cat([rows.y, y]), ids=torch.cat([rows.ids, fresh]), time=None
+    )
 
 
 def _asked(params: Params, models: list[Target], batch: Batch) -> float:
-    """Ask one model for all rows, or each of two for the rows that it did not learn from.
+    """Ask one model for all rows, or each of `FOLDS` for the rows that it did not learn from.
 
     Rows that an event made unreadable have no answer from the oracle either.
     """
     predicted = np.full(len(batch), -1, dtype=np.int64)
     probabilities = np.zeros((len(batch), 2 if int(batch.truth.max()) < 2 else 0))  # noqa: PLR2004  two classes rank
-    for half, model in enumerate(models):
-        part = slice(None) if len(models) == 1 else slice(1 - half, None, 2)
-        if not isinstance(model.space, Table) or not isinstance(batch.rows, pd.DataFrame):
+    for fold, model in enumerate(models):
+        part = slice(None) if len(models) == 1 else slice(fold, None, FOLDS)
+        if not isinstance(model.space, Table):
             continue
         try:
-            x = encode(batch.rows, model.space, place="a drill's window")[part]
+            x = encode(batch.frame("oracle"), model.space, place="a drill's window")[part]
         except DataError:
             if not batch.touched.all():
                 raise
