@@ -126,7 +126,6 @@ def column(frame: pd.DataFrame, name: str, event: str) -> pd.Series[Any]:
 def written(frame: pd.DataFrame, before: Tensor, after: Tensor, space: Table) -> pd.DataFrame:
     """Write what changed between two encodings (n, features) into the rows they encode, in the columns' own types."""
     frame = frame.copy()
-    at: Any = frame.iloc
     for place, feature in enumerate(space.features):
         old, new = before[:, place].numpy(), after[:, place].numpy()
         moved = np.flatnonzero((old != new) & ~(np.isnan(old) & np.isnan(new)))
@@ -138,7 +137,8 @@ def written(frame: pd.DataFrame, before: Tensor, after: Tensor, space: Table) ->
         held = frame[feature.name]
         if pd.api.types.is_numeric_dtype(held.dtype):
             numbers = np.array([float(value) for value in values])
-            whole = pd.api.types.is_integer_dtype(held.dtype)
-            values = list(np.rint(numbers).astype(np.int64) if whole else numbers)
-        at[moved, frame.columns.get_loc(feature.name)] = values
+            values = list(np.rint(numbers) if pd.api.types.is_integer_dtype(held.dtype) else numbers)
+        column: Any = held.astype(object)
+        column.iloc[moved] = values
+        frame[feature.name] = column.astype(held.dtype)
     return frame

@@ -48,7 +48,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     draws, n = np.random.default_rng(1), 6000
     frame = pd.DataFrame(
         {
-            "a": draws.normal(size=n), "b": draws.integers(1, 400, n), "c": draws.choice(["x", "y", "z"], n),
+            "a": draws.normal(size=n), "b": draws.integers(1, 400, n).astype(np.int32), "c": draws.choice(["x", "y", "z"], n),
             "year": np.repeat(np.arange(1997, 2003), n // 6),
         }
     )  # fmt: skip
