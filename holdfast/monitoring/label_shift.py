@@ -54,6 +54,10 @@ class LabelShift(Detector):
             details={"mix": None if mix is None else mix.tolist(), "no_mix": why, "past": known.share.tolist()},
         )
 
+    def least(self, level: float) -> float:
+        """Give the chi-square quantile of two classes: replays of few rows, all answered alike, show nothing."""
+        return float(stats.chi2.isf(level, 1))
+
 
 class _Known(NamedTuple):
     """What the past says of answers and classes."""

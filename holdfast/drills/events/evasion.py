@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, final
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -61,9 +62,9 @@ class Evasion(RowEvent):
             after[row] = torch.where(moved.isnan(), found[victim], moved)
             truth[row], touched[row] = batch.truth[victims[victim]], True
         origin = torch.from_numpy(rows)
-        base = frame.copy()
-        base.iloc[rows] = frame.iloc[[victims[place % len(victims)] for place in range(len(rows))]].to_numpy()
-        base = base.astype(frame.dtypes.to_dict())
+        order = np.arange(len(batch))
+        order[rows] = victims[np.arange(len(rows)) % len(victims)]
+        base = frame.iloc[order].reset_index(drop=True)
         anchor = before.clone()
         anchor[origin] = x[torch.arange(len(rows)) % len(victims)]
         after[origin] = space.project(after[origin], anchor[origin])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -151,3 +152,11 @@ def test_calibration_repeats_and_refuses_too_little(panel, calibration, past):
         panel.calibrate(past, 200, 50, Noise(3))
     with pytest.raises(DataError, match="at least 14000"):
         panel.calibrate(past, 7000, 200, Noise(3))
+
+
+def test_rows_that_are_all_answered_alike_set_no_threshold_of_nothing(past):
+    """Where every replayed window has the same answers, a later one is held to the chi-square's own quantile."""
+    classes = past.probabilities.shape[1]
+    alike = replace(past, probabilities=np.tile(np.eye(classes)[0] * 0.8 + 0.2 / classes, (len(past), 1)))
+    found = Panel(detectors={"label_shift": LabelShift()}, budget=0.01).calibrate(alike, 25, 200, Noise(3, ("alike",)))
+    assert found.thresholds["label_shift"].value == pytest.approx(stats.chi2.isf(0.01, 1))
