@@ -80,6 +80,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_chain_of_kills_with_servers_of_its_own_ends_right(make: Callable[..., Any]) -> None:
     """Killed in training, in evaluation, and between intent and alias, a run goes on, and the last one ends right."""
     project = make().alone()
