@@ -12,7 +12,7 @@ from flows.monitoring import monitoring
 from holdfast.digests import work_key
 from holdfast.drills.curve import ARMS, Course
 from holdfast.drills.incident import Incident
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import ModelError, StoreError
 from holdfast.params import Params
 from holdfast.results import Value
 from holdfast.stores import ResultStore
@@ -100,7 +100,7 @@ def _play(
     try:
         old, robust = old_world(params, stores, snapshot)
         asr = called(params, stores, snapshot, incident)
-    except HoldfastError as error:  # bytes that do not verify: nobody serves at the end
+    except ModelError as error:  # bytes that do not verify: nobody serves at the end
         old, robust, asr = None, None, None
         course = course.model_copy(update={"notes": (*course.notes, f"at the end: {error}")})
     shutil.rmtree(place)

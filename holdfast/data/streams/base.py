@@ -101,3 +101,18 @@ class Stream(Value):
         Raises:
             DataError: the source does not answer, or has other labels than one for each row.
         """
+
+
+def window_file(folder: Path, suffix: str, position: int) -> Path | None:
+    """Find the file of a window in a folder that holds one for each, in the order of names; None where none has come.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            str(folder), found="no such folder", expected=f"a folder of {suffix} files, one a window",
+            remedy="Correct monitoring.stream in params.yaml, or make the folder.",
+        )  # fmt: skip
+    files = sorted(folder.glob(f"*{suffix}"))
+    return files[position] if position < len(files) else None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 
 from holdfast.data.images import canonical_images, read_inputs, read_targets
-from holdfast.data.streams.base import Arrival, Site, Stream
-from holdfast.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
+from holdfast.data.streams.base import Arrival, Site, Stream, window_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LABELS = "labels"
@@ -33,24 +28,14 @@ class NpzFolder(Stream):
 
     def arrival(self, position: int, site: Site) -> Arrival | None:
         """Read the archive at a place in the order of names; pickled objects are refused unread."""
-        file = self._file(position, site)
+        file = window_file(site.project / self.path, ".npz", position)
         return None if file is None else Arrival(position, canonical_images(read_inputs(file), file.name))
 
     def labels(self, position: int, now: int, site: Site) -> Array | None:
         """Read the label archive of that name, where there is one."""
         del now
-        file = self._file(position, site)
+        file = window_file(site.project / self.path, ".npz", position)
         labels = None if file is None else file.parent / LABELS / file.name
         if labels is None or not labels.exists():
             return None
         return np.asarray(read_targets(labels, self.label).astype(object))
-
-    def _file(self, position: int, site: Site) -> Path | None:
-        folder = site.project / self.path
-        if not folder.is_dir():
-            raise DataError(
-                str(folder), found="no such folder", expected="a folder of npz archives, one a window",
-                remedy="Correct monitoring.stream in params.yaml, or make the folder.",
-            )  # fmt: skip
-        files = sorted(folder.glob("*.npz"))
-        return files[position] if position < len(files) else None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 
-from holdfast.data.streams.base import Arrival, Site, Stream
+from holdfast.data.streams.base import Arrival, Site, Stream, window_file
 from holdfast.data.table import read_table
 from holdfast.errors import DataError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LABELS = "labels"
@@ -32,13 +28,13 @@ class ParquetFolder(Stream):
 
     def arrival(self, position: int, site: Site) -> Arrival | None:
         """Read the file at a place in the order of names."""
-        file = self._file(position, site)
+        file = window_file(site.project / self.path, ".parquet", position)
         return None if file is None else Arrival(position, read_table(file).drop(columns=[self.label], errors="ignore"))
 
     def labels(self, position: int, now: int, site: Site) -> Array | None:
         """Read the label file of that name, where there is one."""
         del now
-        file = self._file(position, site)
+        file = window_file(site.project / self.path, ".parquet", position)
         labels = None if file is None else file.parent / LABELS / file.name
         if labels is None or not labels.exists():
             return None
@@ -49,13 +45,3 @@ class ParquetFolder(Stream):
                 remedy="Write the whole window's labels, in the order of its rows.",
             )  # fmt: skip
         return np.asarray(table[self.label].to_numpy(dtype=object))
-
-    def _file(self, position: int, site: Site) -> Path | None:
-        folder = site.project / self.path
-        if not folder.is_dir():
-            raise DataError(
-                str(folder), found="no such folder", expected="a folder of Parquet files, one a window",
-                remedy="Correct monitoring.stream in params.yaml, or make the folder.",
-            )  # fmt: skip
-        files = sorted(folder.glob("*.parquet"))
-        return files[position] if position < len(files) else None
