@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.drills.incident import Incident
+from holdfast.errors import StoreError
 
 
 @flow(name="drill")
@@ -57,7 +58,10 @@ def _rehearsed(params: Params, stores: Stores, folder: Path, incident: Incident,
         asked.write_text(Asked(incident=incident, rows=params.drills.rows, seeds=seeds).model_dump_json())
         in_a_sandbox("flows.rehearsal", str(folder), str(asked))
     played = {place: kept.get(key, Course) for place, key in keys.items()}
-    trios = tuple(
-        Trio.model_validate({arm: played[seed, arm] for arm in ARMS}) for seed in seeds
-    )  # a course that is missing here is refused
+    if lacking := [f"seed {seed} {arm}" for (seed, arm), course in played.items() if course is None]:
+        raise StoreError(
+            f"drill {incident.name}", found=f"no course of {', '.join(lacking)}", expected="every arm of every seed",
+            remedy="The code changed while it was played: run `holdfast drill` again.",
+        )  # fmt: skip
+    trios = tuple(Trio.model_validate({arm: played[seed, arm] for arm in ARMS}) for seed in seeds)
     return report_on(params, stores, incident, trios, champion, folder)
