@@ -130,7 +130,8 @@ def in_a_sandbox(module: str, *arguments: str) -> None:
     Raises:
         StoreError: it did not end well.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "PREFECT_HOME"}}
+    ours = {"PREFECT_API_URL", "PREFECT_HOME", _DATABASE}  # what would record rehearsals among production's runs
+    environment = {k: v for k, v in os.environ.items() if k not in ours}
     process = subprocess.Popen(  # noqa: S603  our own interpreter
         [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
     )

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.environment import acting, open_stores
+from flows.environment import acting, in_a_sandbox, open_stores
+from holdfast.errors import StoreError
 
 PARAMS = SimpleNamespace(stores=SimpleNamespace(root=".holdfast", tracking=None, ledger=None, stream=None))
 
@@ -23,3 +24,17 @@ def test_a_user_without_a_name_acts_by_number(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     assert acting() == "uid:54321"
     assert open_stores(PARAMS, tmp_path).named_actor() == "uid:54321"
+
+
+def test_a_sandbox_knows_nothing_of_productions_prefect(monkeypatch, tmp_path):
+    """API, home and database of production are not handed down, what else is there is; a bad end is refused."""
+    (tmp_path / "asked.py").write_text(
+        "import os, sys\nsys.exit(any(name in os.environ for name in sys.argv[1:]) or 'KEPT' not in os.environ)\n"
+    )
+    names = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+    for name in (*names, "KEPT"):
+        monkeypatch.setenv(name, "production")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    in_a_sandbox("asked", *names)
+    with pytest.raises(StoreError, match="exit code 1"):
+        in_a_sandbox("asked", "KEPT")
