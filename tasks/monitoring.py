@@ -10,6 +10,7 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from holdfast.data.admission import present
 from holdfast.data.columns import read_labels
 from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from holdfast.data.recorded import Recorded
-    from holdfast.data.source import Loaded
     from holdfast.monitoring.base import Needs
     from holdfast.predictor import Predictor
 
@@ -293,7 +293,8 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
     data = load_data(stores, params, snapshot)
     target = load_model(tracking.fetch_model(stores, champion), champion.digest, pick_device(params.device))
     held = data.samples("calibration", space=target.space)
-    rows = _of_the_present(stores, snapshot, data, held.ids.numpy())
+    recent = read_manifest(stores.project, snapshot.manifest).recent if snapshot.manifest else ()
+    rows = present(data, held.ids.numpy(), recent, _FEWEST)
     if len(rows) < _FEWEST:
         raise DataError(
             "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
@@ -306,17 +307,6 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
         space=target.space, labels=held.y.numpy()[rows],
         embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
     )  # fmt: skip
-
-
-def _of_the_present(stores: Stores, snapshot: DataSnapshot, data: Loaded, ids: Array) -> Array:
-    """Find the rows (m,) of the champion's own time: all of them, or those that came with the last admitted windows."""
-    if not snapshot.manifest or data.window is None:
-        return np.arange(len(ids))
-    recent = read_manifest(stores.project, snapshot.manifest).recent
-    present = np.isin(ids, data.ids[np.isin(data.window, recent)])
-    # Too few to tell anything: older rows make up for them, and thresholds see both.
-    older = np.flatnonzero(~present)[: max(0, _FEWEST - int(present.sum()))]
-    return np.sort(np.concatenate([np.flatnonzero(present), older]))
 
 
 def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:

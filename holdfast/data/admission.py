@@ -149,6 +149,24 @@ def _roles(fresh: Array, known: Array, manifest: Manifest) -> Array:
     return roles
 
 
+def present(data: Loaded, ids: Array, recent: Sequence[int], fewest: int) -> Array:
+    """Find the rows (m,) of a champion's own time among held-out ones: those that came with the last windows.
+
+    Where they are too few to tell anything, older rows make up for them.
+
+    Args:
+        data: what the champion was trained on.
+        ids: of the held-out rows (n,).
+        recent: places of the last admitted windows.
+        fewest: rows without which nothing can be told.
+    """
+    if data.window is None:
+        return np.arange(len(ids))
+    now = np.isin(ids, data.ids[np.isin(data.window, recent)])
+    older = np.flatnonzero(~now)[: max(0, fewest - int(now.sum()))]
+    return np.sort(np.concatenate([np.flatnonzero(now), older]))
+
+
 def _replayed(digests: Array, share: float) -> Array:
     """Choose a share of rows (n,) bool by their content: the same rows at every retraining."""
     return np.asarray((digests.astype(np.int64).view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share)

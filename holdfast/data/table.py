@@ -181,8 +181,9 @@ def decode(row: Tensor, space: Table) -> dict[str, str | float | None]:
 
 def names_of(column: pd.Series[Any]) -> pd.Series[Any]:
     """Name each value as a category is named, missing ones as NA: 1, 1.0 and "1" are one category, True is another."""
-    uniques = pd.Series(column.unique())
-    return column.map({value: _name(value) for value in uniques[uniques.notna()]}).astype(object)
+    places, values = pd.factorize(column)
+    named = np.array([*map(_name, values), np.nan], dtype=object)  # the last for places of -1: no value
+    return pd.Series(named[places], index=column.index, name=column.name)
 
 
 def _name(value: object) -> str:
@@ -249,10 +250,11 @@ def _codes(column: pd.Series[Any], feature: Feature) -> Array:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         msg = "a moment where a category is expected"
         raise ValueError(msg)
-    names = _without(names_of(column), feature.missing)
-    table = {name: float(code) for code, name in enumerate(feature.categories)}
-    found = names.map(table).to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(names.isna().to_numpy(), np.nan, np.where(np.isnan(found), float(len(table)), found))
+    places, values = pd.factorize(column)  # each value is looked up once, however many rows have it
+    table: dict[str, float] = {name: float(code) for code, name in enumerate(feature.categories)}
+    table |= {_name(code): np.nan for code in feature.missing}
+    found = [table.get(_name(value), float(len(feature.categories))) for value in values]
+    return np.array([*found, np.nan])[places]
 
 
 def _numbers(column: pd.Series[Any], codes: Codes) -> Array:
