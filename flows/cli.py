@@ -236,12 +236,14 @@ def report(
     assignments: Assignments = None,
     as_json: AsJson = False,
     version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Draw the page of the watched stream instead.")] = False,
 ) -> None:
     """Say where a version's report page is; fetch it from MLflow when it is not here."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.publishing import locate  # noqa: PLC0415
+        from tasks.timeline import draw_stream  # noqa: PLC0415
 
-        path = locate(now.params, now.stores, version)
+        path = draw_stream.fn(now.params, now.stores) if stream else locate(now.params, now.stores, version)
     say({"report": str(path)}, str(path), as_json=as_json)
 
 

@@ -71,10 +71,10 @@ class MonitoringReport(Value):
 def pending(params: Params, stores: Stores) -> tuple[int, Decision | None]:
     """Tell the first window that is not handled, and the decision about it where one was taken."""
     with open_ledger(stores).reading() as view:
-        last = next(_decisions(view, params.name), None)
+        last = next(stream_decisions(view, params.name), None)
         if last is None or last.position is None:
             return 0, None
-        if last.action in ACTED and _outcome(view, params.name, last.position) is None:
+        if last.action in ACTED and outcome_of(view, params.name, last.position) is None:
             return last.position, last
         return last.position + 1, None
 
@@ -121,8 +121,8 @@ def decide(
 def remembered(params: Params, stores: Stores, champion: ModelVersion | None, position: int) -> History:
     """Build from ledger and watch what the policy may know: nothing else remembers, so a restart forgets nothing."""
     with open_ledger(stores).reading() as view:
-        taken = list(_decisions(view, params.name))
-        outcomes = {d.position: _outcome(view, params.name, d.position) or {} for d in taken if d.action in ACTED}
+        taken = list(stream_decisions(view, params.name))
+        outcomes = {d.position: outcome_of(view, params.name, d.position) or {} for d in taken if d.action in ACTED}
         good = view.last_good(params.name)
         cleared = [int(e.body["position"]) for e in view.entries(model=params.name, kinds=("release",))
                    if e.body.get("about") == "breaker"]  # fmt: skip
@@ -356,8 +356,8 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
 def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
     """List the decisions about the stream in order, with what became of each; ``at`` is the window that came last."""
     with open_ledger(stores).reading() as view:
-        taken = list(_decisions(view, params.name))[::-1]
-        ended = [(d, _outcome(view, params.name, d.position)) for d in taken]
+        taken = list(stream_decisions(view, params.name))[::-1]
+        ended = [(d, outcome_of(view, params.name, d.position)) for d in taken]
     return [
         Taken(
             window=int(d.position or 0), about=d.windows or (int(d.position or 0),), at=at, cause=d.cause or "none",
@@ -376,13 +376,14 @@ def announce(params: Params, decision: Decision) -> None:
     )
 
 
-def _decisions(view: LedgerView, model: str) -> Iterator[Decision]:
+def stream_decisions(view: LedgerView, model: str) -> Iterator[Decision]:
     """Stream the decisions about the stream, the last one first."""
     for entry in view.entries(model=model, kinds=("decision",), backwards=True):
         if entry.body.get("position") is not None:
             yield Decision.model_validate(entry.body)
 
 
-def _outcome(view: LedgerView, model: str, position: int | None) -> Json | None:
+def outcome_of(view: LedgerView, model: str, position: int | None) -> Json | None:
+    """Give what is on record of the response to a window; None where it is not finished."""
     entry = next(view.entries(key=f"responded:{model}:{position}"), None)
     return None if entry is None else entry.body

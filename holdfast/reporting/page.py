@@ -81,7 +81,7 @@ def render(page: Page, drawn: Drawings | None = None) -> str:
     glyph, verdict, meaning = text.verdict(page.decision)
     attacks = attacks_with_confusion(findings)
     shown = galleries(findings)
-    return _template().render(
+    return template("page.html.jinja").render(
         page=page,
         card=page.scorecard,
         findings=findings,
@@ -130,7 +130,8 @@ def _style_sheet() -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Give a page's template by file name."""
     environment = Environment(
         loader=PackageLoader("holdfast.reporting", ""),
         autoescape=True,
@@ -144,4 +145,4 @@ def _template() -> Template:
     }  # fmt: skip
     environment.filters.update(helpers)
     environment.globals.update(kinds=text.KINDS, questions=text.QUESTIONS)
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)

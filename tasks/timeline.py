@@ -1,0 +1,70 @@
+"""The stream's page, from what watch and ledger hold of every window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.params import Params
+from holdfast.reporting.timeline import Moment, Sign, render
+from holdfast.stores import Stores, write_atomically
+from tasks.monitoring import open_watch
+from tasks.recovery import open_ledger
+from tasks.responses import HARM, outcome_of, stream_decisions
+
+if TYPE_CHECKING:
+    from holdfast.results import Decision, Json, Signal
+
+
+@task(cache_policy=NO_CACHE)
+def draw_stream(params: Params, stores: Stores) -> Path:
+    """Write the page of a model's stream anew, and give its path."""
+    path = stores.reports / f"{params.name}-stream.html"
+    write_atomically(path, render(params.name, moments(params, stores), datetime.now(UTC)))
+    return path
+
+
+def moments(params: Params, stores: Stores) -> tuple[Moment, ...]:
+    """List what became of every window, each with the signals of the version that answered it."""
+    watch = open_watch(params, stores)
+    with open_ledger(stores).reading() as view:
+        taken = sorted(stream_decisions(view, params.name), key=lambda decision: int(decision.position or 0))
+        ended = [outcome_of(view, params.name, decision.position) for decision in taken]
+    rows = {window.position: window.rows for window in watch.windows()}
+    champions = {decision.champion.digest for decision in taken if decision.champion}
+    signs: dict[tuple[str, int], list[Signal]] = {}
+    for champion in champions:
+        for signal in watch.signals(champion):
+            signs.setdefault((champion, signal.position), []).append(signal)
+    return tuple(
+        _moment(decision, body, rows.get(int(decision.position or 0), 0), _of(signs, decision))
+        for decision, body in zip(taken, ended, strict=True)
+    )
+
+
+def _of(signs: dict[tuple[str, int], list[Signal]], decision: Decision) -> list[Signal]:
+    served = decision.champion
+    return [] if served is None else signs.get((served.digest, int(decision.position or 0)), [])
+
+
+def _moment(decision: Decision, body: Json | None, rows: int, signals: list[Signal]) -> Moment:
+    harm = next((signal for signal in signals if signal.detector == HARM), None)
+    lead = next((reason.text for reason in decision.reasons if not reason.passed), "")
+    return Moment(
+        position=int(decision.position or 0), rows=rows, cause=decision.cause or "none", action=decision.action,
+        version=None if decision.champion is None else decision.champion.version, reason=lead,
+        outcome="" if body is None else str(body["outcome"]),
+        wrong=None if harm is None else float(harm.details["rate"]),
+        past=None if harm is None else float(harm.details["past"]),
+        signs=tuple(
+            Sign(
+                detector=signal.detector, about=signal.about, alarm=signal.alarm,
+                ratio=signal.statistic / signal.threshold if signal.threshold > 0 else None,
+            )
+            for signal in signals
+        ),
+    )  # fmt: skip

@@ -1,0 +1,75 @@
+"""Rollback: who serves is one version, in ledger and alias alike, however many move it at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from holdfast.model import ModelSpec, load_model, save_model
+from holdfast.recovery.audit import reconcile
+from holdfast.recovery.promotion import promote
+from holdfast.recovery.promotion import register as record
+from holdfast.results import Decision, Reason
+from holdfast.stores import Stores
+from tasks import recovery, tracking
+
+CONTENDERS = 20
+
+
+def registered(params, stores, data, folder, count):
+    """Register versions, and make the first two champion in turn."""
+    tracking.prepare(stores, params.name)
+    spec = ModelSpec(
+        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes
+    )
+    ledger, made = recovery.open_ledger(stores), []
+    for number in range(count):
+        digest = save_model(folder / str(number), spec.build(seed=number), spec)
+        run = tracking.open_run(stores, params.name, f"key-{number}", title="training")
+        version = tracking.register(stores, params.name, folder / str(number), spec, run, f"key-{number}", digest)
+        record(ledger, version, who="test", lineage={})
+        made.append(version)
+        if number > 1:
+            continue
+        head = ledger.head(params.name)
+        decision = Decision(
+            action="promote", candidate=version, champion=head and head.reference(),
+            reasons=(Reason(about="test", passed=True, text="first"),),
+        )  # fmt: skip
+        promote(
+            ledger, tracking.MlflowProjection(stores), decision, expected=head and head.promotion, who="test", why="-"
+        )
+    return made
+
+
+@pytest.mark.slow
+def test_twenty_at_once_leave_one_champion(world, tmp_path):
+    """Ten promotions and ten rollbacks in processes of their own all happen, and alias and ledger agree."""
+    stores = Stores.local(world.stores.project, tmp_path / "stores", actor="test")
+    versions = registered(world.params, stores, world.data, tmp_path / "models", 2 + CONTENDERS // 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    given = {
+        "root": str(world.stores.project), "stores": str(stores.root), "out": str(out), "count": CONTENDERS,
+        "data": world.data.params.model_dump(mode="json"), "snapshot": world.snapshot.model_dump(mode="json"),
+        "versions": [version.model_dump(mode="json") for version in versions[2:]],
+    }  # fmt: skip
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    script = Path(__file__).with_name("contenders.py")
+    command = [sys.executable, str(script), str(tmp_path / "given.json")]
+    subprocess.run(command, check=True, timeout=280, capture_output=True)
+    said = [(out / f"{number}.txt").read_text() for number in range(CONTENDERS)]
+    assert all(line.startswith(("rollback ", "promote ")) for line in said), said
+    ledger = recovery.open_ledger(stores)
+    report = reconcile(ledger, tracking.MlflowProjection(stores), world.params.name)
+    assert (report.chain_valid, report.agrees, report.in_flight, report.problems) == (True, True, (), ())
+    done = [entry for entry in ledger.history(world.params.name) if entry.kind == "done"]
+    moved = [f"{entry.body['action']} {entry.version}" for entry in done[2:]]
+    assert sorted(m for m in moved if m[0] == "p") == sorted(each for each in said if each[0] == "p")
+    # Two who go back to one version at once have gone back once.
+    assert {m for m in moved if m[0] == "r"} == {each for each in said if each[0] == "r"}
+    served = tracking.fetch_model(stores, versions[report.champion.version - 1])
+    assert torch.isfinite(load_model(served, report.champion.digest).logits(world.data.samples("test").x)).all()
