@@ -95,7 +95,7 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
     match decision.action:
         case "retrain":
             return retraining(params, stores, snapshot, data, decision)
-        case "rollback":
+        case "rollback" | "fall_back":
             outcome = roll_back(params, stores, snapshot, decision)
         case "repair":
             outcome = restore(params, stores)

@@ -261,7 +261,7 @@ About = Literal["shift", "harm", "attack", "confidence"]
 """What an alarm would mean: rows or answers moved; answers got worse; somebody is trying; confidence is off."""
 Action = Literal[
     "promote", "keep", "inconclusive", "block", "rollback", "none",
-    "alert", "quarantine", "retrain", "repair", "freeze",
+    "alert", "quarantine", "retrain", "repair", "fall_back", "freeze",
 ]  # fmt: skip
 """What a gate can say, and what the loop can."""
 Cause = Literal[

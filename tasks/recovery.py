@@ -49,11 +49,11 @@ def settle(params: Params, stores: Stores) -> tuple[Promotion, ...]:
     return settled
 
 
-def still_good(stores: Stores, version: ModelVersion) -> bool:
+def still_good(stores: Stores, version: ModelVersion, *, mend: bool = True) -> bool:
     """Tell whether a candidate's bytes verify; nothing is built from them.
 
     A version or an artefact that is gone is an answer, and an outage is none: it raises. A local copy is a copy:
-    where it does not verify, the registry's bytes are fetched, decide, and take its place when they are good.
+    where it does not verify, the registry's bytes are fetched and decide; with ``mend`` they take its place when good.
     """
     found = tracking.get_version(stores, version.name, version.version)
     if found is None:
@@ -68,7 +68,7 @@ def still_good(stores: Stores, version: ModelVersion) -> bool:
     with tempfile.TemporaryDirectory(prefix=".afresh-", dir=stores.models) as scratch:
         fetched = tracking.fetch_model(stores.model_copy(update={"root": Path(scratch)}), found)
         good = _verifies(fetched, version)
-        if good:
+        if good and mend:
             shutil.rmtree(local, ignore_errors=True)
             fetched.rename(local)
     return good

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from holdfast.recovery.ledger import LedgerView
     from holdfast.results import Json
 
-ACTED = frozenset({"quarantine", "retrain", "repair", "rollback"})
+ACTED = frozenset({"quarantine", "retrain", "repair", "rollback", "fall_back"})
 """Actions that do something, and are finished only when the ledger says so."""
 
 
@@ -106,6 +106,8 @@ def decide(
     policy = params.recovery.policy
     diagnosis = triage(evidence, faulty_share=policy.faulty_share)
     history = remembered(params, stores, champion, window.position)
+    if evidence.artefact and champion is not None:
+        history = history.model_copy(update={"restorable": still_good(stores, champion, mend=False)})
     decision = respond(diagnosis, history, policy, window.position, champion)
     open_ledger(stores).append(
         "decision", who="holdfast", model=params.name, version=champion.version if champion else None,
@@ -239,9 +241,9 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
     head = ledger.head(params.name)
     if head is None or head.version != good.version:
         expected = None if head is None else head.promotion
+        back = decision.model_copy(update={"candidate": located, "action": "rollback"})  # falling back is one too
         promote(
-            ledger, tracking.MlflowProjection(stores), decision.model_copy(update={"candidate": located}),
-            expected=expected, who=stores.named_actor(), why=decision.reasons[-1].text,
+            ledger, tracking.MlflowProjection(stores), back, expected=expected, who=stores.named_actor(), why=decision.reasons[-1].text,
         )  # fmt: skip
     show_champion(stores, ledger, params.name)
     return f"back to version {good.version}"

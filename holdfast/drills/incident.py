@@ -79,7 +79,7 @@ class Event(Value):
 class Right(Value):
     """The response that an incident asks for, and what must not happen."""
 
-    action: Literal["none", "retrain", "quarantine", "repair", "rollback"]
+    action: Literal["none", "retrain", "quarantine", "repair", "rollback", "fall_back"]
     cause: Cause | None = None
     """Cause that must be named; any where None."""
     within: Positive = 4

@@ -45,7 +45,7 @@ class Policy(Value):
     budget: Budget = Budget()
     breaker: Positive = 2
     """Rollbacks within the budget's stretch after which the loop freezes until a person clears it."""
-    approve: tuple[Literal["quarantine", "retrain", "repair", "rollback"], ...] = ()
+    approve: tuple[Literal["quarantine", "retrain", "repair", "rollback", "fall_back"], ...] = ()
     """Actions that wait until a person approves or refuses them."""
     faulty_share: Share = 0.2
     """Share of a window's rows at fault from which its feed is taken for broken."""
@@ -89,6 +89,8 @@ class History(Value):
     """Windows that a retraining may learn from now."""
     good: ModelVersion | None = None
     """Where a rollback would go."""
+    restorable: bool = True
+    """Whether some copy of the champion's bytes verifies; it is asked where the one that serves does not."""
 
 
 def respond(
@@ -108,12 +110,12 @@ def respond(
     why = [*lasting, *why]
     return Decision(
         action=action, cause=cause, position=position, episode=episode, champion=champion, evidence=diagnosis.evidence,
-        candidate=history.good if action == "rollback" else None, windows=diagnosis.windows,
+        candidate=history.good if action in {"rollback", "fall_back"} else None, windows=diagnosis.windows,
         reasons=(*diagnosis.reasons, *(Reason(about="policy", passed=ok, text=text) for ok, text in why)),
     )  # fmt: skip
 
 
-_Action = Literal["none", "alert", "quarantine", "retrain", "repair", "rollback", "freeze"]
+_Action = Literal["none", "alert", "quarantine", "retrain", "repair", "rollback", "fall_back", "freeze"]
 _Why = list[tuple[bool, str]]
 _Choice = tuple[_Action, _Why]
 
@@ -169,11 +171,20 @@ def _choose(cause: Cause, history: History, policy: Policy, position: int) -> _C
         case "quality_fault" | "suspected_evasion" | "suspected_poisoning":
             return "quarantine", [(True, "such rows train nothing until a person releases them")]
         case "damaged_artefact":
-            return "repair", [(True, "the champion's bytes are restored before it answers again")]
+            return _against_damage(history)
         case "benign_shift" | "unknown":
             return ("none", [_TOLD]) if history.former == cause else ("alert", [_SHIFTED[cause]])
         case "harmful_drift":
             return _against_harm(history, policy, position)
+
+
+def _against_damage(history: History) -> _Choice:
+    if history.restorable or history.good is None:
+        return "repair", [(True, "the champion's bytes are restored before it answers again")]
+    told = (
+        f"no copy of the champion's bytes verifies: version {history.good.version} answers until a better one is made"
+    )
+    return "fall_back", [(False, told)]
 
 
 def _against_harm(history: History, policy: Policy, position: int) -> _Choice:

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from holdfast.errors import ModelError
 from holdfast.model import ModelSpec, load_model, save_model
+from holdfast.monitoring.watch import WindowRecord
 from holdfast.recovery.audit import reconcile
 from holdfast.recovery.promotion import promote
 from holdfast.recovery.promotion import register as record
+from holdfast.recovery.triage import Evidence
 from holdfast.results import Decision, Reason
 from holdfast.stores import Stores
-from tasks import recovery, tracking
+from tasks import recovery, responses, tracking
 
 CONTENDERS = 20
 
@@ -43,6 +46,40 @@ def registered(params, stores, data, folder, count):
             ledger, tracking.MlflowProjection(stores), decision, expected=head and head.promotion, who="test", why="-"
         )
     return made
+
+
+def spoil(folder):
+    """Change one byte of the weights below a folder."""
+    (weights,) = folder.rglob("model.safetensors")
+    body = bytearray(weights.read_bytes())
+    body[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(body)
+
+
+def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_path, monkeypatch):
+    """With one copy spoilt it can be restored, and asking changes nothing; with both, the last good version answers."""
+    stores = Stores.local(world.stores.project, tmp_path / "stores", actor="test")
+    first, second = registered(world.params, stores, world.data, tmp_path / "models", 2)
+    monkeypatch.setattr(responses, "load_data", world.load)
+    monkeypatch.setattr(responses, "announce", lambda *_: None)
+    window = WindowRecord(position=0, digest="w", rows=10, state="escrowed", why="", matured=False)
+    broken = Evidence(position=0, rows=10, artefact="digest differs")
+    local = tracking.fetch_model(stores, second)
+    spoil(local)
+    assert recovery.still_good(stores, second, mend=False)
+    with pytest.raises(ModelError):
+        load_model(local, second.digest)
+    (artefact,) = stores.artifacts.glob(f"models/{second.source.rsplit('/', 1)[-1]}")
+    spoil(artefact)
+    decision = responses.decide.fn(world.params, stores, window, broken, second)
+    assert (decision.action, decision.candidate.version) == ("fall_back", first.version)
+    assert responses.roll_back.fn(world.params, stores, world.snapshot, decision) == f"back to version {first.version}"
+    ledger = recovery.open_ledger(stores)
+    assert ledger.head(world.params.name).digest == first.digest
+    assert tracking.MlflowProjection(stores).read(world.params.name) == first.version
+    with ledger.reading() as view:
+        assert second.version in view.condemned(world.params.name)
 
 
 @pytest.mark.slow

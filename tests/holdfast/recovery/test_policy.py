@@ -48,6 +48,21 @@ def test_each_cause_has_its_response(cause, expected):
     assert decision.reasons[0].text == "seen"
 
 
+def test_a_champion_that_cannot_be_restored_gives_way_to_the_last_good_version():
+    """Where no copy verifies the last good version answers; with none there, repair refuses and nothing answers."""
+    former = ModelVersion(name="loans", version=1, digest="good")
+    decision = respond(
+        diagnosis("damaged_artefact"),
+        History(restorable=False, good=former, rollbacks=(48, 49)),
+        Policy(),
+        50,
+        CHAMPION,
+    )
+    assert (decision.action, decision.candidate) == ("fall_back", former)
+    assert action("damaged_artefact", History(restorable=False)) == "repair"
+    assert action("damaged_artefact", History(good=former)) == "repair"
+
+
 def test_poison_in_a_lasting_harm_is_set_aside_first():
     """The windows that matured are the ones set aside, not the one that came; the harm goes on after them."""
     found = diagnosis("suspected_poisoning").model_copy(update={"windows": (44, 45)})
