@@ -243,7 +243,8 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
         expected = None if head is None else head.promotion
         back = decision.model_copy(update={"candidate": located, "action": "rollback"})  # falling back is one too
         promote(
-            ledger, tracking.MlflowProjection(stores), back, expected=expected, who=stores.named_actor(), why=decision.reasons[-1].text,
+            ledger, tracking.MlflowProjection(stores), back, expected=expected, who=stores.named_actor(),
+            why=decision.reasons[-1].text,
         )  # fmt: skip
     show_champion(stores, ledger, params.name)
     return f"back to version {good.version}"
