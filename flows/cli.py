@@ -267,6 +267,24 @@ def predict(
 
 
 @app.command()
+def prune(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete what goes; without it nothing is.")] = False,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Let old windows in quarantine go too: nobody can release them then.")
+    ] = False,
+) -> None:
+    """Say what the stores hold that nothing needs any more, and with --apply delete it, on record."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.pruning import prune as tidy  # noqa: PLC0415
+
+        found = tidy(now.params, now.stores, apply=apply, quarantined=quarantined)
+    say(found.model_dump(mode="json"), "\n".join(found.lines()), as_json=as_json)
+
+
+@app.command()
 def doctor(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Check versions, stores, permissions, disk and the Prefect API; say how to mend each fault, and exit 1 for any."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False, writing=False) as now:

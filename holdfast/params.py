@@ -223,6 +223,15 @@ class ScheduleParams(Value):
     ``block:TYPE/NAME`` of a Prefect notification block."""
 
 
+class PruneParams(Value):
+    """Days after which `holdfast prune` may take what nothing that lives needs."""
+
+    copies: Annotated[int, Field(ge=0)] = 30
+    """For what can be had again: copies of models, results, checkpoints, sandboxes of drills."""
+    records: Annotated[int, Field(ge=0)] = 365
+    """For what cannot: answers, windows, rows set aside, data of retrainings."""
+
+
 class StoresParams(Value):
     """Where state lives. A URL with a password belongs in an environment variable: write ``env:NAME``."""
 
@@ -253,6 +262,7 @@ class Params(Value):
     prediction: PredictionParams = PredictionParams()
     drills: DrillParams = DrillParams()
     schedule: ScheduleParams = ScheduleParams()
+    prune: PruneParams = PruneParams()
     stores: StoresParams = StoresParams()
 
     @property

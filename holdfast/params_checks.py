@@ -13,7 +13,7 @@ from holdfast.integrity.base import IntegrityCheck
 from holdfast.monitoring.base import Detector
 from holdfast.params_files import find_secrets, short
 from holdfast.registry import available, find
-from holdfast.scenarios.base import OnModel, OnRecipe, Scenario
+from holdfast.scenarios.base import OnModel, Scenario
 from holdfast.training.base import Recipe
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _no_gate(path: str) -> str:
         kind = find(f"holdfast.scenarios.{family}", name.split("-")[0], Scenario)
     except (LookupError, TypeError, ImportError, AttributeError):
         return ""
-    if issubclass(kind, OnRecipe):
+    if kind.trains:
         return "trains models, and the gate retrains nothing"
     if issubclass(kind, OnModel) and kind.period == "later":
         return "asks about rows after data.train_until, and those are test or drill rows, never gate rows"

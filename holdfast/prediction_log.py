@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     create_engine,
+    delete,
     event,
     func,
     insert,
@@ -140,6 +141,26 @@ class PredictionLog:
         query = select(PREDICTIONS).where(PREDICTIONS.c.id > after).order_by(PREDICTIONS.c.id).limit(limit)
         with self._answering() as engine, engine.connect() as connection:
             return tuple(_logged(row) for row in connection.execute(_only(query, version)).mappings())
+
+    def aged(self, model: str, before: datetime) -> tuple[int, int]:
+        """Count a model's answers, and those of them given before a moment.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        mine = select(func.count()).select_from(PREDICTIONS).where(PREDICTIONS.c.model == model)
+        with self._answering() as engine, engine.connect() as connection:
+            old = connection.execute(mine.where(PREDICTIONS.c.at < before)).scalar_one()
+            return int(connection.execute(mine).scalar_one()), int(old)
+
+    def forget(self, model: str, before: datetime) -> None:
+        """Delete a model's answers given before a moment; new ones take their room inside the file.
+
+        Raises:
+            StoreError: the log cannot be written; all of them are still there.
+        """
+        with self._answering() as engine, engine.begin() as connection:
+            connection.execute(delete(PREDICTIONS).where(PREDICTIONS.c.model == model, PREDICTIONS.c.at < before))
 
     @contextmanager
     def _answering(self) -> Iterator[Engine]:

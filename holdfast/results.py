@@ -147,6 +147,8 @@ class Provenance(Value):
     """Digest of the ``holdfast`` package."""
     code: str = ""
     """Digest of the user's module, where the model is the user's."""
+    recipe: str = ""
+    """Digest of the recipe that a scenario about a model trained with, where it trained any."""
     revision: str = "none"
     versions: dict[str, str]
     device: str

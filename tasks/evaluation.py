@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from tasks.storage import load_data
 
 if TYPE_CHECKING:
     from holdfast.data.source import Loaded
+    from holdfast.space import Box, Table
 
 
 def context(params: Params, snapshot: DataSnapshot, code: str) -> Context:
@@ -56,10 +58,13 @@ def run_scenario(
     """Put one version, or its recipe, through one scenario, unless this very question was answered before."""
     torch.set_num_threads(1)  # one for each worker thread: two scenarios at once fill two cores
     device = pick_device(params.device)
-    workshop = _workshop(params, stores, snapshot) if isinstance(scenario, OnRecipe) else None
+    workshop = _workshop(params, load_data(stores, params, snapshot)) if isinstance(scenario, OnRecipe) else None
     subject: Workshop | Target = workshop or load_model(tracking.fetch_model(stores, version), version.digest, device)
     without = left_out_ids(stores, left_out) if workshop is None else ()  # a recipe trains: it has no gate rows
     origin = context(params, snapshot, subject.spec.code)
+    if scenario.trains and isinstance(subject, Target):
+        data = load_data(stores, params, snapshot)
+        origin = replace(origin, workshop=_workshop(params, data, subject.space.under(data.space)))
     provenance = scenario.origin(origin, subject.digest, name_without(snapshot.content, without), role, device.type)
     if workshop is not None and (made_by := _another_recipe(stores, version, workshop)) is not None:
         tell("evaluation", f"{path}  unscored: {made_by.text}")
@@ -157,15 +162,17 @@ def _check_classes(target: Target, classes: tuple[str, ...], version: ModelVersi
         )  # fmt: skip
 
 
-def _workshop(params: Params, stores: Stores, snapshot: DataSnapshot) -> Workshop:
-    data = load_data(stores, params, snapshot)
+def _workshop(params: Params, data: Loaded, space: Table | Box | None = None) -> Workshop:
+    """Lay out what the recipe trains with; in a version's own space, rows carry that version's codes."""
     spec = ModelSpec(
-        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
+        factory=params.model.factory, settings=params.model.settings, space=space or data.space, classes=data.classes,
         code=factory_digest(params.model.factory),
     )  # fmt: skip
+    roles: tuple[Role, ...] = ("train", "validation", "test")
+    train, validation, test = (data.samples(role, None, space) for role in roles)
     return Workshop(
-        recipe=params.recipe(), spec=spec, train=data.samples("train"), validation=data.samples("validation"),
-        test=data.samples("test"), device=pick_device(params.device),
+        recipe=params.recipe(), spec=spec, train=train, validation=validation, test=test,
+        device=pick_device(params.device),
     )  # fmt: skip
 
 

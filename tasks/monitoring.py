@@ -24,7 +24,7 @@ from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.panels import Calibration, Panel
-from holdfast.monitoring.watch import Watch, WindowRecord
+from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence, Tainted
 from holdfast.registry import code_of
@@ -41,11 +41,14 @@ from tasks.recovery import open_ledger
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from holdfast.data.recorded import Recorded
     from holdfast.monitoring.base import Needs
     from holdfast.predictor import Predictor
+    from holdfast.results import Json
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -85,7 +88,7 @@ def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int
     """Take the labels that have matured by now into escrow, and give the windows that have theirs."""
     watch, stream, site = open_watch(params, stores), params.stream(), _site(params, stores, snapshot)
     for window in watch.windows():
-        if window.matured or window.position > position:
+        if window.matured or window.state == "pruned" or window.position > position:
             continue
         labels = stream.labels(window.position, position, site)
         if labels is None:
@@ -158,9 +161,9 @@ def _watched(
         watch.keep(champion.digest, signals, memories)
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
-    since, verdicts = _since(params, stores, champion), watch.verdicts()
+    since, verdicts = judged_from(stores.project, registered(stores, champion)), watch.verdicts()
     for record in matured:
-        if record.position < since or record.state == "quarantined" or verdicts.get(record.position) not in BELIEVED:
+        if record.position < since or record.state in SET_ASIDE or verdicts.get(record.position) not in BELIEVED:
             continue  # what is not to be believed, or not readable at all, says nothing of the champion
         if all((record.position, name) in known for name in asked):
             continue
@@ -226,12 +229,13 @@ def _with_gain(
     )
 
 
-def _since(params: Params, stores: Stores, champion: ModelVersion) -> int:
-    """Tell the first window by which a champion is judged: none that it learned from."""
-    lineage = registered(stores, champion)
-    manifest = str(lineage.get("data", {}).get("manifest", ""))
-    del params
-    return 0 if not manifest else 1 + max(w.position for w in read_manifest(stores.project, manifest).windows)
+def judged_from(project: Path, lineage: Json) -> int:
+    """Tell the first window by which a version of this lineage is judged: none that it learned from."""
+    data = lineage.get("data", {})
+    places = [-1 if data.get("last_window") is None else int(data["last_window"])]
+    if data.get("manifest"):
+        places += [window.position for window in read_manifest(project, str(data["manifest"])).windows]
+    return 1 + max(places)
 
 
 def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:

@@ -6,12 +6,15 @@ import hashlib
 from contextlib import redirect_stdout
 from pathlib import Path
 from sys import stderr
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dvc_data.hashfile.hash_info import HashInfo
 
 from holdfast.errors import DataError
-from tasks.versioning import opened, translated
+from tasks.versioning import opened, pinned_objects, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def keep(project: Path, body: bytes) -> str:
@@ -45,6 +48,14 @@ def read(project: Path, md5: str) -> bytes:
     if hashlib.md5(body, usedforsecurity=False).hexdigest() != md5:
         raise _lost(md5, "other bytes under that name")
     return body
+
+
+def held(project: Path, names: Collection[str]) -> dict[str, Path]:
+    """Find those of some objects that the cache holds, but for what ``data.dvc`` pins, and the file of each."""
+    with opened(project) as repo:
+        pinned = pinned_objects(repo)
+        found = {md5: _path(repo.cache.local, md5) for md5 in names}
+    return {md5: path for md5, path in found.items() if md5 not in pinned and path.exists()}
 
 
 def send(project: Path, names: tuple[str, ...]) -> None:

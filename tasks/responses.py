@@ -17,7 +17,7 @@ from holdfast.data.escrow import Escrow
 from holdfast.drills.curve import Taken
 from holdfast.errors import ModelError
 from holdfast.model import load_model, pick_device
-from holdfast.monitoring.watch import WindowRecord
+from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.policy import History, Spent, respond
 from holdfast.recovery.promotion import promote
@@ -162,7 +162,7 @@ def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRec
     verdicts = watch.verdicts()
     windows = [
         window for window in watch.windows()
-        if window.matured and window.state != "quarantined" and window.position <= position
+        if window.matured and window.state not in SET_ASIDE and window.position <= position
         and verdicts.get(window.position) in {"clean", "released"}
     ]  # fmt: skip
     most = params.recovery.retraining.windows

@@ -12,7 +12,7 @@ from holdfast.data.escrow import Escrow
 from holdfast.data.source import inputs_of, quick_features
 from holdfast.digests import work_key
 from holdfast.errors import DataError
-from holdfast.monitoring.watch import WindowRecord
+from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
@@ -44,7 +44,7 @@ def screen(params: Params, stores: Stores, snapshot: DataSnapshot, matured: tupl
     """Inspect every matured window that was not inspected yet, in order; the verdict is on record before it is used."""
     watch = open_watch(params, stores)
     for record in matured:
-        if record.position in watch.verdicts() or record.state == "quarantined":
+        if record.position in watch.verdicts() or record.state in SET_ASIDE:
             continue
         found = _inspected(params, stores, snapshot, record)
         watch.screened(record.position, "suspected" if found.poison else "clean", found.model_dump_json())
@@ -127,7 +127,8 @@ def _clean(params: Params, stores: Stores, data: Loaded, names: Names, record: W
     """Give the last windows before this one that were found clean, judged as they were then."""
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
-    before = [w for w in watch.windows() if w.position < record.position and verdicts.get(w.position) == "clean"]
+    there = [w for w in watch.windows() if w.position < record.position and w.state != "pruned"]
+    before = [w for w in there if verdicts.get(w.position) == "clean"]
     found = []
     for each in before[-params.recovery.screening.past :]:
         margins = Inspection.model_validate_json(watch.screening(each.position) or "").unpack()

@@ -269,6 +269,12 @@ def output(repo: Repo) -> Any:  # noqa: ANN401  DVC has no types
     return repo.stage.load_one(_pin(repo)).outs[0]
 
 
+def pinned_objects(repo: Repo) -> frozenset[str]:
+    """Name the objects of the pinned data, as far as the cache knows them."""
+    tree = output(repo).get_dir_cache()
+    return frozenset({pinned_md5(repo), *(() if tree is None else tree_files(tree).values())})
+
+
 def keep_in_cache(repo: Repo) -> None:
     """Put the verified folder into DVC's cache, so that push and checkout find it; data.dvc is not written."""
     ours = output(repo)

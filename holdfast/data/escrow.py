@@ -62,6 +62,11 @@ class Escrow:
             raise _lost(digest, position, f"rows with digest {arrival.digest[:16]}")
         return arrival
 
+    def files(self, digest: str) -> tuple[Path, ...]:
+        """List the files of a window, rows and labels, as far as they are there."""
+        names = (f"{digest}.parquet", f"{digest}.npy", f"{digest}.labels.json")
+        return tuple(path for name in names if (path := self.folder / name).exists())
+
     def keep_labels(self, digest: str, labels: Array) -> None:
         """Keep a window's matured labels (n,), as text.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,7 @@ from holdfast.stores import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from holdfast.integrity.base import Material
@@ -156,6 +158,41 @@ class Quarantine:
             holding = tuple(tuple(sorted(checks[row])) for row in free)
             self._put("releases", Release(rows=tuple(free), checks=holding, who=who, why=why, at=at))
         return len(free)
+
+    def redundant(self, needed: AbstractSet[str]) -> tuple[str, ...]:
+        """Name batches without which the very same rows stay excluded, the oldest first.
+
+        A batch counts whose rows are all released, or held by another batch that stays. A release is a person's word
+        and never among them.
+
+        Args:
+            needed: md5s of snapshots whose batches stay in any case.
+
+        Raises:
+            StoreError: a file is not what was written.
+        """
+        released = {(held.row, held.check) for held in self.list() if held.released is not None}
+        batches = {batch.fingerprint(): batch for batch in self._read("batches", _Batch)}
+        held = {name: [row for row in b.rows if (row, b.check) not in released] for name, b in batches.items()}
+        holders = Counter(row for rows in held.values() for row in rows)
+        spare = []
+        for name in sorted(batches, key=lambda name: self._files(name)[0].stat().st_mtime):
+            if batches[name].snapshot not in needed and all(holders[row] > 1 for row in held[name]):
+                holders.subtract(held[name])
+                spare.append(name)
+        return tuple(spare)
+
+    def batches(self) -> dict[str, tuple[Path, ...]]:
+        """List all batches by name, each with the files that hold it."""
+        return {path.stem: self._files(path.stem) for path in sorted((self.folder / "batches").glob("*.json"))}
+
+    def discard(self, name: str) -> None:
+        """Delete a batch; killed in between it is gone, and a table without a name is left."""
+        for path in self._files(name):
+            path.unlink(missing_ok=True)
+
+    def _files(self, name: str) -> tuple[Path, ...]:
+        return tuple(self.folder / "batches" / f"{name}.{kind}" for kind in ("json", "parquet"))
 
     def rows(self, snapshot: str | None = None) -> pd.DataFrame:
         """Give the values of rows set aside, with columns ``_row``, ``_check`` and ``_reason`` in front."""

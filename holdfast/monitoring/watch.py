@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from holdfast.results import Json
     from holdfast.stores import Clock
 
-State = Literal["escrowed", "admitted", "quarantined"]
+State = Literal["escrowed", "admitted", "quarantined", "pruned"]
+SET_ASIDE: frozenset[State] = frozenset({"quarantined", "pruned"})
+"""States of windows whose rows nothing may read: a person's to release, or gone."""
 Verdict = Literal["clean", "suspected", "released"]
 """What the screening of a labelled window said, or a person after it."""
 _METADATA = MetaData()
@@ -144,6 +146,24 @@ class Watch:
             connection.execute(self._update(position).values(state="escrowed", why=why))
             mine = (SCREENINGS.c.model == self.model, SCREENINGS.c.position == position)
             connection.execute(update(SCREENINGS).where(*mine).values(verdict="released"))
+
+    def prune(self, position: int, why: str) -> None:
+        """Record that a window's rows are gone from escrow; its place, digest, verdict and signals stay.
+
+        Raises:
+            StoreError: there is no such window, or its labels are still awaited.
+        """
+        with self._writing() as connection:
+            known = self._window(connection, position)
+            if known is None or not (known.matured or known.state == "quarantined"):
+                raise self._refused(f"window {position}, {'not matured' if known else 'unknown'}", "one that matured")
+            connection.execute(self._update(position).values(state="pruned", why=why))
+
+    def held(self) -> frozenset[str]:
+        """Give the digests of the windows of every model whose rows lie in escrow."""
+        query = select(WINDOWS.c.digest).where(WINDOWS.c.state != "pruned")
+        with self._reading() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def screened(self, position: int, verdict: Verdict, body: str) -> None:
         """Record what the screening of a window said, once: a verdict that is there stays."""

@@ -60,6 +60,8 @@ class Context:
     """The user's metric, for quality; robust accuracy is by definition a share of points."""
     costs: tuple[tuple[float, ...], ...] | None = None
     """Cost matrix, where the metric is expected cost."""
+    workshop: Workshop | None = None
+    """Where a scenario about a model can train others; None for those that train nothing."""
 
     def origin(self, subject: str, data: str, role: Role, device: str) -> Provenance:
         """Say where a finding about this subject, on these data, comes from."""
@@ -81,6 +83,8 @@ class Scenario(Value):
     """Kinds of input space where it means something."""
     headline: ClassVar[bool] = True
     """Whether its score counts in its dimension."""
+    trains: ClassVar[bool] = False
+    """Whether it trains models: the gate retrains nothing, so such a scenario compares no versions."""
 
     @classmethod
     def name(cls) -> str:
@@ -95,8 +99,10 @@ class Scenario(Value):
 
     @final
     def origin(self, context: Context, subject: str, data: str, role: Role, device: str) -> Provenance:
-        """Say where a finding of this scenario comes from: the context, and a third party's code where it is one."""
+        """Say where a finding of this scenario comes from: the context, a third party's code, what it trains with."""
         found = context.origin(subject, data, role, device)
+        if self.trains and context.workshop is not None:
+            found = found.model_copy(update={"recipe": context.workshop.digest})
         own = code_of(type(self))
         return found.model_copy(update={"code": digest_json([found.code, own])}) if own else found
 
@@ -128,7 +134,7 @@ class OnModel(Scenario):
         Args:
             target: the model; its weights, mode and buffers come back untouched.
             samples: rows of role ``test`` (scorecard) or ``gate`` (comparison).
-            context: seed and origin.
+            context: seed and origin, and a workshop where the scenario trains.
             path: the name in params, where it carries a ``-variant``.
 
         Raises:
@@ -138,7 +144,10 @@ class OnModel(Scenario):
         path = path or self.name()
         samples = choose(samples.require("test", "gate"), self.points, context.seed).to(target.device)
         provenance = self.origin(context, target.digest, samples.snapshot, samples.role, target.device.type)
-        if reason := self.inapplicable(target, samples):
+        reason = self.inapplicable(target, samples)
+        if reason is None and self.trains and context.workshop is None:
+            reason = "no rows and no recipe were given to train with"
+        if reason:
             return self._finding(path, Outcome(score=None, unscored=reason), provenance, Cost())
         started, forwards, backwards = time.perf_counter(), target.forwards, target.backwards
         outcome = self.measure(target, samples, Noise(context.seed, (self.name(),)), context)
@@ -160,6 +169,8 @@ class OnModel(Scenario):
 
 class OnRecipe(Scenario):
     """A question about a training recipe and its data: it trains, and belongs to (recipe, data, code)."""
+
+    trains: ClassVar[bool] = True
 
     @abstractmethod
     def measure_recipe(self, workshop: Workshop, noise: Noise, context: Context) -> Outcome:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def with_family_checks(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Give the findings back, in order, each multi-step white-box one with the checks that take several attacks.
 
-    A black box, or one step, that breaks what gradients leave convicts the gradients' numbers, not its own.
+    A black box, a surrogate's gradients or one step that break what the model's own gradients leave convict the
+    numbers of these, not their own.
     """
     found = tuple(findings)
     checks = {
@@ -31,7 +32,8 @@ def family_checks(findings: Iterable[Finding]) -> tuple[Check, ...]:
     """Check what only several attacks on the same points can show, for each threat model.
 
     Masking: the black box breaks points that every multi-step white-box attack leaves, more than the reverse.
-    A single step that beats all multi-step attacks. Names carry the threat model in brackets.
+    Transfer: what breaks a surrogate does so likewise. A single step that beats all multi-step attacks. Names carry
+    the threat model in brackets.
     """
     return tuple(check for group in _by_threat(findings) for check in _family_checks(group))
 
@@ -41,11 +43,14 @@ def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
     threat = f"{norm} {epsilon:g}" + (f" + {categories} categories" if categories else "")
     black = [f for f in group if f.details.get("access") == "black_box"]
     single = [f for f in group if f.details.get("single_step")]
+    carried = [f for f in group if f.details.get("access") == "transfer"]
     multi = [f for f in group if _climbs(f)]
     return (
         _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box"),
         _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step"),
-        skip(f"transfer[{threat}]", "no surrogate was attacked"),
+        _against(f"transfer[{threat}]", multi, carried, "points that hold against gradients, against a surrogate's")
+        if carried
+        else skip(f"transfer[{threat}]", "no surrogate was attacked"),
     )
 
 

@@ -54,6 +54,10 @@ REMEDIES = {
     "enumerated_optimum": "A search of the whole ball breaks what the attack leaves: take more steps or restarts.",
     "converged": "More steps still break points: the score is too high; take more steps or restarts.",
     "masking": "An attack without gradients breaks what gradients leave: gradients are masked.",
+    "transfer": "What breaks another training of the recipe breaks what this model's gradients leave: these are "
+    "masked, or the attacks that follow them too short.",
+    "surrogate_comparable": "What a worse model teaches says little of this one: let transfer train as many epochs as "
+    "the recipe (epochs: null).",
     "single_step": "One step breaks what many leave: gradients mislead.",
 }
 """What a failed check means, and what to do about it."""

@@ -16,6 +16,7 @@ from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, 
 from tasks.audit import Audit
 from tasks.doctor import Checkup
 from tasks.prediction import PredictionSummary
+from tasks.pruning import Pruning
 from tasks.publishing import LifecycleReport
 from tasks.responses import MonitoringReport
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 DOCUMENTS: dict[str, type[Value]] = {
     "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
     "monitor": MonitoringReport, "drill": StageReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
+    "prune": Pruning,
     "up": Up, "approve": Decision, "refuse": Decision,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {

@@ -28,7 +28,7 @@ def documents(begun: Any) -> dict[str, Any]:
     commands = {
         "audit": ["audit", "--version", "1", "--at", "2020-01-01"], "doctor": ["doctor"], "report": ["report"],
         "predict": ["predict", ROWS, "--out", "answers.parquet"], "data": ["data"],
-        "evaluate": ["evaluate", "--pack", "smoke"], "promote": ["promote", "1"],
+        "evaluate": ["evaluate", "--pack", "smoke"], "promote": ["promote", "1"], "prune": ["prune"],
     }  # fmt: skip
 
     def ask(names: tuple[str, ...]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def documents(begun: Any) -> dict[str, Any]:
         return {name: project.holdfast(*commands[name], *profile).document for name in names}
 
     with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(ask, [("audit", "doctor", "report", "predict"), ("data", "evaluate", "promote")])
+        parts = pool.map(ask, [("audit", "doctor", "report", "predict"), ("data", "evaluate", "promote", "prune")])
         found = {name: document for part in parts for name, document in part.items()}
     project.hold()
     project.restore()

@@ -47,6 +47,7 @@ WRONG = [
     ("data.task=[regression]", "data.task: must be 'classification'"),
     ("evaluation.uses.run=[a]", "evaluation.uses.run: no pack ['a']"),
     ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),
+    ("evaluation.packs.gate.scenarios=[probes/quality, attacks/transfer]", "evaluation.packs.gate.scenarios: attacks/transfer trains models"),
     ("evaluation.packs.gate.scenarios=[probes/quality, drift/later_years]", "evaluation.packs.gate.scenarios: drift/later_years asks about rows after data.train_until"),
     ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
     ("monitoring.stream.recorded=[p_paid]", "monitoring.stream.recorded: needs a table, and a column for each of two classes"),

@@ -1,15 +1,19 @@
 """Evaluation: a version is judged by what made it, and by labels that mean the same."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from holdfast.errors import ModelError
 from holdfast.recovery.gate import Gates, decide
 from holdfast.results import Score
+from holdfast.scenarios.attacks.transfer import Transfer
 from holdfast.scenarios.base import OnRecipe, Outcome
 from holdfast.scenarios.probes.quality import Quality
+from holdfast.training.workshop import Workshop
 from tasks import evaluation
 
 PATH = "poisoning/steady"
@@ -58,7 +62,7 @@ def test_a_version_is_never_judged_by_a_recipe_that_did_not_make_it(world, made,
     other = changed(world.params, **overlay)
     found = asked(world, made, other)
     assert found.score is None
-    now = evaluation._workshop(other, world.stores, world.snapshot).digest
+    now = evaluation._workshop(other, world.data).digest
     assert now != own.provenance.subject == found.provenance.subject
     assert all(digest[:16] in found.unscored for digest in (now, own.provenance.subject))
     assert f"version {made.version.version}" in found.unscored
@@ -104,3 +108,31 @@ def test_an_answer_says_whether_it_was_found_before(world, made):
     for _ in range(2):
         unasked = evaluation.run_scenario.fn(PATH, Steady(), other, world.stores, world.snapshot, made.version, "test")
         assert not unasked.reused
+
+
+def test_a_surrogate_is_trained_once_by_the_recipe_at_hand(world, made, monkeypatch):
+    """It reads rows as the version does, whatever order the data has now; another recipe is another question."""
+    free = tuple(feature.model_copy(update={"mutable": True}) for feature in world.data.space.features)
+    spaces = [world.data.space.model_copy(update={"features": order}) for order in (free, free[::-1])]
+
+    def ask(params, space):
+        monkeypatch.setattr(evaluation, "load_data", lambda *_: replace(world.data, space=space))
+        scenario = Transfer(epsilon=0.3)
+        return evaluation.run_scenario.fn(
+            "attacks/transfer", scenario, params, world.stores, world.snapshot, made.version, "test"
+        )
+
+    read, real = [], Workshop.fit
+    monkeypatch.setattr(Workshop, "fit", lambda self, rows, **rest: read.append(rows.x) or real(self, rows, **rest))
+    first, again, turned = ask(world.params, spaces[0]), ask(world.params, spaces[0]), ask(world.params, spaces[1])
+    assert first.finding.details["access"] == "transfer"
+    assert 0 < first.finding.score.value < 1
+    assert first.finding.details["surrogate"]["backwards"] > 0
+    assert (first.reused, again.reused, turned.reused) == (False, True, True)
+    ask(changed(world.params, seed=9), spaces[1])
+    assert len(read) == 2
+    assert torch.equal(*read)
+    other = ask(changed(world.params, training={"recipe": "standard", "settings": {"epochs": 3}}), spaces[0])
+    assert not other.reused
+    assert other.finding.provenance.recipe != first.finding.provenance.recipe != ""
+    assert other.finding.provenance.subject == first.finding.provenance.subject == made.version.digest

@@ -34,6 +34,7 @@ class Batch:
         y: labels (n,).
         ids: example ids (n,).
         categories: how many mutable categorical features may differ from ``x``.
+        surrogate: the model that the attacker trained; None where the attack knows only the target.
         adversarial: for each point the row that broke it, else the last one tried.
         broken: which points are broken (n,).
         flat: points whose first gradient was zero in every feature that can move (n,).
@@ -45,9 +46,9 @@ class Batch:
 
     def __init__(
         self, target: Target, threat: Threat, x: Tensor, y: Tensor, ids: Tensor, *,
-        origin: Tensor | None = None, categories: int = 0,
+        origin: Tensor | None = None, categories: int = 0, surrogate: Target | None = None,
     ) -> None:  # fmt: skip
-        self.target, self.threat, self.categories = target, threat, categories
+        self.target, self.threat, self.categories, self.surrogate = target, threat, categories, surrogate
         self.x, self.y, self.ids = x, y, ids
         self.origin = x if origin is None else origin
         self.adversarial = self.origin.clone()

@@ -31,7 +31,9 @@ def candidates(space: Table) -> Tensor:
     return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
 
 
-def greedy_swaps(target: Target, space: Table, x: Tensor, y: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def greedy_swaps(
+    target: Target, space: Table, x: Tensor, y: Tensor, budget: int, *, eager: bool = True
+) -> tuple[Tensor, Tensor]:
     """Change up to ``budget`` mutable categories of each row, each time the one that raises the loss most.
 
     Args:
@@ -40,6 +42,7 @@ def greedy_swaps(target: Target, space: Table, x: Tensor, y: Tensor, budget: int
         x: clean rows (n, features).
         y: labels (n,).
         budget: categorical features that may change.
+        eager: what breaks a row beats any loss; without it the loss alone decides.
 
     Returns:
         The rows (n, features) of highest cross-entropy found, and which of them (n,) are broken; a row that a
@@ -65,8 +68,7 @@ def greedy_swaps(target: Target, space: Table, x: Tensor, y: Tensor, budget: int
             )
             tried[at, every[:, 0]] = torch.where(allowed, every[:, 1].to(x.dtype), here)
             found, wrong = _losses(target, tried, y[live].repeat_interleave(len(pairs)))
-            # What breaks a point beats any loss.
-            rank = torch.where(wrong, torch.inf, found).where(allowed, -torch.inf).reshape(len(live), -1)
+            rank = torch.where(wrong & eager, torch.inf, found).where(allowed, -torch.inf).reshape(len(live), -1)
             top, best = rank.max(1)
             chosen = tried.reshape(len(live), len(pairs), -1)[torch.arange(len(live), device=x.device), best]
             better = top > loss[live]

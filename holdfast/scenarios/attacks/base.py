@@ -15,6 +15,7 @@ from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, 
 from holdfast.scenarios.attacks._batch import BOOKS, Batch
 from holdfast.scenarios.attacks._exhibits import confusion, pairs
 from holdfast.scenarios.attacks._reach import immovable
+from holdfast.scenarios.attacks._surrogate import testify
 from holdfast.scenarios.attacks._swaps import candidates, changed, greedy_swaps
 from holdfast.scenarios.base import Context, OnModel, Outcome
 from holdfast.scenarios.validity import Case, run_checks
@@ -62,7 +63,7 @@ class Attack(OnModel):
     dimension: ClassVar[Dimension] = "defence"
     family: ClassVar[str] = "evasion"
     white_box: ClassVar[bool] = True
-    """Whether it follows gradients."""
+    """Whether it follows the model's own gradients."""
     curve_points: ClassVar[int] = 0
     """Points of the curve over epsilon; 0 where that would cost too much."""
 
@@ -92,6 +93,10 @@ class Attack(OnModel):
         """Give the cheapest form of this attack that must still succeed where no radius binds it."""
         return self
 
+    def bring(self, target: Target, noise: Noise, context: Context) -> Target | None:  # noqa: ARG002  for those that do
+        """Make the surrogate that the attacker brings along; None for attacks that know only the target."""
+        return None
+
     @final
     def point_cost(self, target: Target) -> int:
         """Forwards of one point at most, swaps of categories and the final look included."""
@@ -108,14 +113,15 @@ class Attack(OnModel):
         return "no feature of the table is mutable: params name none that this attack can move"
 
     @final
-    def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:  # noqa: ARG002
+    def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:
         """Attack every point that is right when clean, and say what held."""
         started = target.forwards
         with torch.no_grad():
             logits = target.logits(samples.x)
         clean = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
         right = clean == samples.y
-        strike = self.strike(target, samples, right, noise)
+        surrogate = self.bring(target, noise.derive("surrogate"), context)
+        strike = self.strike(target, samples, right, noise, surrogate)
         spent = target.forwards - started
         case = Case(
             target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
@@ -124,18 +130,19 @@ class Attack(OnModel):
         )  # fmt: skip
         checks = run_checks(self, case, noise.derive("validity"))
         checked = target.forwards - started - spent
+        brought = None if surrogate is None else testify(surrogate, samples, right, strike.adversarial)
         curves = self._curves(target, samples, right, strike.robust, noise)
         flags = strike.robust.cpu().numpy()
         predicted = torch.where(right, strike.predicted, clean)
         return Outcome(
             score=share(flags, kind="upper_bound"),
-            measures=_measures(right, strike.robust),
+            measures=(*_measures(right, strike.robust), *(brought.measures if brought else ())),
             curves=curves,
             slices=_by_class(target.classes, samples.y, strike.robust),
-            checks=checks,
+            checks=(*checks, *(brought.checks if brought else ())),
             per_example=PerExample.pack(samples.ids.cpu().numpy(), flags, samples.y.cpu().numpy()),
             details={
-                "access": "white_box" if self.white_box else "black_box",
+                "access": "white_box" if self.white_box else "transfer" if brought else "black_box",
                 "single_step": self.white_box and self.longer() is None,
                 "classes": list(target.classes),
                 "confusion": confusion(samples.y, clean, predicted, len(target.classes)),
@@ -148,10 +155,13 @@ class Attack(OnModel):
                     "attack": spent, "checks": checked, "curve": target.forwards - started - spent - checked,
                 },
                 "most_forwards_per_point": self.most_forwards,
+                **({"surrogate": brought.details} if brought else {}),
             },
         )  # fmt: skip
 
-    def strike(self, target: Target, samples: Samples, attacked: Tensor, noise: Noise) -> Strike:
+    def strike(
+        self, target: Target, samples: Samples, attacked: Tensor, noise: Noise, surrogate: Target | None = None
+    ) -> Strike:
         """Attack the points of one mask (n,) and verify what was proposed.
 
         Raises:
@@ -165,7 +175,7 @@ class Attack(OnModel):
         live = torch.nonzero(attacked).flatten()
         for start in range(0, len(live), size):
             rows = live[start : start + size]
-            batch = self._attack(target, samples.take(rows), noise)
+            batch = self._attack(target, samples.take(rows), noise, surrogate)
             adversarial[rows], first[rows] = batch.adversarial, batch.first
             predicted[rows] = target.predict(batch.adversarial)
             steps[rows] = batch.steps
@@ -175,19 +185,23 @@ class Attack(OnModel):
         robust = attacked & (predicted == samples.y)
         return Strike(adversarial=adversarial, first=first, predicted=predicted, robust=robust, steps=steps, **flags)
 
-    def _attack(self, target: Target, samples: Samples, noise: Noise) -> Batch:
+    def _attack(self, target: Target, samples: Samples, noise: Noise, surrogate: Target | None) -> Batch:
         """Swap categories, then propose; the batch comes back with verified rows in ``adversarial``."""
         threat = Threat(norm=self.norm, epsilon=self.epsilon)
         origin, broken = samples.x, torch.zeros_like(samples.y, dtype=torch.bool)
         if isinstance(target.space, Table) and self.categories:
-            origin, broken = greedy_swaps(target, target.space, samples.x, samples.y, self.categories)
+            own = surrogate is None
+            origin, broken = greedy_swaps(
+                surrogate or target, target.space, samples.x, samples.y, self.categories, eager=own
+            )
+            broken &= own  # what breaks a surrogate is yet to be tried
         everything = Batch(target, threat, samples.x, samples.y, samples.ids, origin=origin, categories=self.categories)
         everything.broken |= broken
         live = torch.nonzero(~broken).flatten()
         if len(live) and (_moves_numbers(target) or not self.white_box):
             part = Batch(
                 target, threat, samples.x[live], samples.y[live], samples.ids[live],
-                origin=origin[live], categories=self.categories,
+                origin=origin[live], categories=self.categories, surrogate=surrogate,
             )  # fmt: skip
             everything.adversarial[live] = self._verified(part, self.perturb(part, noise))
             for name in (*BOOKS, "steps", "first"):

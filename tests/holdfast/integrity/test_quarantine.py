@@ -139,3 +139,20 @@ def test_nothing_but_json_and_parquet_is_written(store, material):
     store.add([finding()], material, "m1")
     store.release([4], "Ada", "fine", NOW)
     assert {p.suffix for p in store.folder.rglob("*") if p.is_file()} == {".json", ".parquet"}
+
+
+def test_a_batch_is_redundant_only_where_what_is_excluded_stays_so(store, material):
+    """Held again, or released, a row needs the older batch no more; a snapshot in use keeps its batches."""
+    store.add([finding()], material, "m1")
+    store.add([finding(rows=(4,))], material, "m2")
+    assert store.redundant({"m2"}) == ()  # row 11 is held by the first alone
+    store.add([finding(rows=(4, 11, 18))], material, "m3")
+    spare = store.redundant(frozenset())
+    assert len(spare) == 2
+    assert len(store.redundant({"m1"})) == 1
+    for name in spare:
+        store.discard(name)
+    assert store.excluded() == {4, 11, 18}
+    assert len(store.batches()) == 1
+    store.release([4, 11, 18], "Ada", "fine", NOW)
+    assert len(store.redundant(frozenset())) == 1

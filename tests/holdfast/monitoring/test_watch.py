@@ -105,3 +105,24 @@ def test_a_verdict_is_given_once_and_only_a_person_changes_it(watch, url):
     watch.release(0, "looked at it")
     assert watch.verdicts() == {0: "released", 1: "clean"}
     assert watch.screening(0) == "first"
+
+
+def test_a_pruned_window_keeps_its_place_and_loses_its_rows(watch, url):
+    """Only what matured or was set aside can go; its place is taken for ever, and another model's rows are not its."""
+    watch.arrive(0, "a", 5)
+    watch.arrive(1, "b", 5)
+    Watch(url, "other", WallClock()).arrive(0, "c", 5)
+    with pytest.raises(StoreError, match="not matured"):
+        watch.prune(0, "old")
+    watch.mature(0)
+    watch.prune(0, "old")
+    watch.move(1, "quarantined", "odd")
+    watch.prune(1, "old")
+    assert [(w.position, w.state, w.why) for w in watch.windows()] == [(0, "pruned", "old"), (1, "pruned", "old")]
+    assert watch.held() == {"c"}
+    watch.move(0, "admitted", "manifest m")
+    assert watch.windows()[0].state == "pruned"
+    with pytest.raises(StoreError, match="one in quarantine"):
+        watch.release(1, "too late")
+    with pytest.raises(StoreError, match="as it came first"):
+        watch.arrive(0, "z", 5)

@@ -10,6 +10,8 @@ from holdfast.model import ModelSpec, Target
 from holdfast.scenarios.base import Context
 from holdfast.seeding import Noise
 from holdfast.space import Box, Feature, Table
+from holdfast.training.standard import Standard
+from holdfast.training.workshop import Workshop
 
 ROWS = 40
 
@@ -67,8 +69,20 @@ def make_samples(kind, target, role="test"):
 
 
 @pytest.fixture
-def context():
-    return Context(seed=7)
+def context(request):
+    """Seed 7, and where the test is about a scenario that trains, what to train with."""
+    about = getattr(request.node, "callspec", None)
+    scenario, kind = (about.params.get(name) if about else None for name in ("scenario", "kind"))
+    trains = scenario is not None and scenario.trains and kind is not None
+    return Context(seed=7, workshop=make_workshop(kind) if trains else None)
+
+
+def make_workshop(kind):
+    """A recipe of two epochs, on rows that the model of this kind labelled."""
+    target = make_target(kind)
+    parts = {role: make_samples(kind, target, role) for role in ("train", "validation", "test")}
+    recipe = Standard(epochs=2, batch_size=10, learning_rate=0.01)
+    return Workshop(recipe=recipe, spec=target.spec, device=torch.device("cpu"), **parts)
 
 
 @pytest.fixture

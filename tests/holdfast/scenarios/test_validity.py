@@ -326,4 +326,4 @@ def test_a_failed_check_says_what_it_means_and_what_to_do():
     table = run(Pgd(epsilon=0.1), models.table_target(), models.table_rows(40))
     across = family_checks([run(Pgd(epsilon=0.05), target_of()), run(Square(epsilon=0.05, queries=20), target_of())])
     names = {c.name.split("[")[0] for found in (finding.checks, table.checks, across) for c in found}
-    assert names - set(REMEDIES) == {"transfer"}
+    assert names <= set(REMEDIES)

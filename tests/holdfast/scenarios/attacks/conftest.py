@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from torch import nn
 from holdfast.data import Samples
 from holdfast.model import ModelSpec, Target
 from holdfast.networks import TableEncoder
+from holdfast.scenarios.base import Context
 from holdfast.space import Box, Feature, Relation, Table
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
@@ -34,6 +38,26 @@ def samples_of(target, x, y=None, role="test"):
     labels = target.predict(x) if y is None else y
     ids = torch.arange(len(x)) * 7919 + 13
     return Samples(x, labels, ids, role, "snapshot")
+
+
+class Bench:
+    """A workshop in which training gives a model that is like another one, weights moved by some noise."""
+
+    recipe, train, digest = SimpleNamespace(epochs=1), None, "bench"
+
+    def __init__(self, target, size):
+        self.target, self.size = target, size
+
+    def fit(self, train, *, seed, epochs=None):
+        module, generator = copy.deepcopy(self.target.module), torch.Generator().manual_seed(seed)
+        for parameter in module.parameters():
+            parameter.data += self.size * torch.randn(parameter.shape, generator=generator)
+        return Target(module, self.target.spec, "surrogate")
+
+
+def knowing(target, size=0.01):
+    """Seed 3, and an attacker who can train a model like this one."""
+    return Context(seed=3, workshop=Bench(target, size))
 
 
 class Linear(nn.Module):

@@ -16,7 +16,6 @@ from holdfast.results import Finding
 from holdfast.scenarios.attacks import base as attack_base
 from holdfast.scenarios.attacks._swaps import changed
 from holdfast.scenarios.attacks.base import Attack
-from holdfast.scenarios.base import Context
 from holdfast.seeding import Noise
 
 # Test packages are no packages: the models of this folder are loaded by path.
@@ -48,6 +47,11 @@ def cases(function):
     )
 
 
+def brought(attack, target):
+    """The surrogate of an attack that brings one."""
+    return attack.bring(target, Noise(3), models.knowing(target))
+
+
 def flags(finding):
     return finding.per_example.unpack_flags()
 
@@ -58,8 +62,8 @@ def case(request, data):
 
 
 def test_the_standard_attacks_are_there():
-    """The path is the registry, and these five are in it."""
-    assert set(NAMES) >= {"apgd_ce", "apgd_t", "fgsm", "pgd", "square"}
+    """The path is the registry, and these six are in it."""
+    assert set(NAMES) >= {"apgd_ce", "apgd_t", "fgsm", "pgd", "square", "transfer"}
 
 
 @cases
@@ -67,9 +71,11 @@ def test_same_seed_same_flags_and_another_order_too(name, data, norm, epsilon, c
     """Rows in another order, and the same run again, give the same finding but for its cost."""
     target, samples = case
     attack = make(name, norm=norm, epsilon=epsilon, categories=categories)
-    first = attack.run(target, samples, Context(seed=3))
+    first = attack.run(target, samples, models.knowing(target))
     second = attack.run(
-        target, samples.take(torch.randperm(len(samples), generator=torch.Generator().manual_seed(5))), Context(seed=3)
+        target,
+        samples.take(torch.randperm(len(samples), generator=torch.Generator().manual_seed(5))),
+        models.knowing(target),
     )
     assert first.model_copy(update={"cost": second.cost}) == second
     assert 0 < flags(first).sum() < len(samples), "an attack that breaks nothing or everything proves nothing here"
@@ -80,13 +86,13 @@ def test_flags_do_not_depend_on_batch_or_shard(name, data, norm, epsilon, catego
     """Attacked alone, in shards of any size or among others, a point has the same flag and the same row."""
     target, samples = case
     attack, noise = make(name, norm=norm, epsilon=epsilon, categories=categories), Noise(3, ("law",))
-    every = torch.ones_like(samples.y, dtype=torch.bool)
-    whole = attack.strike(target, samples, every, noise)
+    every, surrogate = torch.ones_like(samples.y, dtype=torch.bool), brought(attack, target)
+    whole = attack.strike(target, samples, every, noise, surrogate)
     monkeypatch.setattr(attack_base, "_SHARD", 17 * samples.x[0].numel())
-    sharded = attack.strike(target, samples, every, noise)
+    sharded = attack.strike(target, samples, every, noise, surrogate)
     assert torch.equal(whole.robust, sharded.robust)
     few = torch.tensor([88, 4, 31])
-    alone = attack.strike(target, samples.take(few), every[few], noise)
+    alone = attack.strike(target, samples.take(few), every[few], noise, surrogate)
     assert torch.equal(whole.robust[few], alone.robust)
     torch.testing.assert_close(whole.adversarial[few], alone.adversarial, rtol=1e-5, atol=1e-5, equal_nan=True)
 
@@ -98,7 +104,7 @@ def test_leaves_everything_as_it_was(name, data, norm, epsilon, categories, case
     state = {key: value.clone() for key, value in target.module.state_dict().items()}
     x, torch_state = samples.x.clone(), torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002  the generator that must stay untouched
-    make(name, norm=norm, epsilon=epsilon, categories=categories).run(target, samples, Context(seed=3))
+    make(name, norm=norm, epsilon=epsilon, categories=categories).run(target, samples, models.knowing(target))
     assert all(torch.equal(value, state[key]) for key, value in target.module.state_dict().items())
     assert not any(module.training for module in target.module.modules())
     assert all(p.grad is None and not p.requires_grad for p in target.module.parameters())
@@ -112,7 +118,8 @@ def test_every_row_can_exist_and_the_flag_is_the_models(name, data, norm, epsilo
     """Final rows lie in the threat, keep every rule of the space and the budget of categories; flags are re-derived."""
     target, samples = case
     every = torch.ones_like(samples.y, dtype=torch.bool)
-    strike = make(name, norm=norm, epsilon=epsilon, categories=categories).strike(target, samples, every, Noise(3))
+    attack = make(name, norm=norm, epsilon=epsilon, categories=categories)
+    strike = attack.strike(target, samples, every, Noise(3), brought(attack, target))
     assert Threat(norm=norm, epsilon=epsilon).holds(strike.adversarial, samples.x, target.space).all()
     if data == "rows":
         assert changed(strike.adversarial, samples.x, target.space).sum(1).max() == categories
@@ -125,7 +132,7 @@ def test_every_row_can_exist_and_the_flag_is_the_models(name, data, norm, epsilo
 def test_a_finding_survives_json(name, images):
     """The finding's JSON form gives the finding back, and says what it took."""
     target, samples = images
-    finding = make(name, epsilon=0.03).run(target, samples, Context(seed=3))
+    finding = make(name, epsilon=0.03).run(target, samples, models.knowing(target))
     assert Finding.model_validate_json(finding.model_dump_json()) == finding
     assert finding.path == f"attacks/{name}"
     assert finding.score.kind == "upper_bound"
@@ -142,7 +149,9 @@ def test_epsilon_zero_is_clean_accuracy(name, images, rows):
     for target, samples in (images, rows):
         wrong = samples.y.clone()
         wrong[::3] = (wrong[::3] + 1) % len(target.classes)
-        finding = make(name, epsilon=0.0).run(target, models.samples_of(target, samples.x, wrong), Context(seed=3))
+        finding = make(name, epsilon=0.0).run(
+            target, models.samples_of(target, samples.x, wrong), models.knowing(target)
+        )
         clean = next(m for m in finding.measures if m.name == "clean_accuracy")
         assert finding.score.value == clean.value == 60 / 90
         assert finding.details["attacked"] == 60
@@ -154,7 +163,7 @@ def test_counts_only_points_that_were_right(name, images):
     target, samples = images
     wrong = (samples.y + 1) % 5
     half = torch.where(torch.arange(90) < 45, samples.y, wrong)
-    finding = make(name, epsilon=0.03).run(target, models.samples_of(target, samples.x, half), Context(seed=3))
+    finding = make(name, epsilon=0.03).run(target, models.samples_of(target, samples.x, half), models.knowing(target))
     assert finding.details["attacked"] == 45
     success = next(m for m in finding.measures if m.name == "attack_success_rate")
     assert success.n == 45
@@ -171,7 +180,7 @@ def test_a_table_that_nobody_can_move_is_unscored(name):
         update={"features": tuple(f.model_copy(update={"mutable": False}) for f in models.TABLE.features)}
     )
     target = models.table_target(space=still)
-    finding = make(name).run(target, models.samples_of(target, models.table_rows(10)), Context(seed=3))
+    finding = make(name).run(target, models.samples_of(target, models.table_rows(10)), models.knowing(target))
     assert finding.score is None
     assert "mutable" in finding.unscored
 
@@ -184,7 +193,7 @@ def test_categories_alone_can_be_attacked(name):
     )
     target = models.table_target(space=only)
     samples = models.samples_of(target, models.table_rows(90))
-    finding = make(name, categories=1).run(target, samples, Context(seed=3))
+    finding = make(name, categories=1).run(target, samples, models.knowing(target, size=0.0))
     held = torch.ones(90, dtype=torch.bool)
     for code in range(4):
         tried = samples.x.clone()
@@ -206,7 +215,7 @@ def test_classes_from_two_to_five(name):
         )
         target = models.target_of(net, models.BOX, classes)
         x = torch.rand((40, 1, 8, 8), generator=torch.Generator().manual_seed(1))
-        finding = make(name, epsilon=0.2).run(target, models.samples_of(target, x), Context(seed=3))
+        finding = make(name, epsilon=0.2).run(target, models.samples_of(target, x), models.knowing(target))
         assert finding.score.value < 0.8
 
 
