@@ -133,9 +133,16 @@ class _Maker(NamedTuple):
 
 def _another_recipe(stores: Stores, version: ModelVersion, workshop: Workshop) -> _Maker | None:
     """Tell when params and data give another recipe than made the version: what one scores is not the other's."""
-    made_by = str(registered(stores, version).get("recipe_digest", "not recorded"))
+    made = registered(stores, version)
+    made_by = str(made.get("recipe_digest", "not recorded"))
     if made_by == workshop.digest:
         return None
+    if start := made.get("started_from"):
+        text = (
+            f"{version.name} version {version.version} went on from the weights of version {start['version']}:"
+            " what a recipe that begins afresh scores is not its own"
+        )
+        return _Maker(made_by, text)
     text = (
         f"{version.name} version {version.version} was made by recipe {made_by[:16]}, and params and data now give"
         f" recipe {workshop.digest[:16]}: ask with the params and data of that version, or train a version with these"

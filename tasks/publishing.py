@@ -150,8 +150,16 @@ def _lineage(made: Json, trained: TrainedModel | None) -> Json:
     return {
         **{label: made.get(name) for name, label in _RECORDED.items()},
         "parent (champion before)": before if "parent" in made else None,
+        "began from": _began(made),
         "best epoch": trained.best_epoch if trained else "not on this machine",
     }  # fmt: skip
+
+
+def _began(made: Json) -> str | None:
+    """Say whose weights the training began from; None where that was not recorded."""
+    start = made.get("started_from")
+    fresh = "fresh weights" if "started_from" in made else None
+    return fresh if start is None else f"version {start['version']}, digest {start['digest']}"
 
 
 _RECORDED = {
