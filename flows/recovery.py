@@ -21,6 +21,7 @@ from tasks.recovery import crown, find_version, judge, resolve_champion, settle
 from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
 from tasks.training import require_model, starting_point
+from tasks.transfer import transfer
 
 
 @flow(name="promotion")
@@ -120,7 +121,8 @@ def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: Sta
         compared = about(params, stores, grown, version, "promotion", pack)
         findings = evaluation(params, stores, grown, version, pack, "test", scored)
         verdict = promotion(params, stores, grown, version, findings, compared)
-        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle)
+        kept = transfer(params, stores, grown, decision, version, scored)
+        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept)
         if verdict.action == "promote":
             crown(params, stores, verdict)
         finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)
