@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.recovery.comparison import values_of
 from holdfast.results import Measure, ModelVersion, Score, Value
-from holdfast.statistics import paired_bootstrap, tango
+from holdfast.statistics import paired_bootstrap, share, tango
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,8 @@ class Change(Value):
     high: float
     n: int
     method: str
+    lost: int
+    """Points that the parent was right about and the candidate is not; under attack, regressions."""
 
 
 class Transfer(Value):
@@ -89,6 +91,7 @@ def transferred(
     clean = {asked[0][1].path for asked in pairs.values()}
     measures = [_measure("backward_transfer", change) for change in old if change.path in clean]
     measures += [_forgetting(old)] if old else []
+    measures += [_regressions(change) for change in old if change.path not in clean]
     measures += [_measure("forward_transfer", forward)] if isinstance(forward, Change) else []
     return Transfer(
         parent=parent, candidate=candidate, metric=metric, changes=changes, measures=tuple(measures),
@@ -113,11 +116,11 @@ def compared(
     ours, theirs = after.per_example, before.per_example
     if (ours.points, ours.labels) != (theirs.points, theirs.labels):
         return f"{world}, {after.path}: asked on other points"
-    n = ours.n
+    n, right, before_right = ours.n, ours.unpack_flags(), theirs.unpack_flags()
+    won, lost = int((right & ~before_right).sum()), int((before_right & ~right).sum())
     if metric == "accuracy":
-        won, lost = (ours.unpack_flags() & ~theirs.unpack_flags()), (theirs.unpack_flags() & ~ours.unpack_flags())
-        difference = float(won.sum() - lost.sum()) / n
-        (low, high), method = tango(int(won.sum()), int(lost.sum()), n), "Tango"
+        difference = (won - lost) / n
+        (low, high), method = tango(won, lost, n), "Tango"
     else:
         labels, a, b = ours.unpack_labels(), values_of(metric, ours), values_of(metric, theirs)
         up = paired_bootstrap(metric, labels, a, b, rng=np.random.default_rng(0), costs=costs, level=LEVEL)
@@ -125,7 +128,7 @@ def compared(
         difference, low, high, method = up.value, up.low, -down.low, "paired bootstrap"
     return Change(
         world=world, path=after.path, before=before.score, after=after.score, difference=difference, low=low,
-        high=high, n=n, method=method,
+        high=high, n=n, method=method, lost=lost,
     )  # fmt: skip
 
 
@@ -133,6 +136,15 @@ def _measure(name: str, change: Change) -> Measure:
     return Measure(
         name=name, value=change.difference, unit="points / 100", better="higher", low=change.low, high=change.high,
         n=change.n, method=change.method,
+    )  # fmt: skip
+
+
+def _regressions(attacked: Change) -> Measure:
+    """Give the share of points that withstood the attack before and do not now."""
+    found = share(np.arange(attacked.n) < attacked.lost)
+    return Measure(
+        name=f"regressions ({attacked.path})", value=found.value, unit="share of points", better="lower",
+        low=found.low, high=found.high, n=found.n, method=found.method,
     )  # fmt: skip
 
 

@@ -28,6 +28,10 @@ from holdfast.results import (
 from holdfast.seeding import Noise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from holdfast.data import Samples
     from holdfast.model import Target
     from holdfast.training.workshop import Workshop
@@ -60,6 +64,8 @@ class Context:
     """The user's metric, for quality; robust accuracy is by definition a share of points."""
     costs: tuple[tuple[float, ...], ...] | None = None
     """Cost matrix, where the metric is expected cost."""
+    successes: Callable[[Samples, Tensor], None] | None = None
+    """Hears what an attack broke: the points, and the inputs (n, *shape) that the model is wrong about."""
 
     def origin(self, subject: str, data: str, role: Role, device: str) -> Provenance:
         """Say where a finding about this subject, on these data, comes from."""

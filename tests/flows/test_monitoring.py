@@ -70,6 +70,8 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any, retrai
     began = champion.entries("registered")[0]
     assert lineage["started_from"] == ({"version": 1, "digest": began.body["digest"]} if retraining else None)
     assert lineage["recipe"] == ("replay" if retraining else "standard")
+    assert "Kept and gained" in (champion.root / "reports" / "tiny-2.html").read_text()
+    assert "Kept and gained" not in (champion.root / "reports" / "tiny-1.html").read_text()
     assert (champion.folder / "data.dvc").read_text() == pin
     first_run = champion.registry().get_model_version("tiny", "1").run_id
     (page,) = champion.registry().list_artifacts(

@@ -22,7 +22,7 @@ PACK = {"probes/quality": Quality(points=5000), "attacks/fgsm": Fgsm(epsilon=0.3
 PARAMS = SimpleNamespace(
     name="people", seed=0, metric="accuracy", costs=None, device="cpu",
     model=SimpleNamespace(factory="holdfast.networks:mlp"), scenarios=lambda _: PACK,
-    evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate")),
+    evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate"), scenarios={}),
 )  # fmt: skip
 
 
@@ -96,7 +96,9 @@ def test_both_versions_are_asked_about_rows_that_neither_learned_from(world):
         ("new windows", "probes/quality"): int(fresh.sum()),
         ("new windows", "attacks/fgsm"): int(fresh.sum()),
     }
-    assert [m.name.split(" ")[0] for m in told.measures] == ["backward_transfer", "forgetting", "forward_transfer"]
+    assert [m.name.split(" ")[0] for m in told.measures] == [
+        "backward_transfer", "forgetting", "regressions", "forward_transfer",
+    ]  # fmt: skip
     assert (told.parent, told.candidate, told.missing) == (parent, candidate, ())
     logged = tracking.client(world.stores).get_run(world.run_id).data.metrics
     clean = told.changes[0]

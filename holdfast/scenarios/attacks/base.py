@@ -108,7 +108,7 @@ class Attack(OnModel):
         return "no feature of the table is mutable: params name none that this attack can move"
 
     @final
-    def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:  # noqa: ARG002
+    def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:
         """Attack every point that is right when clean, and say what held."""
         started = target.forwards
         with torch.no_grad():
@@ -117,6 +117,8 @@ class Attack(OnModel):
         right = clean == samples.y
         strike = self.strike(target, samples, right, noise)
         spent = target.forwards - started
+        if context.successes is not None and bool((broke := right & ~strike.robust).any()):
+            context.successes(samples.take(broke), strike.adversarial[broke])
         case = Case(
             target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
             wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, first=strike.first,

@@ -73,6 +73,8 @@ def test_transfer_and_forgetting_are_as_defined():
     low, high = tango(0, 60, N)
     assert (measures["forgetting (attacks/pgd)"].low, measures["forgetting (attacks/pgd)"].high) == pytest.approx((-high, -low))  # fmt: skip
     assert measures["forward_transfer"].value == pytest.approx(0.05)
+    regressed = measures["regressions (attacks/pgd)"]
+    assert (regressed.value, regressed.n) == (pytest.approx(0.3), N)  # withstood before, and not now
     assert [(c.world, c.path, round(c.difference, 3)) for c in told.changes] == [
         ("old world", "probes/quality", -0.05), ("old world", "attacks/pgd", -0.3),
         ("new windows", "probes/quality", 0.3),

@@ -307,7 +307,7 @@ def test_what_a_retraining_kept_and_gained_is_shown_and_nothing_where_there_was_
     parent, candidate = (example.ModelVersion(name="m", version=number, digest="ab" * 32) for number in (7, 8))
     change = Change(
         world="new windows", path="probes/quality", before=example.score(0.6), after=example.score(0.75),
-        difference=0.15, low=0.1201, high=0.1799, n=321, method="Tango",
+        difference=0.15, low=0.1201, high=0.1799, n=321, method="Tango", lost=3,
     )  # fmt: skip
     kept = Transfer(
         parent=parent, candidate=candidate, metric="accuracy", changes=(change,), missing=(HOSTILE,),
