@@ -37,7 +37,7 @@ def evaluation(
     replays = [path for path in asked if path.split("-")[0] == CORPUS and role == "test"]
     scenarios = {path: asked[path] for path in asked if path in replays or path.split("-")[0] != CORPUS}
     found: dict[str, Answer] = {}
-    for paths in (replays, [path for path in scenarios if path not in replays]):
+    for paths in filter(None, (replays, [path for path in scenarios if path not in replays])):
         answers = run_scenario.map(
             paths,
             [scenarios[path] for path in paths],
