@@ -98,13 +98,13 @@ def _play(
     stage = Stage(params, stores, snapshot, place, batches)
     course = _watched(stage, incident, arm, seed)
     try:
-        old, robust = old_world(params, stores, snapshot)
+        old, robust, withstood = old_world(params, stores, snapshot)
         asr = called(params, stores, snapshot, incident)
     except ModelError as error:  # bytes that do not verify: nobody serves at the end
-        old, robust, asr = None, None, None
+        old, robust, withstood, asr = None, None, None, None
         course = course.model_copy(update={"notes": (*course.notes, f"at the end: {error}")})
     shutil.rmtree(place)
-    return course.model_copy(update={"old": old, "old_robust": robust, "asr": asr})
+    return course.model_copy(update={"old": old, "old_robust": robust, "withstood": withstood, "asr": asr})
 
 
 def _watched(stage: Stage, incident: Incident, arm: Arm, seed: int) -> Course:

@@ -11,6 +11,7 @@ from holdfast.stores import Stores
 from tasks.evaluation import Answer, cross_check, record, run_scenario
 from tasks.heldout import LeftOut
 
+CORPUS = "probes/regression_corpus"
 AT_ONCE = 2
 """Scenarios at a time in one process."""
 _RUNNER: ThreadPoolTaskRunner[Answer] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
@@ -28,18 +29,27 @@ def evaluation(
     side: str = "",
     left_out: LeftOut | None = None,
 ) -> StageReport:
-    """Report every finding of a pack about one version on the rows of one role, but for those that are left out."""
-    scenarios = params.scenarios(pack)
-    answers = run_scenario.map(
-        list(scenarios),
-        list(scenarios.values()),
-        params=unmapped(params),
-        stores=unmapped(stores),
-        snapshot=unmapped(snapshot),
-        version=unmapped(version),
-        role=role,
-        left_out=unmapped(left_out),
-    ).result()
+    """Report every finding of a pack about one version on the rows of one role, but for those that are left out.
+
+    The regression corpus is replayed first, and beside test rows alone: it grows between the two sides of a gate.
+    """
+    asked = params.scenarios(pack)
+    replays = [path for path in asked if path.split("-")[0] == CORPUS and role == "test"]
+    scenarios = {path: asked[path] for path in asked if path in replays or path.split("-")[0] != CORPUS}
+    found: dict[str, Answer] = {}
+    for paths in filter(None, (replays, [path for path in scenarios if path not in replays])):
+        answers = run_scenario.map(
+            paths,
+            [scenarios[path] for path in paths],
+            params=unmapped(params),
+            stores=unmapped(stores),
+            snapshot=unmapped(snapshot),
+            version=unmapped(version),
+            role=role,
+            left_out=unmapped(left_out),
+        ).result()
+        found |= dict(zip(paths, answers, strict=True))
+    answers = [found[path] for path in scenarios]
     checked = cross_check(tuple(answer.finding for answer in answers))
     record(checked, version, stores, run_id, side)
     reused = tuple(answer.finding.path for answer in answers if answer.reused)

@@ -20,7 +20,8 @@ from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
 from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
-from tasks.training import require_model
+from tasks.training import require_model, starting_point
+from tasks.transfer import transfer
 
 
 @flow(name="promotion")
@@ -111,15 +112,17 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
 def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, decision: Decision) -> str:
     """Admit windows, train a candidate on them beside the pinned data, and put it through the gate like any other."""
     began = monotonic()
+    taught, former = params.retrained(), starting_point(params, stores, decision)
     grown = admit_windows(params, stores, snapshot, decision)
-    runs, pack = begin(params, stores, grown), params.evaluation.uses.gate
+    runs, pack = begin(taught, stores, grown, former), params.evaluation.uses.gate
     with failing(params, stores, runs.lifecycle):
-        version, trained = training(params, stores, grown, runs.training)
+        version, trained = training(taught, stores, grown, runs.training, former)
         scored = about(params, stores, grown, version, "evaluation", pack)
         compared = about(params, stores, grown, version, "promotion", pack)
         findings = evaluation(params, stores, grown, version, pack, "test", scored)
         verdict = promotion(params, stores, grown, version, findings, compared)
-        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle)
+        kept = transfer(params, stores, grown, decision, version, scored)
+        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept)
         if verdict.action == "promote":
             crown(params, stores, verdict)
         finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)

@@ -21,6 +21,7 @@ from holdfast.registry import find
 from holdfast.results import Role, Value
 from holdfast.scenarios.base import Scenario
 from holdfast.training.base import Recipe
+from holdfast.training.continual import ContinualRecipe
 
 if TYPE_CHECKING:
     from holdfast.drills.incident import Incident
@@ -168,8 +169,15 @@ class MonitoringParams(Value):
     """Clean windows that are replayed to set thresholds, and as many others to read the achieved rate."""
 
 
+class RecipeParams(Value):
+    """A recipe by name, and its settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
 class RetrainingParams(Value):
-    """What a retraining learns from."""
+    """What a retraining learns from, where it begins and how it goes on."""
 
     recent: Annotated[int, Field(gt=0)] = 8
     """Last admitted windows whose held-out rows are what the retrained champion's windows are compared with."""
@@ -177,6 +185,10 @@ class RetrainingParams(Value):
     """Last admitted windows that train; None for all of them (expanding)."""
     base_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the pinned training rows that are replayed beside them."""
+    warm_start: bool = False
+    """Begin from the champion's weights and its own encoding of rows; recipes that go on from a champion do anyway."""
+    recipe: RecipeParams | None = None
+    """How a retraining trains: ``replay``, ``ewc``, ``lwf``, or a recipe that begins afresh; None: as ``training``."""
 
 
 class RecoveryParams(Value):
@@ -295,6 +307,18 @@ class Params(Value):
     def recipe(self) -> Recipe:
         """Build the training recipe."""
         return find("holdfast.training", self.training.recipe, Recipe).model_validate(self.training.settings)
+
+    def retrained(self) -> Params:
+        """Give the params of a retraining: with the recipe of its own, where it has one."""
+        own = self.recovery.retraining.recipe
+        if own is None:
+            return self
+        return self.model_copy(update={"training": TrainingParams(recipe=own.name, settings=own.settings)})
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a retraining begins from the champion's weights."""
+        return self.recovery.retraining.warm_start or isinstance(self.retrained().recipe(), ContinualRecipe)
 
     def panel(self) -> Panel:
         """Build the panel of detectors."""

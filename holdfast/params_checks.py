@@ -15,6 +15,7 @@ from holdfast.params_files import find_secrets, short
 from holdfast.registry import available, find
 from holdfast.scenarios.base import OnModel, Scenario
 from holdfast.training.base import Recipe
+from holdfast.training.continual import ContinualRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -43,6 +44,12 @@ def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
     if isinstance(training, dict):
         recipe, settings = training.get("recipe", "standard"), training.get("settings")
         problems += _try("holdfast.training", str(recipe), settings, Recipe, "training.settings", "training.recipe")
+        problems += _without_champion(str(recipe))
+    retrained = _section(_section(_section(tree, "recovery"), "retraining"), "recipe")
+    if retrained:
+        place = "recovery.retraining.recipe"
+        problems += _try("holdfast.training", str(retrained.get("name")), retrained.get("settings"), Recipe,
+                         f"{place}.settings", f"{place}.name")  # fmt: skip
     monitoring = _section(tree, "monitoring")
     for name, settings in _section(monitoring, "detectors").items():
         problems += _try("holdfast.monitoring", str(name), settings, Detector, f"monitoring.detectors.{name}")
@@ -51,6 +58,18 @@ def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
         problems += _try("holdfast.data.streams", str(stream.get("source")), stream.get("settings"), Stream,
                          f"{place}.settings", f"{place}.source")  # fmt: skip
     return problems + _check_incidents(_section(_section(tree, "drills"), "incidents"))
+
+
+def _without_champion(recipe: str) -> list[str]:
+    """Refuse a first training by a recipe that goes on from a champion."""
+    if recipe not in available("holdfast.training"):
+        return []
+    try:
+        goes_on = issubclass(find("holdfast.training", recipe, Recipe), ContinualRecipe)
+    except (LookupError, TypeError, ImportError, AttributeError):  # reported where its settings are read
+        return []
+    told = "goes on from a champion, and a first training has none; name it under recovery.retraining.recipe"
+    return [f"training.recipe: {recipe} {told}"] if goes_on else []
 
 
 def _check_incidents(incidents: Tree) -> list[str]:

@@ -19,7 +19,7 @@ Status = Literal["scored", "unscored", "not_due"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 DRILLED: tuple[Dimension, ...] = ("recovery", "evolution")
 """Dimensions that only a drill can score."""
-ASIDE: frozenset[str] = frozenset({"probes/quality"})
+ASIDE: frozenset[str] = frozenset({"probes/quality", "probes/regression_corpus"})
 """Scenarios that are reported and are no headline: quality is what the dimensions protect."""
 NO_DRILL = "no drill yet"
 _TAG_REASON = 400

@@ -115,6 +115,11 @@ class Stores(Value):
         return self.root / "escrow"
 
     @property
+    def corpus(self) -> Path:
+        """Rows that attacks broke versions with, by model, data set and attack."""
+        return self.root / "corpus"
+
+    @property
     def predictions(self) -> Path:
         """The prediction log."""
         return self.root / "predictions.db"

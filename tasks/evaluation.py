@@ -14,11 +14,14 @@ from holdfast.errors import ModelError, ScenarioError
 from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_device
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, Value, question
+from holdfast.scenarios.attacks.base import Attack
 from holdfast.scenarios.base import Context, OnModel, OnRecipe, Scenario
 from holdfast.scenarios.cross_checks import with_family_checks
+from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.stores import Stores
 from holdfast.training.workshop import Workshop
 from tasks import tracking
+from tasks.corpus import earlier, keeper
 from tasks.heldout import LeftOut, left_out_ids
 from tasks.lineage import registered
 from tasks.progress import tell
@@ -70,6 +73,8 @@ def run_scenario(
         tell("evaluation", f"{path}  unscored: {made_by.text}")
         origin_of_version = provenance.model_copy(update={"subject": made_by.digest})
         return Answer(finding=_unscored(path, scenario, origin_of_version, made_by.text))
+    if isinstance(scenario, RegressionCorpus) and isinstance(subject, Target):
+        return _replay(path, scenario, params, stores, snapshot, version, subject, provenance)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")
@@ -78,6 +83,8 @@ def run_scenario(
         if isinstance(scenario, OnModel) and isinstance(subject, Target):
             data = load_data(stores, params, snapshot)
             _check_classes(subject, data.classes, version)
+            if isinstance(scenario, Attack) and role == "test":
+                origin = replace(origin, successes=keeper(params, stores, data, subject, path))
             finding = ask(scenario, subject, data, role, origin, path, without)
         elif isinstance(scenario, OnRecipe) and workshop is not None:
             finding = scenario.run(workshop, origin, path)
@@ -85,6 +92,35 @@ def run_scenario(
         tell("evaluation", f"{path}  broke: {error}")
         broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
         return Answer(finding=_unscored(path, scenario, provenance, broke))  # not kept: the next run asks again
+    stores.results.put(finding.key, finding)
+    tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
+    return Answer(finding=finding)
+
+
+def _replay(
+    path: str,
+    scenario: RegressionCorpus,
+    params: Params,
+    stores: Stores,
+    snapshot: DataSnapshot,
+    version: ModelVersion,
+    target: Target,
+    provenance: Provenance,
+) -> Answer:
+    """Put earlier attacks' successes to a version, in its own codes, unless these very rows were put to it before."""
+    data = load_data(stores, params, snapshot)
+    _check_classes(target, data.classes, version)
+    target.space = target.space.under(data.space)
+    found = earlier(params, stores, data, target, version)
+    if isinstance(found, str):
+        tell("evaluation", f"{path}  unscored: {found}")
+        return Answer(finding=_unscored(path, scenario, provenance, found))
+    origin = context(params, snapshot, target.spec.code)
+    key = question(path, scenario.settings, provenance.model_copy(update={"data": found.samples.snapshot}))
+    if (known := stores.results.get(key, Finding)) is not None:
+        tell("evaluation", f"{path}  {_brief(known)}  reused")
+        return Answer(finding=known, reused=True)
+    finding = scenario.run(target, found.samples, origin, path).model_copy(update={"details": found.told})
     stores.results.put(finding.key, finding)
     tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
     return Answer(finding=finding)
@@ -138,9 +174,16 @@ class _Maker(NamedTuple):
 
 def _another_recipe(stores: Stores, version: ModelVersion, workshop: Workshop) -> _Maker | None:
     """Tell when params and data give another recipe than made the version: what one scores is not the other's."""
-    made_by = str(registered(stores, version).get("recipe_digest", "not recorded"))
+    made = registered(stores, version)
+    made_by = str(made.get("recipe_digest", "not recorded"))
     if made_by == workshop.digest:
         return None
+    if start := made.get("started_from"):
+        text = (
+            f"{version.name} version {version.version} went on from the weights of version {start['version']}:"
+            " what a recipe that begins afresh scores is not its own"
+        )
+        return _Maker(made_by, text)
     text = (
         f"{version.name} version {version.version} was made by recipe {made_by[:16]}, and params and data now give"
         f" recipe {workshop.digest[:16]}: ask with the params and data of that version, or train a version with these"

@@ -99,7 +99,7 @@ def hold_out(
         text = f"{_counted(gate, seen)}: none is left"
         return GateRows(decision=_block(params, stores, candidate, champion, text))
     told = Reason(about="gate rows", passed=True, text=f"{_counted(gate, seen)}; each scenario says its n")
-    return GateRows(left_out=_keep(stores, data, gate & seen), reasons=(told,))
+    return GateRows(left_out=_left_out(stores, data, gate & seen), reasons=(told,))
 
 
 def _counted(gate: Array, seen: Array) -> str:
@@ -155,13 +155,20 @@ def _recorded(stores: Stores, version: ModelVersion) -> RowsSeen | str:
     return seen
 
 
-def _keep(stores: Stores, data: Loaded, rows: Array) -> LeftOut | None:
+def _left_out(stores: Stores, data: Loaded, rows: Array) -> LeftOut | None:
+    left = keep_left_out(stores, data, rows)
+    if left is not None:
+        tell("recovery", f"{left.rows} gate rows that a version learned from are left out for both")
+    return left
+
+
+def keep_left_out(stores: Stores, data: Loaded, rows: Array) -> LeftOut | None:
+    """Keep which rows (n,) bool are left out of a question, and give the reference; None for none."""
     if not rows.any():
         return None
     ids = RowIds(ids=tuple(np.sort(data.ids[rows]).tolist()))
     key = digest_json(["left out", ids.ids])
     stores.results.put(key, ids)
-    tell("recovery", f"{len(ids.ids)} gate rows that a version learned from are left out for both")
     return LeftOut(key=key, rows=len(ids.ids))
 
 

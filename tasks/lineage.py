@@ -31,7 +31,13 @@ def params_text(params: Params) -> str:
 
 
 def compose(
-    params: Params, snapshot: DataSnapshot, spec: ModelSpec, key: str, seen: RowsSeen, parent: ChampionHead | None
+    params: Params,
+    snapshot: DataSnapshot,
+    spec: ModelSpec,
+    key: str,
+    seen: RowsSeen,
+    parent: ChampionHead | None,
+    former: ModelVersion | None = None,
 ) -> Json:
     """Say from what a version is made: data, params, recipe, model, code, rows that it learned from, and its parent.
 
@@ -42,15 +48,18 @@ def compose(
         key: of the training.
         seen: rows that it learned from.
         parent: champion at the time; None where there was none.
+        former: version whose weights the training began from; None where it began afresh.
     """
     recipe = params.recipe()
     return {
         "data": snapshot.model_dump(mode="json"), "key": key, "params": params.section_digest(*PARAM_SECTIONS),
         "seed": params.seed, "recipe": params.training.recipe, "recipe_settings": recipe.model_dump(mode="json"),
-        "recipe_digest": recipe_digest(recipe, spec), "factory": spec.factory, "factory_settings": spec.settings,
+        "recipe_digest": recipe_digest(recipe, spec, former.digest if former else ""),
+        "factory": spec.factory, "factory_settings": spec.settings,
         "code": spec.code, "rows_seen": seen.fingerprint(), "revision": snapshot.revision,
         "library": library_digest(), "versions": library_versions(),
         "parent": None if parent is None else {"version": parent.version, "digest": parent.digest},
+        "started_from": None if former is None else {"version": former.version, "digest": former.digest},
         "params_file": PARAMS_FILE, "params_sha256": hashlib.sha256(params_text(params).encode()).hexdigest(),
     }  # fmt: skip
 

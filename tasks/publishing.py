@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from holdfast.digests import library_digest
 from holdfast.errors import LedgerError, StoreError
 from holdfast.params import Params
+from holdfast.recovery.transfer import Transfer
 from holdfast.reporting.content import Epoch, HistoryRow, Page
 from holdfast.reporting.markdown import markdown
 from holdfast.reporting.page import drawings, render
@@ -58,6 +59,7 @@ def publish(
     evaluated: StageReport,
     decision: Decision,
     run_id: str,
+    kept: Transfer | None = None,
 ) -> LifecycleReport:
     """Write the page of a version, log it, tag the version with its headlines, and give the summary."""
     pack = params.evaluation.uses.run
@@ -74,6 +76,7 @@ def publish(
         lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
         promoted=_promoted(stores, decision), training=_curve(trained), measure=_measure(trained),
         history=_history(params, stores), ledger_head=chain.head, warnings=_warnings(params, evaluated, pack),
+        transfer=kept,
     )  # fmt: skip
     path = _path(stores, params.name, decision.candidate.version if decision.candidate else 0)
     drawn = drawings(page)
@@ -150,8 +153,16 @@ def _lineage(made: Json, trained: TrainedModel | None) -> Json:
     return {
         **{label: made.get(name) for name, label in _RECORDED.items()},
         "parent (champion before)": before if "parent" in made else None,
+        "began from": _began(made),
         "best epoch": trained.best_epoch if trained else "not on this machine",
     }  # fmt: skip
+
+
+def _began(made: Json) -> str | None:
+    """Say whose weights the training began from; None where that was not recorded."""
+    start = made.get("started_from")
+    fresh = "fresh weights" if "started_from" in made else None
+    return fresh if start is None else f"version {start['version']}, digest {start['digest']}"
 
 
 _RECORDED = {

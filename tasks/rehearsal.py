@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from holdfast.model import Target
     from holdfast.params import Params
     from holdfast.predictor import Predictor
-    from holdfast.results import DataSnapshot
+    from holdfast.results import DataSnapshot, PerExample
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "drill"
@@ -241,8 +241,10 @@ def _asked(params: Params, models: list[Target], batch: Batch) -> float:
     return _metric(params, batch.truth, predicted, probabilities)
 
 
-def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[float, float | None]:
+def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[float, float | None, PerExample | None]:
     """Ask who serves at the end for rows of the champion's own time that nobody learned from: clean, and attacked.
+
+    Of the attack the share of rows that withstood it, and which.
 
     The attack is the first of the gate's pack; None where it has none.
     """
@@ -253,10 +255,10 @@ def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[f
     clean = _metric(params, held.y.numpy(), shares.argmax(1), shares)
     attacks = [(p, s) for p, s in params.scenarios(params.evaluation.uses.gate).items() if isinstance(s, Attack)]
     if not attacks:
-        return clean, None
+        return clean, None, None
     path, attack = attacks[0]
     found = attack.run(target, held, context(params, snapshot, target.spec.code), path)
-    return clean, None if found.score is None else found.score.value
+    return clean, None if found.score is None else found.score.value, found.per_example
 
 
 def called(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident) -> float | None:

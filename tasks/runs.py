@@ -29,9 +29,9 @@ class Runs(Value):
 
 
 @task(retries=2, retry_delay_seconds=1, cache_policy=NO_CACHE)
-def begin(params: Params, stores: Stores, snapshot: DataSnapshot) -> Runs:
+def begin(params: Params, stores: Stores, snapshot: DataSnapshot, former: ModelVersion | None = None) -> Runs:
     """Open the runs of this lifecycle, or those that a killed start of the same work had opened."""
-    key = training_key(params, snapshot)
+    key = training_key(params, snapshot, former)
     tags = {"data.md5": snapshot.md5, "data.revision": snapshot.revision}
     parent = tracking.open_run(stores, params.name, f"lifecycle:{key}", title="lifecycle", tags=tags)
     tracking.log_snapshot(stores, parent, snapshot, "lifecycle")

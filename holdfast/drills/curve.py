@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
-from holdfast.results import Action, Cause, Measure, Score, Value
+from holdfast.results import Action, Cause, Measure, PerExample, Score, Value
 from holdfast.statistics.intervals import make_score
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Course(Value):
     """The metric of who serves at the end, on rows of the champion's own time that nobody learned from."""
     old_robust: float | None = None
     """Robust accuracy at the end on such rows, under the gate's attack; None where the gate has none."""
+    withstood: PerExample | None = None
+    """Which of these rows withstood that attack; None where the gate has none."""
     poisoned: int = 0
     """Rows with a poisoned label that were admitted to a training."""
     asr: float | None = None
@@ -136,6 +138,14 @@ def forgetting(trio: Trio) -> float:
     return max((was - now for was, now in parts if was is not None and now is not None), default=0.0)
 
 
+def regressions(trio: Trio) -> float | None:
+    """Tell which share of rows withstands the gate's attack without responses and not with them; None untold."""
+    was, now = trio.off.withstood, trio.on.withstood
+    if was is None or now is None or was.points != now.points:
+        return None
+    return float((was.unpack_flags() & ~now.unpack_flags()).mean())
+
+
 def right_response(course: Course, incident: Incident) -> str:
     """Say why an incident's right response was not the one that was given; empty where it was."""
     right, taken = incident.right, course.responses
@@ -174,6 +184,8 @@ def measures(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
     ]
     if all(trio.on.old is not None and trio.off.old is not None for trio in trios):
         rows.append(_measure("forgetting", [forgetting(trio) for trio in trios], "points / 100"))
+    if all(regressions(trio) is not None for trio in trios):
+        rows.append(_measure("regressions_under_attack", [regressions(trio) for trio in trios], "share of rows"))
     if all(trio.on.asr is not None for trio in trios):
         rows.append(_measure("attack_success_rate", [trio.on.asr for trio in trios], "share"))
     return tuple(rows)

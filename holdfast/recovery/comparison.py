@@ -105,7 +105,7 @@ def by_metric(
         ScenarioError: the points do not hold what the metric reads.
     """
     labels = candidate.unpack_labels()
-    ours, theirs = _values(metric, candidate), _values(metric, champion)
+    ours, theirs = values_of(metric, candidate), values_of(metric, champion)
     found = paired_bootstrap(metric, labels, ours, theirs, rng=rng, costs=costs, level=LEVEL)
     error = max(found.error, _least_error(metric, labels, ours != theirs))
     reached = normal_power(error, margin, LEVEL)
@@ -118,7 +118,7 @@ def by_metric(
     )
 
 
-def _values(metric: str, points: PerExample) -> npt.NDArray[np.float64]:
+def values_of(metric: str, points: PerExample) -> npt.NDArray[np.float64]:
     """Give what the metric reads of each point: ranking scores, predicted classes or flags."""
     flags, labels = points.unpack_flags(), points.unpack_labels()
     if metric in RANKING:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from holdfast.recovery.transfer import Transfer
 from holdfast.results import DataSnapshot, Decision, Finding, IntegrityFinding, ModelVersion, Value
 from holdfast.scorecard import Scorecard
 
@@ -60,3 +61,5 @@ class Page(Value):
     ledger_head: str = ""
     """Hash of the ledger's chain when the report was written; a copy outside the table that holds the chain."""
     warnings: tuple[str, ...] = ()
+    transfer: Transfer | None = None
+    """What a retraining kept and gained; None for a version that no retraining made."""

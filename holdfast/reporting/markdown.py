@@ -30,6 +30,7 @@ def markdown(page: Page) -> str:
         _table(("Dimension", "Score", "95 % interval", "n", "Weakest"), map(_dimension, page.scorecard.dimensions)),
         _summary(page),
         _findings(page.findings),
+        _transfer(page),
         _integrity(page),
         _lineage(page),
         _evaluated(page),
@@ -97,6 +98,22 @@ def _finding(finding: Finding) -> tuple[str, ...]:
     if finding.score is None:
         return (path, f"unscored: {escape(finding.unscored or '')}", "", "", validity)
     return (path, text.value(finding.score), text.interval(finding.score), f"{finding.score.n:,}", validity)
+
+
+def _transfer(page: Page) -> str:
+    kept = page.transfer
+    if kept is None:
+        return ""
+    heads = ("Rows", "Asked", f"Version {kept.parent.version}", f"Version {kept.candidate.version}", "Difference", "n")
+    rows = [
+        (change.world, escape(change.path), text.value(change.before), text.value(change.after),
+         escape(text.difference(change)), f"{change.n:,}")
+        for change in kept.changes
+    ]  # fmt: skip
+    told = [f"- {escape(measure.name)}: {escape(text.quantity(measure))}" for measure in kept.measures]
+    gaps = [f"- not told: {escape(gap)}" for gap in kept.missing]
+    parts = [text.KEPT, _table(heads, rows) if rows else "", "\n".join([*told, *gaps])]
+    return "\n\n".join(["## Kept and gained", *(part for part in parts if part)])
 
 
 def _integrity(page: Page) -> str:

@@ -142,7 +142,8 @@ def template(name: str) -> Template:
     helpers: dict[str, Any] = {
         "percent": text.percent, "interval": text.interval, "score": text.value, "state": text.state,
         "validity": text.validity, "quantity": text.quantity, "plain": text.plain, "number": text.number, "ball": _ball,
+        "difference": text.difference,
     }  # fmt: skip
     environment.filters.update(helpers)
-    environment.globals.update(kinds=text.KINDS, questions=text.QUESTIONS)
+    environment.globals.update(kinds=text.KINDS, questions=text.QUESTIONS, kept=text.KEPT)
     return environment.get_template(name)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from holdfast.recovery.transfer import Change
     from holdfast.results import Decision, Finding, Measure, Score
     from holdfast.scorecard import DimensionScore
 
@@ -36,6 +37,17 @@ KINDS = {
     "upper_bound": "upper bound: a stronger attack may find less",
     "lower_bound": "lower bound: proved by a certificate",
 }
+
+
+KEPT = (
+    "The version that the retraining was to replace and the one that it made, on the same rows that neither learned"
+    " from: test rows of the pinned data, and held-out rows of windows that came since."
+)
+
+
+def difference(change: Change) -> str:
+    """Write a paired difference in points with its 95 % interval."""
+    return f"{100 * change.difference:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
 
 
 def percent(value: float) -> str:

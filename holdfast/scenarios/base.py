@@ -28,6 +28,10 @@ from holdfast.results import (
 from holdfast.seeding import Noise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from holdfast.data import Samples
     from holdfast.model import Target
     from holdfast.training.workshop import Workshop
@@ -62,6 +66,8 @@ class Context:
     """Cost matrix, where the metric is expected cost."""
     workshop: Workshop | None = None
     """Where a scenario about a model can train others; None for those that train nothing."""
+    successes: Callable[[Samples, Tensor], None] | None = None
+    """Hears what an attack broke: the points, and the inputs (n, *shape) that the model is wrong about."""
 
     def origin(self, subject: str, data: str, role: Role, device: str) -> Provenance:
         """Say where a finding about this subject, on these data, comes from."""

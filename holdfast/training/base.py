@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from holdfast.results import Value
@@ -12,6 +13,7 @@ from holdfast.results import Value
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from holdfast.data import Samples
     from holdfast.seeding import Noise
     from holdfast.space import Box, Table
 
@@ -53,6 +55,18 @@ class Recipe(Value):
         share = "balanced accuracy" if self.balance_classes else "accuracy"
         return f"{share} under attack" if self.robust else share
 
+    def batches(self, rows: Samples, learned: Tensor, noise: Noise, epoch: int) -> tuple[Tensor, ...]:
+        """Cut one epoch's rows into batches of row numbers: all rows, in an order of the epoch's own.
+
+        Args:
+            rows: the training rows.
+            learned: rows (n,) bool that a former model learned from; where there is none, no row.
+            noise: to draw from; it is the same in every epoch.
+            epoch: from 1; every epoch has equally many batches.
+        """
+        del learned
+        return whole_parts(torch.arange(len(rows)), self.batch_size, noise.derive(epoch))
+
     def perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table
     ) -> Tensor:
@@ -76,3 +90,12 @@ class Recipe(Value):
 
         The network is in eval mode and frozen; draw only from ``noise``.
         """
+
+
+def whole_parts(index: Tensor, size: int, noise: Noise) -> tuple[Tensor, ...]:
+    """Cut row numbers (n,), in a random order, into batches of nearly one size: the nearest to ``size`` that fits.
+
+    A small tail would have noisy gradients and batch statistics.
+    """
+    order = index[torch.randperm(len(index), generator=noise.generator())]
+    return torch.tensor_split(order, max(1, round(len(index) / size)))

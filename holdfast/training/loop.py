@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.digests import digest_json, library_digest, library_versions
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 from holdfast.model import Target, save_model
 from holdfast.results import Score, Value
 from holdfast.seeding import Noise
@@ -24,6 +24,9 @@ from holdfast.space import Box
 from holdfast.statistics import quality
 from holdfast.training.augment import shift_and_mirror
 from holdfast.training.checkpoints import CheckpointFolder
+from holdfast.training.continual import ContinualRecipe, weighted_distance
+from holdfast.training.optimisation import class_weights, decay_groups, learning_rate
+from holdfast.training.preconditions import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,9 +36,7 @@ if TYPE_CHECKING:
     from holdfast.data import Samples
     from holdfast.model import ModelSpec
     from holdfast.training.base import Recipe
-
-WARM_UP = 0.25
-"""Share of the steps over which the learning rate rises to its peak."""
+    from holdfast.training.warm_start import Former
 
 
 class EpochReport(Value):
@@ -74,6 +75,7 @@ def fit(
     *,
     seed: int,
     device: torch.device,
+    former: Former | None = None,
     checkpoints: Path | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     fabric: Fabric | None = None,
@@ -91,6 +93,7 @@ def fit(
         validation: rows of role ``validation``: they choose the epoch.
         seed: of initial weights, order, augmentation, attacks and dropout.
         device: where to train; the answer lives there too.
+        former: the model whose weights the training begins from, built by the same ``spec``; None draws fresh ones.
         checkpoints: folder of this training alone; None keeps none.
         progress: called after each epoch, its checkpoint already on disk.
         fabric: a launched Fabric of the caller's, for several processes; each takes its share of every batch.
@@ -98,12 +101,13 @@ def fit(
     Raises:
         RoleError: rows of another role.
         DataError: no rows, or labels outside the classes.
-        ModelError: the loss is not finite, or the recipe does not fit the input space.
+        ModelError: the loss is not finite, the recipe does not fit the input space, it goes on from a former model
+            and there is none, or the former model is another network.
         StoreError: the checkpoint is corrupt or of another training, or cannot be written.
     """
-    _check(recipe, spec, train.require("train"), validation.require("validation"))
+    check(recipe, spec, train.require("train"), validation.require("validation"), former)
     fabric = fabric or _launch(device, recipe.precision)
-    run = _Run(recipe, spec, train.to(device), validation.to(device), Noise(seed, ("training",)), fabric)
+    run = _Run(recipe, spec, train.to(device), validation.to(device), Noise(seed, ("training",)), fabric, former)
     folder = None
     if checkpoints is not None:
         folder = CheckpointFolder(checkpoints, _training_digest(run, seed))
@@ -118,28 +122,6 @@ def fit(
         if progress is not None:
             progress(report)
     return run.trained(device)
-
-
-def _check(recipe: Recipe, spec: ModelSpec, train: Samples, validation: Samples) -> None:
-    if spec.space.kind not in recipe.kinds or (recipe.augment and spec.space.kind != "box"):
-        wish = f"recipe {recipe.name()}" + (" with augment" if recipe.augment else "")
-        raise ModelError(
-            "training", found=f"{wish} on a {spec.space.kind} space", expected="a recipe that is defined there",
-            remedy="Set augment to false for tables, or choose another recipe.",
-        )  # fmt: skip
-    for samples in (train, validation):
-        if len(samples) == 0:
-            raise DataError(
-                f"snapshot {samples.snapshot[:16]}", found=f"no {samples.role} rows", expected="one at least",
-                remedy="Give the role a share of the data.",
-            )  # fmt: skip
-        if samples.y.min() < 0 or samples.y.max() >= len(spec.classes):
-            raise DataError(
-                f"snapshot {samples.snapshot[:16]}",
-                found=f"{samples.role} labels from {int(samples.y.min())} to {int(samples.y.max())}",
-                expected=f"0 to {len(spec.classes) - 1}",
-                remedy="Name every class of the data in the model description.",
-            )
 
 
 def _launch(device: torch.device, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
@@ -159,26 +141,9 @@ def _training_digest(run: _Run, seed: int) -> str:
         [
             run.recipe.name(), run.recipe.model_dump(mode="json"), run.spec.model_dump(mode="json"), rows.hexdigest(),
             seed, run.fabric.device.type, run.fabric.world_size, library_digest(), library_versions(),
+            None if run.former is None else [run.former.target.digest, *run.learned.nonzero().flatten().tolist()],
         ]
     )  # fmt: skip
-
-
-def learning_rate(peak: float, step: int, steps: int) -> float:
-    """One-cycle schedule: rise linearly over the first quarter of ``steps``, then fall as a cosine to zero.
-
-    Source: Smith and Topin 2018, arXiv:1708.07120; cosine arm, Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5.
-    """
-    rising = max(1.0, WARM_UP * steps)
-    if step < rising:
-        return peak * (step + 1) / rising if step + 1 < rising else peak
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
-
-
-def class_weights(y: Tensor, classes: int) -> Tensor:
-    """Weigh classes (classes,) by the inverse of their share of the labels (n,); the mean weight of a row is 1."""
-    counts = torch.bincount(y, minlength=classes)
-    present = int((counts > 0).sum())
-    return torch.where(counts > 0, len(y) / (present * counts.clamp(min=1).to(torch.float32)), 0.0)
 
 
 @contextmanager
@@ -208,22 +173,34 @@ class _Run:
     validation: Samples
     noise: Noise
     fabric: Fabric
+    former: Former | None = None
     history: list[EpochReport] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
 
     def __post_init__(self) -> None:
         self.module = self.spec.build(self.noise.derive("weights").generator().initial_seed())
+        if self.former is not None:
+            self.module.load_state_dict(self.former.target.module.state_dict())
         self.layout = torch.channels_last if isinstance(self.spec.space, Box) else torch.contiguous_format
         self.module.to(self.fabric.device)
         self.module.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs forget it
-        self.optimizer = torch.optim.AdamW(_groups(self.module, self.recipe.weight_decay), lr=self.recipe.learning_rate)
+        self.optimizer = torch.optim.AdamW(
+            decay_groups(self.module, self.recipe.weight_decay), lr=self.recipe.learning_rate
+        )
         # What Fabric wraps is the same parameters: `module` is for attacks and validation, `network` for descent.
         self.network, self.stepper = self.fabric.setup(self.module, self.optimizer)
         self.averaged = {name: t.detach().clone() for name, t in self._floats()} if self.recipe.average else {}
-        self.weights = class_weights(self.train.y, len(self.spec.classes)) if self.recipe.balance_classes else None
-        # Batches of nearly one size: a small tail would have noisy gradients and batch statistics.
-        self.steps = max(1, round(len(self.train) / self.recipe.batch_size))
+        self.learned = torch.zeros(len(self.train), dtype=torch.bool)
+        self.anchor: dict[str, tuple[Tensor, Tensor]] = {}
+        if self.former is not None:
+            self.learned = self.former.knows(self.train.ids)
+            self._anchor(self.former)
+        first = self._batches(1)
+        self.steps = len(first)
+        self.weights = None
+        if self.recipe.balance_classes:  # of the rows that an epoch sees
+            self.weights = class_weights(self.train.y[torch.cat(first).to(self.train.y.device)], len(self.spec.classes))
 
     @property
     def finished(self) -> bool:
@@ -236,21 +213,33 @@ class _Run:
         values = [report.validation.value for report in self.history]
         return len(values) - (values.index(max(values)) + 1) >= self.recipe.patience
 
+    def _anchor(self, former: Former) -> None:
+        """Lay each parameter that the former model's answers hang on beside where it was, and how much they do."""
+        if isinstance(self.recipe, ContinualRecipe):
+            known = self.train.take(self.learned.to(self.train.y.device))
+            matters = self.recipe.importance(former.target, known, self.noise.derive("importance"))
+            own = dict(former.target.module.named_parameters())
+            device = self.fabric.device
+            self.anchor = {n: (w.to(device), own[n].detach().clone().to(device)) for n, w in matters.items()}
+
+    def _batches(self, number: int) -> tuple[Tensor, ...]:
+        return self.recipe.batches(self.train, self.learned, self.noise.derive("order"), number)
+
     def epoch(self) -> EpochReport:
         """Train one epoch, validate, and keep the weights where no epoch was better."""
         started, number = time.perf_counter(), len(self.history) + 1
-        order = torch.randperm(len(self.train), generator=self.noise.derive("order", number).generator())
+        batches = self._batches(number)
         total = torch.zeros((), device=self.fabric.device)
         cuda = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             self.network.train()
-            for step, index in enumerate(torch.tensor_split(order, self.steps)):
+            for step, index in enumerate(batches):
                 # Dropout and its like draw from the global generator: theirs is a named one for this step.
                 torch.manual_seed(
                     self.noise.derive("step", number, step, self.fabric.global_rank).generator().initial_seed()
                 )
                 total += self._step(number, step, index.to(self.fabric.device))
-        loss = self._mean_loss(total, number)
+        loss = self._mean_loss(total, sum(map(len, batches)), number)
         self._agree()
         validated = time.perf_counter()
         score = self._validate()
@@ -276,19 +265,26 @@ class _Run:
         with frozen(self.module), self.fabric.autocast():
             noise = self.noise.derive("perturb", number)
             perturbed = self.recipe.perturb(self.module, x, mine.y, mine.ids, noise, self.spec.space).detach()
-        losses = self.recipe.loss(self.network, x, perturbed, mine.y)
+        if self.former is not None and isinstance(self.recipe, ContinualRecipe):
+            losses = self.recipe.loss_beside(self.former.target.module, self.network, x, mine.y)
+        else:
+            losses = self.recipe.loss(self.network, x, perturbed, mine.y)
         if self.weights is not None:
             losses = losses * self.weights[mine.y]
         total = losses.sum()
         # Fabric averages gradients over processes; shares of a batch can differ by a row.
-        self.fabric.backward(total * (self.fabric.world_size / len(index)))
+        objective, pull = total * (self.fabric.world_size / len(index)), torch.zeros((), device=total.device)
+        if self.anchor:
+            pull = weighted_distance(dict(self.module.named_parameters()), self.anchor)
+            objective = objective + pull
+        self.fabric.backward(objective)
         self.stepper.step()
         self.stepper.zero_grad()
         self._average((number - 1) * self.steps + step)
-        return total.detach()
+        return total.detach() + pull.detach() * len(mine)
 
-    def _mean_loss(self, total: Tensor, number: int) -> float:
-        value = float(_reduced(self.fabric, total, "sum")) / len(self.train)
+    def _mean_loss(self, total: Tensor, rows: int, number: int) -> float:
+        value = float(_reduced(self.fabric, total, "sum")) / rows
         if not math.isfinite(value):
             raise ModelError(
                 f"training {self.recipe.name()}", found=f"a loss of {value} in epoch {number}", expected="a finite one",
@@ -387,13 +383,3 @@ def _reduced(fabric: Fabric, tensor: Tensor, how: str) -> Tensor:
     if fabric.world_size == 1:
         return tensor
     return cast("Tensor", fabric.all_reduce(tensor, reduce_op=how))
-
-
-def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels, and neither biases nor normalisation (Loshchilov and Hutter 2019, section 4)."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

@@ -39,7 +39,13 @@ class Workshop:
         return fit(recipe, self.spec, train, self.validation, seed=seed, device=self.device).target
 
 
-def recipe_digest(recipe: Recipe, spec: ModelSpec) -> str:
-    """Name a recipe with the model description that it trains: settings, third-party code, network, space, classes."""
+def recipe_digest(recipe: Recipe, spec: ModelSpec, former: str = "") -> str:
+    """Name a recipe with the model description that it trains: settings, third-party code, network, space, classes.
+
+    Args:
+        recipe: settings and loss.
+        spec: what it trains.
+        former: digest of the model whose weights it begins from; empty for fresh ones.
+    """
     own = [recipe.name(), recipe.model_dump(mode="json"), code_of(type(recipe))]
-    return digest_json([*own, spec.model_dump(mode="json")])
+    return digest_json([*own, spec.model_dump(mode="json"), *([former] if former else [])])

@@ -30,6 +30,12 @@ def watched(project: Any) -> Watch:
     return Watch(f"sqlite:///{project.root / 'ledger.db'}", "tiny", WallClock())
 
 
+REPLAY = (
+    "--set", "recovery.retraining.recipe={name: replay, settings: {epochs: 2, batch_size: 256, balance_classes: true}}",
+    "--set", "evaluation.packs.gate.scenarios=[probes/regression_corpus, probes/quality, anomalies/missing_values]",
+)  # fmt: skip
+
+
 def killed(project: Any, target: str, when: str, *arguments: str) -> None:
     launcher = str(Path(__file__).with_name("kill_at.py"))
     process = project.start(sys.executable, launcher, target, when, "1", "KILL", "monitor", *TINY, *LEAN, *arguments)
@@ -40,18 +46,19 @@ def decided(project: Any) -> list[Any]:
     return [entry for entry in project.entries("decision") if entry.body.get("position") is not None]
 
 
-def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> None:
+@pytest.mark.parametrize("retraining", [(), pytest.param(REPLAY, marks=pytest.mark.slow)], ids=["afresh", "replay"])
+def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any, retraining: tuple[str, ...]) -> None:
     """Killed after the decision and again after the retraining, the loop ends it once, and goes on with the next window."""
     pin = (champion.folder / "data.dvc").read_text()
-    killed(champion, "flows.recovery:training", "before")
+    killed(champion, "flows.recovery:training", "before", *retraining)
     (harm,) = [entry for entry in decided(champion) if entry.body["action"] == "retrain"]
     position = harm.body["position"]
     states = {w.state for w in watched(champion).windows()}
     assert states <= {"admitted", "quarantined"}  # small windows are sometimes taken for poisoned
     assert "admitted" in states
-    killed(champion, "flows.recovery:responded", "before")
+    killed(champion, "flows.recovery:responded", "before", *retraining)
     assert champion.ledger().head("tiny").version == 2
-    report = champion.holdfast("monitor", *TINY, *LEAN, "--windows", "2", "--json").document
+    report = champion.holdfast("monitor", *TINY, *LEAN, *retraining, "--windows", "2", "--json").document
     first, second = report["windows"]
     assert (first["position"], first["action"], first["champion"]) == (position, "retrain", 2)
     assert second["position"] == position + 1
@@ -60,6 +67,14 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any) -> Non
     lineage = champion.entries("registered")[1].body["lineage"]
     assert lineage["data"]["manifest"]
     assert lineage["parent"]["version"] == 1
+    # The champion of the decision, though its successor reigned already when the loop was started again.
+    began = champion.entries("registered")[0]
+    assert lineage["started_from"] == ({"version": 1, "digest": began.body["digest"]} if retraining else None)
+    assert lineage["recipe"] == ("replay" if retraining else "standard")
+    assert "Kept and gained" in (champion.root / "reports" / "tiny-2.html").read_text()
+    # FGSM broke version 1 in its first run: version 2 is asked these rows where its pack says so.
+    assert ("still_breaking" in (champion.root / "reports" / "tiny-2.html").read_text()) == bool(retraining)
+    assert "Kept and gained" not in (champion.root / "reports" / "tiny-1.html").read_text()
     assert (champion.folder / "data.dvc").read_text() == pin
     first_run = champion.registry().get_model_version("tiny", "1").run_id
     (page,) = champion.registry().list_artifacts(

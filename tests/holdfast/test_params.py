@@ -29,6 +29,9 @@ WRONG = [
     ("model.factory=holdfast.networks.mlp", "model.factory: string should match pattern"),
     ("training.recipe=standart", "training.recipe: no such recipe"),
     ("training.settings.epochs=0", "training.settings.epochs: must be greater than 0 (got 0)"),
+    ("training.recipe=ewc", "training.recipe: ewc goes on from a champion, and a first training has none; name it under recovery.retraining.recipe"),
+    ("recovery.retraining.recipe={name: replai}", "recovery.retraining.recipe.name: no such recipe"),
+    ("recovery.retraining.recipe={name: replay, settings: {ratio: 1.5}}", "recovery.retraining.recipe.settings.ratio: must be less than 1 (got 1.5)"),
     ("evaluation.scenarios.attacks.pgd.steps=0", "evaluation.scenarios.attacks.pgd.steps: must be greater than 0 (got 0)"),
     ("evaluation.scenarios.attacks.pgd.step=3", "evaluation.scenarios.attacks.pgd.step: no such setting (got 3); did you mean 'steps'?"),
     ("evaluation.scenarios.attacks.pgd_inf={}", "evaluation.scenarios.attacks.pgd_inf: no such scenario; attacks/ holds:"),
@@ -75,6 +78,7 @@ def test_all_mistakes_are_reported_at_once():
         "evaluation.packs",
         "evaluation.scenarios.attacks=",
         "monitoring.stream.recorded",
+        "recovery.retraining.recipe",
     )
     cases = [case for case in WRONG if not case[0].startswith((*later, *shared))]
     with pytest.raises(ParamsError) as caught:
@@ -99,6 +103,20 @@ def test_shipped_params_are_valid_and_build_everything_they_name(profile):
     assert params.checks()
     for pack, content in params.evaluation.packs.items():
         assert list(params.scenarios(pack)) == list(content.scenarios)
+
+
+def test_a_retraining_has_the_recipe_of_its_own_where_it_has_one():
+    """Without one it trains as the first training did, and afresh; with warm start or a continual recipe it goes on."""
+    plain = load(PARAMS)
+    assert plain.retrained() is plain
+    assert not plain.goes_on
+    assert load(PARAMS, assignments=("recovery.retraining.warm_start=true",)).goes_on
+    told = "recovery.retraining.recipe={name: %s, settings: {epochs: 3}}"
+    for name, goes_on in (("replay", True), ("ewc", True), ("lwf", True), ("trades", False)):
+        params = load(PARAMS, assignments=(told % name,))
+        assert params.goes_on == goes_on
+        assert (params.retrained().recipe().name(), params.retrained().recipe().epochs) == (name, 3)
+        assert params.recipe() == plain.recipe()
 
 
 def test_an_overlay_changes_what_it_says_and_nothing_else(tmp_path):

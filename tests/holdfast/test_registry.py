@@ -38,7 +38,7 @@ def test_the_shipped_families_hold_what_the_manual_names():
     assert set(available("holdfast.scenarios.corruptions")) >= corruptions
     anomalies = {"missing_values", "unit_slip", "stuck_sensor", "category_swap"}
     assert set(available("holdfast.scenarios.anomalies")) >= anomalies
-    assert set(available("holdfast.training")) >= {"standard", "adversarial", "trades"}
+    assert set(available("holdfast.training")) >= {"standard", "adversarial", "trades", "replay", "ewc", "lwf"}
 
 
 def test_a_name_that_is_none_lists_what_there_is():

@@ -123,6 +123,8 @@ class Attack(OnModel):
         surrogate = self.bring(target, noise.derive("surrogate"), context)
         strike = self.strike(target, samples, right, noise, surrogate)
         spent = target.forwards - started
+        if context.successes is not None and bool((broke := right & ~strike.robust).any()):
+            context.successes(samples.take(broke), strike.adversarial[broke])
         case = Case(
             target=target, samples=samples, logits=logits, right=right, robust=strike.robust, flat=strike.flat,
             wild=strike.wild, rose=strike.rose, steps=strike.steps, free=strike.free, first=strike.first,

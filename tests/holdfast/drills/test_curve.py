@@ -15,11 +15,12 @@ from holdfast.drills.curve import (
     loss,
     measures,
     recovery_score,
+    regressions,
     relative,
     right_response,
 )
 from holdfast.drills.incident import Incident, Right, World
-from holdfast.results import Score
+from holdfast.results import PerExample, Score
 
 ONSET, HORIZON = 2, 8
 
@@ -99,6 +100,21 @@ def test_what_was_forgotten_is_the_larger_of_clean_and_robust() -> None:
     on = course("on", FLAT, old_robust=0.3)
     off = course("off", FLAT, old_robust=0.5)
     assert forgetting(Trio(on=on, off=off, oracle=course("oracle", FLAT))) == pytest.approx(0.2)
+
+
+def test_regressions_are_rows_that_withstood_and_do_not_now() -> None:
+    """Of ten rows five withstood: two of these fall now, and a third that fell withstands; untold, there is no number."""
+    before, now = [True] * 5 + [False] * 5, [True] * 3 + [False] * 2 + [True] + [False] * 4
+    held = [PerExample.pack(range(10), flags, [0] * 10) for flags in (before, now)]
+    one, other = course("off", FLAT, withstood=held[0]), course("on", FLAT, withstood=held[1])
+    made = Trio(on=other, off=one, oracle=course("oracle", FLAT))
+    assert regressions(made) == pytest.approx(0.2)
+    found = {m.name: m for m in measures([made, made], incident())}
+    assert found["regressions_under_attack"].value == pytest.approx(0.2)
+    moved = course("on", FLAT, withstood=PerExample.pack(range(1, 11), now, [0] * 10))
+    assert regressions(Trio(on=moved, off=one, oracle=course("oracle", FLAT))) is None
+    plain = {m.name for m in measures([trio(FLAT, FLAT, FLAT, seed) for seed in range(2)], incident())}
+    assert "regressions_under_attack" not in plain
 
 
 def test_never_is_a_value_of_delay_and_recovery() -> None:

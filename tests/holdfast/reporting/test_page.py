@@ -12,9 +12,10 @@ import pytest
 
 from holdfast import reporting
 from holdfast.recovery.gate import formerly
+from holdfast.recovery.transfer import Change, Transfer
 from holdfast.reporting import Page, drawings, markdown, render
 from holdfast.reporting.text import VERDICTS
-from holdfast.results import Decision, Reason
+from holdfast.results import Decision, Measure, Reason
 from holdfast.scorecard import scorecard
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -299,3 +300,33 @@ def test_what_made_a_version_stands_apart_from_what_judged_it(page):
         assert page.snapshot.md5 not in made
         assert page.snapshot.md5 in judged
         assert trained.md5 not in judged
+
+
+def test_what_a_retraining_kept_and_gained_is_shown_and_nothing_where_there_was_none(page, example):
+    """Both forms say before, after, paired difference, measures and gaps, escaped; other versions have no such part."""
+    parent, candidate = (example.ModelVersion(name="m", version=number, digest="ab" * 32) for number in (7, 8))
+    change = Change(
+        world="new windows", path="probes/quality", before=example.score(0.6), after=example.score(0.75),
+        difference=0.15, low=0.1201, high=0.1799, n=321, method="Tango", lost=3,
+    )  # fmt: skip
+    kept = Transfer(
+        parent=parent, candidate=candidate, metric="accuracy", changes=(change,), missing=(HOSTILE,),
+        measures=(Measure(name="forgetting (attacks/pgd)", value=0.04, unit="points / 100", better="lower", n=321),),
+    )  # fmt: skip
+    told = page.model_copy(update={"transfer": kept})
+    shown = Tree(render(told)).text
+    for words in (shown, markdown(told)):
+        for part in (
+            "Kept and gained",
+            "Version 7",
+            "Version 8",
+            "new windows",
+            "+15.0 points (+12.0 to +18.0)",
+            "321",
+        ):
+            assert part in words
+        assert "forgetting (attacks/pgd): 0.04 points / 100, n = 321" in words
+    assert HOSTILE in shown
+    assert "<script>" not in render(told)
+    assert "<script>" not in markdown(told)
+    assert "Kept and gained" not in render(page) + markdown(page)

@@ -43,7 +43,8 @@ def linear(seed=0):
 @pytest.mark.parametrize("recipe", [Standard, Adversarial, Trades])
 def test_recipes_are_found_by_name(recipe):
     """The file names the recipe, and nothing else in the folder is one."""
-    assert set(available("holdfast.training")) == {"standard", "adversarial", "trades"}
+    continual = {"replay", "ewc", "lwf"}
+    assert set(available("holdfast.training")) == {"standard", "adversarial", "trades", *continual}
     assert find("holdfast.training", recipe.name(), Recipe) is recipe
 
 

@@ -1,0 +1,176 @@
+"""The regression corpus: what an attack breaks one version with is the first that the next one is asked."""
+
+import hashlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from holdfast.data.source import load
+from holdfast.errors import DataError
+from holdfast.model import ModelSpec, load_model, save_model
+from holdfast.params import DataParams
+from holdfast.recovery.promotion import register as record_version
+from holdfast.results import ModelVersion
+from holdfast.scenarios.attacks.fgsm import Fgsm
+from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
+from holdfast.scorecard import ASIDE
+from holdfast.stores import Stores
+from tasks import corpus, evaluation, heldout, tracking
+from tasks.heldout import keep_rows_seen
+
+ATTACK = Fgsm(epsilon=0.8, points=120, categories=1)
+
+
+def params(**told):
+    return SimpleNamespace(
+        name="people", seed=0, metric="accuracy", costs=None, device="cpu",
+        model=SimpleNamespace(factory="holdfast.networks:mlp"),
+        evaluation=SimpleNamespace(scenarios={"probes": {"regression_corpus": told}} if told else {}),
+    )  # fmt: skip
+
+
+PARAMS = params(kept=200)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """People in two snapshots: the second knows one kind more, and so other codes."""
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame(draw.normal(size=(900, 2)).round(6), columns=["a", "b"])
+    table["kind"] = np.where(draw.uniform(size=900) < 0.5, "u", "v")
+    table["label"] = np.where(table["a"] + (table["kind"] == "u") > 0, "yes", "no")
+    said = DataParams(
+        kind="table", path="people.csv", label="label", roles={"train": 0.6, "validation": 0.1, "gate": 0.1, "test": 0.2},
+        features={"a": {"mutable": True}, "kind": {"mutable": True}},
+    )  # fmt: skip
+    held = {}
+    for name in ("before", "after"):
+        if name == "after":
+            table.loc[table.index[:9], "kind"] = "a-kind"
+        table.to_csv(tmp_path / "people.csv", index=False)
+        held[name] = load(tmp_path, said)
+    stores = Stores.local(tmp_path, tmp_path / "stores", actor="alice")
+    tracking.prepare(stores, "people")
+    for module in (heldout, evaluation):
+        monkeypatch.setattr(module, "load_data", lambda _s, _p, snapshot: snapshot.data)
+    return SimpleNamespace(
+        stores=stores, **{name: SimpleNamespace(content=d.digest, revision="none", data=d) for name, d in held.items()}
+    )
+
+
+def version(world, number, snapshot, seen=None):
+    data, stores = snapshot.data, world.stores
+    spec = ModelSpec(factory="holdfast.networks:mlp", settings={"depth": 0}, space=data.space, classes=data.classes)
+    digest = save_model(stores.models / "part", spec.build(seed=number), spec)
+    (stores.models / "part").rename(stores.models / digest)
+    run_id = tracking.open_run(stores, "people", f"training:{number}", title="training")
+    seen = seen or data.rows_seen()
+    keep_rows_seen(stores, run_id, seen)
+    made = ModelVersion(name="people", version=number, digest=digest, run_id=run_id)
+    record_version(heldout.open_ledger(stores), made, who="t", lineage={"rows_seen": seen.fingerprint()})
+    return made
+
+
+def asked(world, subject, snapshot, scenario=None, told=PARAMS):
+    scenario = scenario or RegressionCorpus()
+    return evaluation.run_scenario.fn(scenario.name(), scenario, told, world.stores, snapshot, subject, "test")
+
+
+def files(world):
+    return sorted(world.stores.corpus.rglob("*.npz"))
+
+
+def test_what_broke_one_version_is_put_to_the_next_in_its_own_codes(world):
+    """Each row of the finding is one that FGSM broke version 1 with, read by version 2's codes, and counted as it answers."""
+    one, two = version(world, 1, world.before), version(world, 2, world.after)
+    assert "no attack on an earlier version is kept" in asked(world, one, world.before).finding.unscored
+    broken = asked(world, one, world.before, ATTACK).finding
+    right = next(m.value for m in broken.measures if m.name == "clean_accuracy")
+    won = round((right - broken.score.value) * broken.score.n)
+    (path,) = files(world)
+    assert path.stem == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.parent.name == "attacks.fgsm"
+    answer = asked(world, two, world.after)
+    found = answer.finding
+    assert found.score.n == won == found.details["kept"] > 10
+    assert found.details["attacks"] == {"attacks/fgsm": won}
+    assert found.details["cannot_exist"] == 0
+    assert found.family == "regression"
+    assert found.path in ASIDE
+    # By hand: the rows as a user would send them.
+    target = load_model(world.stores.models / two.digest, two.digest)
+    kept = corpus.Corpus.from_bytes(path.read_bytes(), corpus._schema(world.after.data, target))
+    frame = pd.DataFrame({"a": kept.numbers[:, 1, 0], "b": kept.numbers[:, 1, 1], "kind": kept.names[:, 1, 0]})
+    from holdfast.data.table import encode  # noqa: PLC0415  the public way in, for this test alone
+
+    said = target.predict(encode(frame, target.space))
+    still = np.array(target.classes)[said.numpy()] != kept.labels
+    (measure,) = found.measures
+    assert (measure.name, measure.n) == ("still_breaking", won)
+    assert measure.value == pytest.approx(still.mean()) == pytest.approx(1 - found.score.value)
+    assert not answer.reused
+    assert asked(world, two, world.after).reused
+    assert "none of" in asked(world, one, world.before).finding.unscored  # its own are not asked again
+
+
+def test_nothing_is_kept_where_nothing_is_replayed_or_on_other_rows(world):
+    """Params that name no corpus, and questions on gate rows, leave no file."""
+    one = version(world, 1, world.before)
+    asked(world, one, world.before, ATTACK, params())
+    evaluation.run_scenario.fn(ATTACK.name(), ATTACK, PARAMS, world.stores, world.before, one, "gate")
+    assert files(world) == []
+
+
+def test_what_is_kept_is_bounded_and_grows_by_other_versions(world):
+    """Two versions' successes share one file of at most so many rows; a second look changes none."""
+    for number in (1, 2):
+        asked(world, version(world, number, world.before), world.before, ATTACK, params(kept=15))
+    (path,) = files(world)
+    target = load_model(next(world.stores.models.glob("*[0-9a-f]")), None)
+    kept = corpus.Corpus.from_bytes(path.read_bytes(), corpus._schema(world.before.data, target))
+    assert len(kept) == 15
+    assert len(set(kept.subjects.tolist())) == 2
+    keep = corpus.keeper(params(kept=15), world.stores, world.before.data, target, "attacks/fgsm")
+    before, after, y = kept.encoded(target.space, target.classes)
+    rows = world.before.data.samples("test").take(torch.arange(15))
+    mine = kept.subjects == target.digest
+    keep(replace(rows, x=before, y=y, ids=torch.from_numpy(kept.ids)).take(torch.from_numpy(mine)), after[mine])
+    assert files(world) == [path]
+
+
+def test_rows_that_cannot_exist_any_more_or_were_learned_from_are_left_out(world):
+    """Where a feature may not move now its attacked rows are none, and what trained the version does not test it."""
+    one = version(world, 1, world.before)
+    asked(world, one, world.before, ATTACK)
+    data = world.after.data
+    fixed = tuple(
+        f.model_copy(update={"mutable": f.mutable and f.name == "a"}) for f in data.space.features
+    )  # kinds stand still now
+    stiff = SimpleNamespace(
+        content="other", revision="none", data=replace(data, space=data.space.model_copy(update={"features": fixed}))
+    )
+    two = version(world, 2, world.after)
+    whole, less = asked(world, two, world.after).finding, asked(world, two, stiff).finding
+    assert less.details["cannot_exist"] > 0
+    assert less.score.n == whole.score.n - less.details["cannot_exist"]
+    ids = tuple(sorted(int(i) for i in data.ids))
+    greedy = version(world, 3, world.after, data.rows_seen().model_copy(update={"ids": ids}))
+    assert "none of" in asked(world, greedy, world.after).finding.unscored
+
+
+def test_a_corpus_of_another_data_set_and_changed_bytes_are_refused(world):
+    """Another file's corpus is named and left alone; a file whose bytes are others than its name stops the evaluation."""
+    asked(world, version(world, 1, world.before), world.before, ATTACK)
+    two = version(world, 2, world.after)
+    other = replace(world.after.data, params=world.after.data.params.model_copy(update={"path": "others.csv"}))
+    moved = SimpleNamespace(content="moved", revision="none", data=other)
+    assert "another data set" in asked(world, two, moved).finding.unscored
+    (path,) = files(world)
+    body = path.read_bytes()
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    with pytest.raises(DataError, match="other bytes"):
+        asked(world, two, world.after)
