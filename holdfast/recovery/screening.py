@@ -127,12 +127,8 @@ def drawn_clean(past: Judged, rows: int, settings: Screening, noise: Noise) -> A
         raise DataError(
             "rows known to be good", found=f"{len(past)}", expected=f"at least {3 * _LEAST}", remedy="Pin more rows."
         )
-    scan = _Scan(past, facts=settings.facts)
-    drawn = []
-    for place in range(settings.replays):
-        some = past.take(noise.derive(place).numpy().permutation(len(past))[:size])
-        drawn.append(max((part.statistic for part in scan.of(some, held_out=True)), default=0.0))
-    return np.sort(drawn)
+    orders = [noise.derive(place).numpy().permutation(len(past))[:size] for place in range(settings.replays)]
+    return np.sort(_Scan(past, facts=settings.facts).largest(np.stack(orders)))
 
 
 def screen(window: Judged, past: Judged, drawn: Array, settings: Screening) -> tuple[Suspect, ...]:
@@ -192,10 +188,25 @@ class _Part(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Rows (values, 1) of each value, and how many are contradicted by each cut (values, cuts)."""
+    """Rows (..., values, 1) of each value, and how many are contradicted by each cut (..., values, cuts)."""
 
     rows: Array
     hits: Array
+
+    def less(self, others: _Counts) -> _Counts:
+        """Leave others out."""
+        return _Counts(self.rows - others.rows, self.hits - others.hits)
+
+
+class _Sets(NamedTuple):
+    """Sets of values of one family: what is counted of each, and its statistic."""
+
+    counts: Array
+    """Rows, hits, expected hits and past rows (4, ..., values, cuts): of one value, or of all up to it."""
+    statistic: Array
+    """(..., values, cuts)."""
+    rate: Array
+    """Expected share of contradicted rows (..., values, cuts)."""
 
 
 class _Scan:
@@ -205,70 +216,95 @@ class _Scan:
         cuts = np.quantile(past.margins, LEVELS)
         # Where the past hardly errs these say nothing; any label that is not the likeliest is the last cut.
         self._cuts = np.append(np.unique(cuts[cuts < _ANY]), _ANY)
-        self._facts, self._n = facts, len(past)
+        self._facts, self._past = facts, past
         self._values = {name: int(codes.max(initial=0)) + 1 for name, codes in past.parts.items()}
         self._known = {name: self._count(past, name, values) for name, values in self._values.items()}
         self._all = self._count(past, None, 1)
 
-    def of(self, window: Judged, *, held_out: bool = False) -> list[_Part]:
-        """Find the gravest part of each family; the rows of a window drawn from the past are held out of it."""
+    def of(self, window: Judged) -> list[_Part]:
+        """Find the gravest part of each family."""
         found = []
         for name, values in self._values.items():
             count = max(values, int(window.parts[name].max(initial=0)) + 1)
-            now, known = self._count(window, name, count), _padded(self._known[name], count)
-            known = _Counts(known.rows - now.rows, known.hits - now.hits) if held_out else known
-            found.append(self._gravest(name, now, known))
+            found.append(self._gravest(name, self._count(window, name, count), _padded(self._known[name], count)))
         if self._facts:
-            now, known = self._count(window, None, 1), self._all
-            known = _Counts(known.rows - now.rows, known.hits - now.hits) if held_out else known
-            found.append(self._whole(now, known))
+            found.append(self._whole(self._count(window, None, 1), self._all))
         return found
 
-    def _count(self, judged: Judged, name: str | None, values: int) -> _Counts:
-        """Count by value and cut in one pass: a row that one cut contradicts, every later one does."""
+    def largest(self, rows: Array) -> Array:
+        """Give the largest statistic (draws,) of windows drawn from the past (draws, rows), each held out of it."""
+        found = np.zeros(len(rows))
+        for name, values in self._values.items():
+            now = self._count(self._past, name, values, rows)
+            _, told = self._sets(name, now, self._known[name].less(now))
+            for sets in told:
+                found = np.maximum(found, sets.statistic.max((-2, -1)))
+        if self._facts:
+            now = self._count(self._past, None, 1, rows)
+            found = np.maximum(found, _as_a_whole(now, self._all.less(now))[0].max((-2, -1)))
+        return found
+
+    def _count(self, judged: Judged, name: str | None, values: int, rows: Array | None = None) -> _Counts:
+        """Count by value and cut in one pass: a row that one cut contradicts, every later one does.
+
+        With ``rows`` (draws, m), some of the judged are counted for each draw, all draws at once.
+        """
         codes = np.zeros(len(judged), dtype=np.int64) if name is None else judged.parts[name]
         width = len(self._cuts) + 1
-        first = np.searchsorted(self._cuts, judged.margins)
-        table = np.bincount(codes * width + first, minlength=values * width).reshape(values, width).astype(np.float64)
-        return _Counts(table.sum(1, keepdims=True), table[:, :-1].cumsum(1))
+        cell = codes * width + np.searchsorted(self._cuts, judged.margins)
+        shape: tuple[int, ...] = (values, width)
+        if rows is not None:
+            shape = (len(rows), *shape)
+            cell = (cell[rows] + (np.arange(len(rows)) * values * width)[:, None]).ravel()
+        table = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+        return _Counts(table.sum(-1, keepdims=True), table[..., :-1].cumsum(-1))
 
-    def _gravest(self, name: str, now: _Counts, known: _Counts) -> _Part:
-        """Find the set of values whose rows are contradicted most above the expected."""
-        n = float(now.rows.sum())
-        share = known.hits.sum(0) / max(known.rows.sum(), 1.0)
+    @staticmethod
+    def _sets(name: str, now: _Counts, known: _Counts) -> tuple[Array, list[_Sets]]:
+        """Order values by their surplus, and hold each alone, and each with those before it, against the rest."""
+        n = now.rows.sum(-2, keepdims=True)
+        share = known.hits.sum(-2, keepdims=True) / np.maximum(known.rows.sum(-2, keepdims=True), 1.0)
         usual = (known.hits + _PRIOR * share) / (known.rows + _PRIOR)
         expected = now.rows * usual
         surplus = np.where(now.rows > 0, (now.hits - expected) / np.sqrt(np.maximum(expected, 1e-9)), -np.inf)
-        order = np.argsort(-surplus, axis=0, kind="stable")  # a set grows value by value, by its surplus
-        alone = [
-            np.take_along_axis(np.broadcast_to(each, usual.shape), order, 0)
+        order = np.argsort(-surplus, axis=-2, kind="stable")  # a set grows value by value, by its surplus
+        alone = np.stack([
+            np.take_along_axis(np.broadcast_to(each, usual.shape), order, -2)
             for each in (now.rows, now.hits, expected, known.rows + _PRIOR)
-        ]
-        sets = [np.stack(alone)]
-        if name != LABEL:  # a class is a set of one
-            sets.append(sets[0].cumsum(1))
-        told = [_against(each, now.hits.sum(0), expected.sum(0), n) for each in sets]
-        which = int(np.argmax([statistic.max() for statistic, _ in told]))
-        statistic, rate = told[which]
+        ])  # fmt: skip
+        counts = [alone] if name == LABEL else [alone, alone.cumsum(-2)]  # a class is a set of one
+        hits, likely = now.hits.sum(-2, keepdims=True), expected.sum(-2, keepdims=True)
+        return order, [_Sets(each, *_against(each, hits, likely, n)) for each in counts]
+
+    def _gravest(self, name: str, now: _Counts, known: _Counts) -> _Part:
+        """Find the set of values whose rows are contradicted most above the expected."""
+        order, told = self._sets(name, now, known)
+        which = int(np.argmax([sets.statistic.max() for sets in told]))
+        counts, statistic, rate = told[which]
         place, cut = (int(i) for i in np.unravel_index(int(statistic.argmax()), statistic.shape))
-        rows, hits = sets[which][0, place, cut], sets[which][1, place, cut]
+        rows, hits = counts[0, place, cut], counts[1, place, cut]
         values = order[: place + 1, cut] if which else order[place : place + 1, cut]
         likely = float(rows * rate[place, cut])
         return _Part(
             column=name, values=tuple(sorted(values.tolist())), cut=float(self._cuts[cut]), rows=int(rows),
-            contradicted=int(hits), expected=likely, excess=(float(hits) - likely) / n,
+            contradicted=int(hits), expected=likely, excess=(float(hits) - likely) / float(now.rows.sum()),
             statistic=float(statistic[place, cut]),
         )  # fmt: skip
 
     def _whole(self, now: _Counts, known: _Counts) -> _Part:
-        n, rate = now.rows[0], np.clip(known.hits[0] / known.rows[0], _RAREST, 1.0 - _RAREST)
-        statistic = likelihood_ratio(now.hits[0], n, rate, known.rows[0])
-        cut = int(statistic.argmax())
+        statistic, rate = _as_a_whole(now, known)
+        cut, n = int(statistic.argmax()), float(now.rows.sum())
         hits = float(now.hits[0, cut])
         return _Part(
-            column=WHOLE, values=(), cut=float(self._cuts[cut]), rows=int(n[0]), contradicted=int(hits),
-            expected=float(n[0] * rate[cut]), excess=float(hits / n[0] - rate[cut]), statistic=float(statistic[cut]),
+            column=WHOLE, values=(), cut=float(self._cuts[cut]), rows=int(n), contradicted=int(hits),
+            expected=float(n * rate[0, cut]), excess=float(hits / n - rate[0, cut]), statistic=float(statistic[0, cut]),
         )  # fmt: skip
+
+
+def _as_a_whole(now: _Counts, known: _Counts) -> tuple[Array, Array]:
+    """Hold all rows of a window against the past: statistic and expected rate (..., 1, cuts)."""
+    rate = np.clip(known.hits / known.rows, _RAREST, 1.0 - _RAREST)
+    return likelihood_ratio(now.hits, now.rows, rate, known.rows), rate
 
 
 def _padded(known: _Counts, values: int) -> _Counts:
@@ -277,8 +313,8 @@ def _padded(known: _Counts, values: int) -> _Counts:
     return _Counts(np.pad(known.rows, more), np.pad(known.hits, more))
 
 
-def _against(sets: Array, hits: Array, expected: Array, n: float) -> tuple[Array, Array]:
-    """Hold sets (4, m, cuts) of rows, hits, expected hits and past rows against the rest of a window of n rows."""
+def _against(sets: Array, hits: Array, expected: Array, n: Array) -> tuple[Array, Array]:
+    """Hold sets (4, ..., m, cuts) of rows, hits, expected hits and past rows against the rest of a window of n rows."""
     rows, own, usual, known = sets
     usual_rate, rest = np.clip(usual / np.maximum(rows, 1.0), _RAREST, 1.0 - _RAREST), np.maximum(hits - own, 0.0) + 0.5
     risen = np.maximum(1.0, rest / (np.maximum(expected - usual, 0.0) + 0.5))
