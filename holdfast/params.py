@@ -185,6 +185,8 @@ class RetrainingParams(Value):
     """Last admitted windows that train; None for all of them (expanding)."""
     base_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the pinned training rows that are replayed beside them."""
+    importance: bool = False
+    """Leave out earlier training rows that the ``recent`` windows contradict, by importance resampling."""
     warm_start: bool = False
     """Begin from the champion's weights and its own encoding of rows; recipes that go on from a champion do anyway."""
     recipe: RecipeParams | None = None

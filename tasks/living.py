@@ -55,7 +55,7 @@ class Living:
 
 def parts(manifest: Manifest) -> tuple[str, ...]:
     """List the objects that a manifest names."""
-    return tuple(md5 for window in manifest.windows for md5 in (window.rows_md5, window.labels_md5))
+    return manifest.objects()
 
 
 def living(stores: Stores) -> Living:

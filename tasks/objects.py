@@ -8,6 +8,7 @@ from pathlib import Path
 from sys import stderr
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from dvc_data.hashfile.hash_info import HashInfo
 
 from holdfast.errors import DataError
@@ -15,6 +16,8 @@ from tasks.versioning import opened, pinned_objects, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def keep(project: Path, body: bytes) -> str:
@@ -28,6 +31,20 @@ def keep(project: Path, body: bytes) -> str:
         if not _path(repo.cache.local, md5).exists():
             repo.cache.local.add_bytes(md5, body)
     return md5
+
+
+def keep_ids(project: Path, ids: Array) -> str:
+    """Keep row ids (n,) int64, and give the md5 that names them."""
+    return keep(project, np.asarray(ids, dtype="<i8").tobytes())
+
+
+def read_ids(project: Path, md5: str) -> Array:
+    """Give the row ids (n,) that an md5 names; none for an empty one.
+
+    Raises:
+        DataError: neither cache nor remote has them.
+    """
+    return np.frombuffer(read(project, md5) if md5 else b"", dtype="<i8").astype(np.int64)
 
 
 def read(project: Path, md5: str) -> bytes:

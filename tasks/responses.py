@@ -28,7 +28,7 @@ from tasks import objects, tracking
 from tasks.monitoring import open_watch
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
-from tasks.storage import admitted_snapshot, load_data
+from tasks.storage import admitted_snapshot, load_data, weighed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,6 +199,8 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
         windows=tuple(kept), recent=tuple(w.position for w in kept[-retraining.recent :]),
         base_share=retraining.base_share,
     )  # fmt: skip
+    if retraining.importance:
+        manifest = weighed(params, stores, manifest)
     grown = admitted_snapshot(params, stores, snapshot, manifest)
     for window in windows:
         watch.move(window.position, "admitted", f"manifest {grown.manifest}")

@@ -81,9 +81,8 @@ def _moved(stores: Stores, project: Path, lineage: Json) -> Json:
     data = DataSnapshot.model_validate(lineage["data"])
     if data.manifest:
         manifest = read_manifest(stores.project, data.manifest)
-        for window in manifest.windows:
-            for md5 in (window.rows_md5, window.labels_md5):
-                objects.keep(project, objects.read(stores.project, md5))
+        for md5 in manifest.objects():
+            objects.keep(project, objects.read(stores.project, md5))
         data = data.model_copy(update={"manifest": objects.keep(project, _before(manifest).encode())})
     return {**lineage, "data": data.model_dump(mode="json"), "parent": None}
 

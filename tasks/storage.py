@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.importance import implausible
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.digests import digest_json
@@ -23,6 +24,7 @@ from holdfast.errors import DataError
 from holdfast.results import DataSnapshot
 from holdfast.stores import write_atomically
 from tasks import objects
+from tasks.progress import tell
 from tasks.versioning import (
     DATA,
     EMBEDDED,
@@ -200,7 +202,23 @@ def _load_admitted(stores: Stores, params: Params, md5: str) -> Loaded:
     if base.digest != manifest.base_content:
         raise _changed(f"pinned rows and roles {base.digest[:16]}", manifest.base_content[:16])
     images = base.frame is None
-    return admit(base, [_labelled(stores.project, window, images=images) for window in manifest.windows], manifest)
+    windows = [_labelled(stores.project, window, images=images) for window in manifest.windows]
+    return admit(base, windows, manifest, objects.read_ids(stores.project, manifest.left_out_md5))
+
+
+def weighed(params: Params, stores: Stores, manifest: Manifest) -> Manifest:
+    """Give a manifest that also names the earlier rows which the last windows contradict.
+
+    Raises:
+        DataError: the windows cannot be laid beside the pinned data, or are too few to speak for the present.
+    """
+    md5 = objects.keep(stores.project, manifest.model_dump_json().encode())
+    ids = implausible(_load_admitted(stores, params, md5), manifest.recent, params.seed & 0x7FFFFFFF)
+    tell(
+        "recovery",
+        f"{len(ids)} earlier training rows left out: the last {len(manifest.recent)} windows contradict them",
+    )
+    return manifest.model_copy(update={"left_out_md5": objects.keep_ids(stores.project, ids)})
 
 
 def _labelled(project: Path, window: AdmittedWindow, *, images: bool) -> Labelled:

@@ -52,6 +52,13 @@ class Manifest(Value):
     """Places of the last windows, whose held-out rows stand for the present."""
     base_share: Share = 1.0
     """Share of the base's training rows that are replayed, chosen by their content."""
+    left_out_md5: str = ""
+    """Of the ids of training rows that the present makes implausible, kept as the windows are; empty for none."""
+
+    def objects(self) -> tuple[str, ...]:
+        """List the md5 of every object that this data version needs beside the pinned data."""
+        named = [md5 for window in self.windows for md5 in (window.rows_md5, window.labels_md5)]
+        return tuple(md5 for md5 in (*named, self.left_out_md5) if md5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +70,26 @@ class Labelled:
     """Label of each row (n,), as the source wrote it."""
 
 
-def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Loaded:
+def admit(
+    base: Loaded, windows: Sequence[Labelled], manifest: Manifest, left_out: Array | tuple[int, ...] = ()
+) -> Loaded:
     """Lay admitted windows beside the base's rows, and describe the features anew by all training rows.
 
     The base keeps its roles and names but for its drill rows, which are streams and not history; the rows of windows
     get roles by their content. A row of a window that repeats one of the base, or of another window in another role,
     has no role: it would leak.
 
+    Args:
+        base: the pinned data.
+        windows: what came, with matured labels.
+        manifest: the roles' shares, and how much of the base is replayed.
+        left_out: ids of training rows that train no more.
+
     Raises:
         DataError: rows or labels are not what the base's are.
     """
     if base.frame is None:
-        return _admit_images(base, windows, manifest)
+        return _admit_images(base, windows, manifest, left_out)
     params, kept = base.params, base.roles != "drill"
     arrived = [_with_label(base, window) for window in windows]
     everything = pd.concat([base.frame, *arrived], ignore_index=True)[list(base.frame.columns)]
@@ -87,7 +102,8 @@ def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Load
     digests = words(digest_rows(frame_bytes(frame[list(names)], params.path), "content"))
     fresh = np.arange(len(frame)) >= len(frame) - added
     roles = np.concatenate([base.roles[kept], _roles(digests[fresh], digests[~fresh], manifest)]).astype("<U11")
-    roles[~fresh & (roles == "train") & ~_replayed(digests, manifest.base_share)] = NONE
+    roles[~fresh & (roles == "train") & (uniform(digests) >= manifest.base_share)] = NONE
+    roles[(roles == "train") & np.isin(ids, left_out)] = NONE
     excluded = np.concatenate([base.excluded[kept], np.zeros(added, dtype=bool)])
     labels, _ = read_labels(frame[params.label], base.classes, params.path)
     time = None if params.time is None else read_times(frame[params.time], params.path)[0]
@@ -100,7 +116,9 @@ def admit(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Load
     )  # fmt: skip
 
 
-def _admit_images(base: Loaded, windows: Sequence[Labelled], manifest: Manifest) -> Loaded:
+def _admit_images(
+    base: Loaded, windows: Sequence[Labelled], manifest: Manifest, left_out: Array | tuple[int, ...]
+) -> Loaded:
     """Lay windows of images beside the base's: pixels as they came, names and roles by content, as for tables."""
     kept, params = base.roles != "drill", base.params
     pinned = np.asarray(base.pixels)
@@ -113,11 +131,12 @@ def _admit_images(base: Loaded, windows: Sequence[Labelled], manifest: Manifest)
     ids = row_ids(digest_rows(np.concatenate([content, labels[:, None].view(np.uint8)], axis=1), "row of a window"))
     roles = np.concatenate([base.roles[kept], _roles(fresh, known, manifest)]).astype("<U11")
     pixels, digests = np.concatenate([pinned[kept], added]), np.concatenate([known, fresh])
-    replayed = _replayed(digests, manifest.base_share) | (np.arange(len(digests)) >= len(known))
-    roles[(roles == "train") & ~replayed] = NONE
+    replayed = (uniform(digests) < manifest.base_share) | (np.arange(len(digests)) >= len(known))
+    every = np.concatenate([base.ids[kept], ids])
+    roles[(roles == "train") & (~replayed | np.isin(every, left_out))] = NONE
     excluded = np.concatenate([base.excluded[kept], np.zeros(len(added), dtype=bool)])
     return finish(
-        params, frame=None, pixels=pixels, ids=np.concatenate([base.ids[kept], ids]), digests=digests, roles=roles,
+        params, frame=None, pixels=pixels, ids=every, digests=digests, roles=roles,
         labels=np.concatenate([base.labels[kept], labels]), classes=base.classes, time=None,
         later=np.concatenate([base.later[kept], np.zeros(len(added), dtype=bool)]), period=base.period,
         excluded=excluded, space=fit_box(pixels[(roles == "train") & ~excluded]),
@@ -167,9 +186,9 @@ def present(data: Loaded, ids: Array, recent: Sequence[int], fewest: int) -> Arr
     return np.sort(np.concatenate([np.flatnonzero(now), older]))
 
 
-def _replayed(digests: Array, share: float) -> Array:
-    """Choose a share of rows (n,) bool by their content: the same rows at every retraining."""
-    return np.asarray((digests.astype(np.int64).view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share)
+def uniform(digests: Array) -> Array:
+    """Draw a number in [0, 1) for each row (n,) from its content: the same at every retraining."""
+    return np.asarray((digests.astype(np.int64).view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def _with_label(base: Loaded, window: Labelled) -> pd.DataFrame:
