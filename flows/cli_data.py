@@ -104,6 +104,22 @@ def data_release_window(
     say({"released": position}, f"window {position} released", as_json=as_json)
 
 
+@data_app.command("pin")
+def data_pin(
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+    version: Annotated[int | None, typer.Option(help="Whose data; the champion's when left out.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write data/ and data.dvc; without it nothing is.")] = False,
+) -> None:
+    """Propose the data that a version learned from, windows and all, as what data.dvc pins; git is yours."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks.pinning import pin  # noqa: PLC0415
+
+        found = pin(now.params, now.stores, version, apply=apply)
+    say(found.model_dump(mode="json"), "\n".join(found.lines()), as_json=as_json)
+
+
 @data_app.command("docs")
 def data_docs(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Write Great Expectations' Data Docs of the pinned data: browsable, and slow, so never part of a run."""

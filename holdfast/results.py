@@ -247,6 +247,8 @@ class DataSnapshot(Value):
     """Digest of rows, roles and quarantine together: what findings and trainings say they read."""
     manifest: str = ""
     """DVC's md5 of the manifest that lays admitted windows beside ``data/``; empty for pinned data alone."""
+    last_window: int | None = None
+    """Place of the last window of the stream among the rows; None where there is none."""
 
 
 class ModelVersion(Value):

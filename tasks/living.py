@@ -135,7 +135,7 @@ class Needed:
             learned=alive.learned(), first=first, unfinished=decision is not None, unread=bool(alive.unread),
             teachable=frozenset(r.position for r in admissible(params, stores, len(records))),
             screened_by=frozenset({*clean[-params.recovery.screening.past :], *range(place, len(records))}),
-            judges=_judges(params, stores, records) if records else frozenset(),
+            judges=_judges(params, stores, records) if records and not alive.unread else frozenset(),
         )  # fmt: skip
 
     def by(self, record: WindowRecord, *, quarantined: bool) -> str:

@@ -232,10 +232,10 @@ def _with_gain(
 def judged_from(project: Path, lineage: Json) -> int:
     """Tell the first window by which a version of this lineage is judged: none that it learned from."""
     data = lineage.get("data", {})
-    places = [-1 if data.get("last_window") is None else int(data["last_window"])]
-    if data.get("manifest"):
-        places += [window.position for window in read_manifest(project, str(data["manifest"])).windows]
-    return 1 + max(places)
+    last = data.get("last_window")
+    if last is None and data.get("manifest"):  # recorded before snapshots said it themselves
+        last = max(window.position for window in read_manifest(project, str(data["manifest"])).windows)
+    return 0 if last is None else 1 + int(last)
 
 
 def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from holdfast.data.admission import AdmittedWindow, Manifest
+from holdfast.data.assigned import pinned_windows
 from holdfast.data.escrow import Escrow
 from holdfast.drills.curve import Taken
 from holdfast.errors import ModelError
@@ -29,6 +30,7 @@ from tasks.monitoring import open_watch
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
 from tasks.storage import admitted_snapshot, load_data, weighed
+from tasks.versioning import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,16 +156,17 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
     """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
 
-    There are none where predictions are only recorded: no champion is there to be retrained.
+    What ``data.dvc`` pins already is none of them. There are none where predictions are only recorded: no champion is
+    there to be retrained.
     """
     if params.recorded:
         return ()
     watch = open_watch(params, stores)
-    verdicts = watch.verdicts()
+    verdicts, pinned = watch.verdicts(), pinned_windows(stores.project / DATA / params.data.path)
     windows = [
         window for window in watch.windows()
         if window.matured and window.state not in SET_ASIDE and window.position <= position
-        and verdicts.get(window.position) in {"clean", "released"}
+        and window.position not in pinned and verdicts.get(window.position) in {"clean", "released"}
     ]  # fmt: skip
     most = params.recovery.retraining.windows
     return tuple(windows if most is None else windows[-most:])

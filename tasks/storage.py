@@ -16,7 +16,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.assigned import pinned_manifest
 from holdfast.data.importance import implausible
+from holdfast.data.pinning import of_version
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.digests import digest_json
@@ -153,7 +155,7 @@ def snapshot(params: Params, stores: Stores, excluded_ids: AbstractSet[int] = fr
     return DataSnapshot(
         name=params.name, path=f"{DATA}/{params.data.path}", md5=md5, file_md5=file_md5,
         revision=revision(stores.project), rows=len(data), period=data.period, roles=data.role_summaries(),
-        quarantined=quarantined, content=data.digest,
+        quarantined=quarantined, content=data.digest, last_window=data.last_window,
     )  # fmt: skip
 
 
@@ -197,13 +199,25 @@ def read_manifest(project: Path, md5: str) -> Manifest:
 
 
 def _load_admitted(stores: Stores, params: Params, md5: str) -> Loaded:
+    if pinned_manifest(stores.project / DATA / params.data.path) == md5:  # pinned since: its base is no more
+        quarantined = read_manifest(stores.project, md5).base_quarantined
+        return of_version(_load_pinned(stores, params, verify(stores.project), quarantined))
+    base, windows, manifest = admitted_parts(stores, params, md5)
+    return admit(base, windows, manifest, objects.read_ids(stores.project, manifest.left_out_md5))
+
+
+def admitted_parts(stores: Stores, params: Params, md5: str) -> tuple[Loaded, list[Labelled], Manifest]:
+    """Give what a manifest lays together: the pinned data, windows with their labels, and how.
+
+    Raises:
+        DataError: the pinned data is other than the manifest's, or an object is lost.
+    """
     manifest = read_manifest(stores.project, md5)
     base = _load_pinned(stores, params, manifest.base_md5, manifest.base_quarantined)
     if base.digest != manifest.base_content:
         raise _changed(f"pinned rows and roles {base.digest[:16]}", manifest.base_content[:16])
     images = base.frame is None
-    windows = [_labelled(stores.project, window, images=images) for window in manifest.windows]
-    return admit(base, windows, manifest, objects.read_ids(stores.project, manifest.left_out_md5))
+    return base, [_labelled(stores.project, window, images=images) for window in manifest.windows], manifest
 
 
 def weighed(params: Params, stores: Stores, manifest: Manifest) -> Manifest:
@@ -238,8 +252,11 @@ def admitted_snapshot(params: Params, stores: Stores, base: DataSnapshot, manife
     data = _load_admitted(stores, params, md5)
     _remember(stores, data)
     return base.model_copy(
-        update={"manifest": md5, "rows": len(data), "roles": data.role_summaries(), "content": data.digest}
-    )
+        update={
+            "manifest": md5, "rows": len(data), "roles": data.role_summaries(), "content": data.digest,
+            "last_window": data.last_window,
+        }
+    )  # fmt: skip
 
 
 def _measured(project: Path, path: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from holdfast.data.assigned import STREAMED
 from holdfast.data.clusters import exact_clusters
 from holdfast.data.columns import read_labels, read_times
 from holdfast.data.roles import NONE, assign
@@ -90,9 +91,8 @@ def admit(
     """
     if base.frame is None:
         return _admit_images(base, windows, manifest, left_out)
-    params, kept = base.params, base.roles != "drill"
-    arrived = [_with_label(base, window) for window in windows]
-    everything = pd.concat([base.frame, *arrived], ignore_index=True)[list(base.frame.columns)]
+    params, kept = base.params, kept_rows(base)
+    everything = arrived_rows(base, windows)
     held = np.concatenate([kept, np.ones(len(everything) - len(base), dtype=bool)])
     came = np.repeat([w.arrival.position for w in windows], [len(w.arrival) for w in windows]).astype(np.int64)
     added = len(came)
@@ -112,19 +112,52 @@ def admit(
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=base.classes,
         time=time, later=np.concatenate([base.later[kept], np.zeros(added, dtype=bool)]), period=base.period,
-        excluded=excluded, space=space, window=np.concatenate([np.full(int(kept.sum()), -1), came]),
+        excluded=excluded, space=space, window=np.concatenate([_before(base)[kept], came]),
     )  # fmt: skip
+
+
+def kept_rows(base: Loaded) -> Array:
+    """Tell which rows (n,) of the base windows are laid beside: history, and no stream or repeat of one."""
+    kept: Array = base.roles != "drill"
+    return kept if base.window is None else kept & (base.window != STREAMED)
+
+
+def arrived_rows(base: Loaded, windows: Sequence[Labelled]) -> pd.DataFrame:
+    """Lay the rows of windows below all rows of the base, in the base's columns.
+
+    Raises:
+        DataError: rows or labels are not what the base's are.
+    """
+    if base.frame is None:
+        raise DataError(base.params.path, found="images", expected="a table", remedy="Ask for images.")
+    arrived = [_with_label(base, window) for window in windows]
+    return pd.concat([base.frame, *arrived], ignore_index=True)[list(base.frame.columns)]
+
+
+def arrived_images(base: Loaded, windows: Sequence[Labelled]) -> tuple[Array, Array]:
+    """Give the images (m, c, h, w) of windows in the base's type, and their class indices (m,).
+
+    Raises:
+        DataError: images or labels are not what the base's are.
+    """
+    pinned = np.asarray(base.pixels)
+    pixels = np.concatenate([_pixels(base, pinned, window) for window in windows])
+    return pixels, np.concatenate([_class_indices(base, window) for window in windows])
+
+
+def _before(base: Loaded) -> Array:
+    """Give the windows (n,) that the base's own rows came with: those of an earlier pin, -1 for none."""
+    return np.full(len(base), -1, dtype=np.int64) if base.window is None else base.window
 
 
 def _admit_images(
     base: Loaded, windows: Sequence[Labelled], manifest: Manifest, left_out: Array | tuple[int, ...]
 ) -> Loaded:
     """Lay windows of images beside the base's: pixels as they came, names and roles by content, as for tables."""
-    kept, params = base.roles != "drill", base.params
+    kept, params = kept_rows(base), base.params
     pinned = np.asarray(base.pixels)
     came = np.repeat([w.arrival.position for w in windows], [len(w.arrival) for w in windows]).astype(np.int64)
-    added = np.concatenate([_pixels(base, pinned, window) for window in windows])
-    labels = np.concatenate([_class_indices(base, window) for window in windows])
+    added, labels = arrived_images(base, windows)
     content = digest_rows(added, "content")
     fresh, known = words(content), base.digests[kept]
     # The label counts as its class, not as some source wrote it, and no name can be one of the base's.
@@ -140,7 +173,7 @@ def _admit_images(
         labels=np.concatenate([base.labels[kept], labels]), classes=base.classes, time=None,
         later=np.concatenate([base.later[kept], np.zeros(len(added), dtype=bool)]), period=base.period,
         excluded=excluded, space=fit_box(pixels[(roles == "train") & ~excluded]),
-        window=np.concatenate([np.full(int(kept.sum()), -1), came]),
+        window=np.concatenate([_before(base)[kept], came]),
     )  # fmt: skip
 
 

@@ -50,6 +50,11 @@ def digest_rows(rows: Array, salt: str) -> Array:
     return np.frombuffer(bytes(out), dtype=np.uint8).reshape(len(rows), 32)
 
 
+def image_digests(content: Array, labels: pd.Series[Any], place: str) -> Array:
+    """Digest images with their labels (n,), from the digests of their pixels (n, 32): sha256 (n, 32) uint8."""
+    return digest_rows(np.concatenate([content, frame_bytes(labels.to_frame("label"), place)], axis=1), "row")
+
+
 def words(digests: Array) -> Array:
     """Give the first 8 bytes of each digest (n, 32) as int64 (n,)."""
     return np.ascontiguousarray(digests[:, :8]).view("<i8").ravel().astype(np.int64)

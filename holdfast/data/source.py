@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 
 from holdfast.data import Samples
+from holdfast.data.assigned import read_assigned
 from holdfast.data.clusters import differing_clusters, exact_clusters, near_clusters
 from holdfast.data.columns import read_labels, read_times
 from holdfast.data.images import read_images
 from holdfast.data.roles import NONE, ROLES, assign
-from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
+from holdfast.data.rows import digest_rows, frame_bytes, image_digests, row_ids, words
 from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
@@ -154,6 +155,12 @@ class Loaded:
             found = np.isin(words(content), words(content)[found])  # a row that was added again is no other row
         return np.isin(self.digests, self.digests[found])
 
+    @property
+    def last_window(self) -> int | None:
+        """Place of the last window of the stream whose rows are here; None where there is none."""
+        last = -1 if self.window is None else int(self.window.max(initial=-1))
+        return None if last < 0 else last
+
     def role_summaries(self) -> dict[Role, RoleSummary]:
         """Count the rows of each role that has any, and name them."""
         return {role: _summary(self.ids[self.holds(role)]) for role in ROLES if self.holds(role).any()}
@@ -242,11 +249,12 @@ def load(data_root: Path, params: DataParams, excluded_ids: AbstractSet[int] = f
     """
     path = data_root / params.path
     if params.kind == "table":
-        return _load_table(read_table(path), params, excluded_ids)
+        return _load_table(path, params, excluded_ids)
     return _load_images(path, params, excluded_ids)
 
 
-def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractSet[int]) -> Loaded:
+def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) -> Loaded:
+    frame = read_table(path)
     check_columns(frame, params)
     names = feature_names(frame, params)
     if not names:
@@ -261,11 +269,14 @@ def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractS
         later = time > params.train_until if params.train_until is not None else later
     seen = frame[list(names)]
     digests = words(digest_rows(frame_bytes(seen, params.path), "content"))
-    ids = row_ids(digest_rows(frame_bytes(frame, params.path), "row"))
-    clusters = exact_clusters(digests)
-    if params.duplicates < 1:
-        clusters = differing_clusters(seen, _differing(params, len(names)))
-    roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
+    row = digest_rows(frame_bytes(frame, params.path), "row")
+    if (pinned := read_assigned(path, words(row))) is not None:
+        ids, roles, later = pinned.ids, pinned.roles, pinned.later
+    else:
+        ids, clusters = row_ids(row), exact_clusters(digests)
+        if params.duplicates < 1:
+            clusters = differing_clusters(seen, _differing(params, len(names)))
+        roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     _check_roles(params, roles, labels, fitted)
@@ -274,6 +285,7 @@ def _load_table(frame: pd.DataFrame, params: DataParams, excluded_ids: AbstractS
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=time, later=later, period=period, excluded=excluded, space=space,
+        window=None if pinned is None else pinned.window,
     )  # fmt: skip
 
 
@@ -295,19 +307,21 @@ def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int])
     labels, classes = read_labels(column, params.classes or images.classes, f"{params.path}, labels")
     content = digest_rows(images.pixels, "content")
     digests = words(content)
-    named = np.concatenate([content, frame_bytes(column.to_frame("label"), params.path)], axis=1)
-    ids = row_ids(digest_rows(named, "row"))
-    clusters = exact_clusters(digests)
-    if params.duplicates < 1:
-        clusters = near_clusters(_unit(images.pixels).flatten(1).numpy(), params.duplicates)
-    roles = assign(digests, clusters, params.roles, tested=images.tested)
+    row = image_digests(content, column, params.path)
+    if (pinned := read_assigned(path, words(row))) is not None:
+        ids, roles = pinned.ids, pinned.roles
+    else:
+        ids, clusters = row_ids(row), exact_clusters(digests)
+        if params.duplicates < 1:
+            clusters = near_clusters(_unit(images.pixels).flatten(1).numpy(), params.duplicates)
+        roles = assign(digests, clusters, params.roles, tested=images.tested)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     _check_roles(params, roles, labels, fitted)
     return finish(
         params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
-        space=fit_box(images.pixels[fitted]),
+        space=fit_box(images.pixels[fitted]), window=None if pinned is None else pinned.window,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def documents(begun: Any) -> dict[str, Any]:
         "audit": ["audit", "--version", "1", "--at", "2020-01-01"], "doctor": ["doctor"], "report": ["report"],
         "predict": ["predict", ROWS, "--out", "answers.parquet"], "data": ["data"],
         "evaluate": ["evaluate", "--pack", "smoke"], "promote": ["promote", "1"], "prune": ["prune"],
+        "data pin": ["data", "pin"],
     }  # fmt: skip
 
     def ask(names: tuple[str, ...]) -> dict[str, Any]:
@@ -36,7 +37,9 @@ def documents(begun: Any) -> dict[str, Any]:
         return {name: project.holdfast(*commands[name], *profile).document for name in names}
 
     with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(ask, [("audit", "doctor", "report", "predict"), ("data", "evaluate", "promote", "prune")])
+        parts = pool.map(
+            ask, [("audit", "doctor", "report", "predict"), ("data", "evaluate", "promote", "prune", "data pin")]
+        )
         found = {name: document for part in parts for name, document in part.items()}
     project.hold()
     project.restore()
