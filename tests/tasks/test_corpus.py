@@ -36,8 +36,16 @@ def params(**told):
 PARAMS = params(kept=200)
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A registry for all tests of this file: making one takes seconds."""
+    root = tmp_path_factory.mktemp("registry")
+    tracking.prepare(Stores.local(root, root), "people")
+    return f"sqlite:///{root / 'mlflow.db'}"
+
+
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, registry):
     """People in two snapshots: the second knows one kind more, and so other codes."""
     draw = np.random.default_rng(0)
     table = pd.DataFrame(draw.normal(size=(900, 2)).round(6), columns=["a", "b"])
@@ -53,8 +61,7 @@ def world(tmp_path, monkeypatch):
             table.loc[table.index[:9], "kind"] = "a-kind"
         table.to_csv(tmp_path / "people.csv", index=False)
         held[name] = load(tmp_path, said)
-    stores = Stores.local(tmp_path, tmp_path / "stores", actor="alice")
-    tracking.prepare(stores, "people")
+    stores = Stores.local(tmp_path, tmp_path / "stores", registry, actor="alice")
     for module in (heldout, evaluation):
         monkeypatch.setattr(module, "load_data", lambda _s, _p, snapshot: snapshot.data)
     return SimpleNamespace(
@@ -67,7 +74,7 @@ def version(world, number, snapshot, seen=None):
     spec = ModelSpec(factory="holdfast.networks:mlp", settings={"depth": 0}, space=data.space, classes=data.classes)
     digest = save_model(stores.models / "part", spec.build(seed=number), spec)
     (stores.models / "part").rename(stores.models / digest)
-    run_id = tracking.open_run(stores, "people", f"training:{number}", title="training")
+    run_id = tracking.open_run(stores, "people", f"training:{number} {stores.root}", title="training")
     seen = seen or data.rows_seen()
     keep_rows_seen(stores, run_id, seen)
     made = ModelVersion(name="people", version=number, digest=digest, run_id=run_id)
