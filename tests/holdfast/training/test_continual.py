@@ -129,6 +129,8 @@ def test_ewc_trains_a_logistic_model_to_the_optimum_of_its_objective():
     trained = fit(recipe, spec, rows, sure, seed=0, device=CPU, former=Former(champion, old.ids)).target
     encoded = champion.module[0](new.x).detach().double()
     weights = recipe.importance(champion, old, Noise(0, ("training", "importance")))
+    whole = fisher(champion.module, old.x)
+    assert all(torch.allclose(weights[name], 3.0 * whole[name], rtol=1e-3, atol=1e-8) for name in whole)
     f = torch.cat([weights["1.0.weight"].flatten(), weights["1.0.bias"]]).double()
     star = torch.cat([p.flatten() for p in champion.module.parameters()]).detach().double()
     shape = champion.module[1][0].weight.shape
