@@ -169,6 +169,14 @@ def test_rows_that_cannot_exist_any_more_or_were_learned_from_are_left_out(world
     assert "none of" in asked(world, greedy, world.after).finding.unscored
 
 
+def test_a_version_of_which_nobody_knows_what_it_learned_from_is_asked_nothing(world):
+    """Without its record any row could be one that trained it."""
+    asked(world, version(world, 1, world.before), world.before, ATTACK)
+    two = version(world, 2, world.after)
+    bare = two.model_copy(update={"run_id": ""})
+    assert "learned from cannot be told" in asked(world, bare, world.after).finding.unscored
+
+
 def test_a_corpus_of_another_data_set_and_changed_bytes_are_refused(world):
     """Another file's corpus is named and left alone; a file whose bytes are others than its name stops the evaluation."""
     asked(world, version(world, 1, world.before), world.before, ATTACK)
