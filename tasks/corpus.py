@@ -13,7 +13,7 @@ from holdfast.errors import DataError
 from holdfast.scenarios.corpus import Corpus, none_yet, schema_of, successes
 from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.stores import write_atomically
-from tasks.heldout import rows_seen
+from tasks.heldout import fault_of_rows_seen, rows_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
 
     Raises:
         DataError: a kept file is not what was written.
-        StoreError: the record of what the version learned from is missing.
+        StoreError: tracking or ledger do not answer.
     """
     schema = _schema(data, target)
     if schema is None:
@@ -75,6 +75,8 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
             if others
             else "no attack on an earlier version is kept"
         )
+    if fault := fault_of_rows_seen(stores, version):
+        return f"which rows this version learned from cannot be told: {fault}"
     whole = none_yet(schema, data.space)
     for folder in sorted(each for each in place.iterdir() if each.is_dir()):
         whole = _read(folder, whole, _ALL)

@@ -8,6 +8,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from holdfast.errors import RoleError
 from holdfast.model import Target, load_model, pick_device
 from holdfast.params import Params
 from holdfast.recovery.transfer import Transfer, transferred
@@ -42,9 +43,10 @@ def transfer(
 
     None where the decision is about no champion, or the candidate has its very bytes.
 
+    Where it cannot be told which rows either learned from, nothing is compared, and the reason is given.
+
     Raises:
         StoreError: the record of what either learned from is missing, or the champion is gone.
-        RoleError: it cannot be told what either learned from.
     """
     if decision.champion is None or decision.champion.digest == candidate.digest:
         return None
@@ -53,7 +55,11 @@ def transfer(
     asked = _questions(params)
     pairs: dict[World, list[tuple[Finding, Finding]]] = {}
     untrained: Finding | None = None
-    for world, held in _worlds(stores, data, parent, candidate).items():
+    try:
+        worlds = _worlds(stores, data, parent, candidate)
+    except RoleError as error:  # the gate blocks for the same reason, and says so on record
+        return Transfer(parent=parent, candidate=candidate, metric=params.metric, missing=(str(error),))
+    for world, held in worlds.items():
         if not held.any():
             continue
         role = _ROLES[world]

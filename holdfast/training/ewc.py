@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast, final
 
 import torch
 from pydantic import Field
@@ -32,9 +32,9 @@ class Ewc(ContinualRecipe):
 
     reference: ClassVar[str] = "Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3"
 
-    strength: Annotated[float, Field(ge=0)] = 10.0
-    """The paper's lambda, on losses that are means over rows. Old rows divided by fresh ones is Laplace's
-    approximation of training on both."""
+    strength: Annotated[float, Field(ge=0)] = 100.0
+    """The paper's lambda, on losses that are means over rows. Old rows divided by fresh ones would be Laplace's
+    approximation of training on both; a network needs more than that."""
     points: Annotated[int, Field(gt=0)] = 1000
     """Old rows at most that F is a mean over."""
     labels: Labels = "expected"
@@ -46,8 +46,11 @@ class Ewc(ContinualRecipe):
         rank = noise.derive("points").uniform(known.ids.cpu())
         chosen = known.take(torch.argsort(rank, stable=True)[: self.points].to(known.ids.device))
         drawn = None if self.labels == "expected" else noise.derive("labels").uniform(chosen.ids.cpu())
-        found = fisher(former.module, chosen.x.to(former.device), drawn)
-        return {name: self.strength * value for name, value in found.items()}
+        # As ModelSpec.build lays them: the encoder has no weights, and is asked once for all rows.
+        encoder, network = cast("nn.Sequential", former.module)
+        with torch.no_grad():
+            encoded = encoder(chosen.x.to(former.device))
+        return {f"1.{name}": self.strength * value for name, value in fisher(network, encoded, drawn).items()}
 
 
 def fisher(module: nn.Module, x: Tensor, drawn: Tensor | None = None) -> dict[str, Tensor]:

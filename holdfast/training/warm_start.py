@@ -40,7 +40,7 @@ def inherit(champion: Target, spec: ModelSpec) -> Target:
 
     Its medians, units and knots stay: read by others, its weights would mean something else. A category that came
     since gets a code of its own after the known ones, with the weights of "not seen": where a network is linear in
-    the encoded row first, the champion's answers are unchanged to the row. What an attacker may move is the grown
+    the encoded row first, the champion's answers are unchanged but for rounding. What an attacker may move is the grown
     data's to say.
 
     Args:

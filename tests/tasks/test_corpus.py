@@ -36,8 +36,16 @@ def params(**told):
 PARAMS = params(kept=200)
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A registry for all tests of this file: making one takes seconds."""
+    root = tmp_path_factory.mktemp("registry")
+    tracking.prepare(Stores.local(root, root), "people")
+    return f"sqlite:///{root / 'mlflow.db'}"
+
+
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, registry):
     """People in two snapshots: the second knows one kind more, and so other codes."""
     draw = np.random.default_rng(0)
     table = pd.DataFrame(draw.normal(size=(900, 2)).round(6), columns=["a", "b"])
@@ -53,8 +61,7 @@ def world(tmp_path, monkeypatch):
             table.loc[table.index[:9], "kind"] = "a-kind"
         table.to_csv(tmp_path / "people.csv", index=False)
         held[name] = load(tmp_path, said)
-    stores = Stores.local(tmp_path, tmp_path / "stores", actor="alice")
-    tracking.prepare(stores, "people")
+    stores = Stores.local(tmp_path, tmp_path / "stores", registry, actor="alice")
     for module in (heldout, evaluation):
         monkeypatch.setattr(module, "load_data", lambda _s, _p, snapshot: snapshot.data)
     return SimpleNamespace(
@@ -67,7 +74,7 @@ def version(world, number, snapshot, seen=None):
     spec = ModelSpec(factory="holdfast.networks:mlp", settings={"depth": 0}, space=data.space, classes=data.classes)
     digest = save_model(stores.models / "part", spec.build(seed=number), spec)
     (stores.models / "part").rename(stores.models / digest)
-    run_id = tracking.open_run(stores, "people", f"training:{number}", title="training")
+    run_id = tracking.open_run(stores, "people", f"training:{number} {stores.root}", title="training")
     seen = seen or data.rows_seen()
     keep_rows_seen(stores, run_id, seen)
     made = ModelVersion(name="people", version=number, digest=digest, run_id=run_id)
@@ -160,6 +167,14 @@ def test_rows_that_cannot_exist_any_more_or_were_learned_from_are_left_out(world
     ids = tuple(sorted(int(i) for i in data.ids))
     greedy = version(world, 3, world.after, data.rows_seen().model_copy(update={"ids": ids}))
     assert "none of" in asked(world, greedy, world.after).finding.unscored
+
+
+def test_a_version_of_which_nobody_knows_what_it_learned_from_is_asked_nothing(world):
+    """Without its record any row could be one that trained it."""
+    asked(world, version(world, 1, world.before), world.before, ATTACK)
+    two = version(world, 2, world.after)
+    bare = two.model_copy(update={"run_id": ""})
+    assert "learned from cannot be told" in asked(world, bare, world.after).finding.unscored
 
 
 def test_a_corpus_of_another_data_set_and_changed_bytes_are_refused(world):

@@ -26,8 +26,16 @@ PARAMS = SimpleNamespace(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A registry for all tests of this file: making one takes seconds."""
+    root = tmp_path_factory.mktemp("registry")
+    tracking.prepare(Stores.local(root, root), "people")
+    return f"sqlite:///{root / 'mlflow.db'}"
+
+
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, registry):
     """Rows of which some came with windows 0 to 3; a parent that learned from windows 0 and 1, a candidate from all."""
     draw = np.random.default_rng(0)
     table = pd.DataFrame(draw.normal(size=(1500, 3)).round(6), columns=["a", "b", "c"])
@@ -40,8 +48,7 @@ def world(tmp_path, monkeypatch):
     window = np.where(np.arange(len(plain)) < 700, -1, np.arange(len(plain)) % 4)
     window[plain.roles == "test"] = -1
     data = replace(plain, window=window)
-    stores = Stores.local(tmp_path, tmp_path, actor="alice")
-    tracking.prepare(stores, PARAMS.name)
+    stores = Stores.local(tmp_path, tmp_path, registry, actor="alice")
     for module in (heldout, evaluation, transfer):
         monkeypatch.setattr(module, "load_data", lambda *_: data)
     manifest = SimpleNamespace(windows=(SimpleNamespace(position=0), SimpleNamespace(position=1)))
@@ -59,7 +66,7 @@ def world(tmp_path, monkeypatch):
         )
     ]
     monkeypatch.setattr(transfer, "find_version", SimpleNamespace(fn=lambda _p, _s, number: versions[number - 1]))
-    run_id = tracking.open_run(stores, PARAMS.name, "evaluation", title="evaluation")
+    run_id = tracking.open_run(stores, PARAMS.name, f"evaluation {tmp_path}", title="evaluation")
     return SimpleNamespace(stores=stores, data=data, versions=versions, snapshot=snapshot, run_id=run_id)
 
 
@@ -71,7 +78,7 @@ def version(stores, number, data, seen, snapshot):
     spec = ModelSpec(factory="holdfast.networks:mlp", space=data.space, classes=data.classes)
     digest = save_model(stores.models / "part", spec.build(seed=number), spec)
     (stores.models / "part").rename(stores.models / digest)
-    run_id = tracking.open_run(stores, PARAMS.name, f"training:{number}", title="training")
+    run_id = tracking.open_run(stores, PARAMS.name, f"training:{number} {stores.root}", title="training")
     keep_rows_seen(stores, run_id, seen)
     made = ModelVersion(name=PARAMS.name, version=number, digest=digest, run_id=run_id)
     lineage = {"rows_seen": seen.fingerprint(), "data": snapshot.model_dump(mode="json")}
@@ -119,6 +126,17 @@ def test_rows_that_a_version_learned_from_are_left_out(world, monkeypatch):
     assert 0 < kept.sum() < data.holds("test").sum()
     assert next(c.n for c in told.changes if c.world == "old world") == kept.sum()
     assert left_out_ids(world.stores, None) == ()
+
+
+def test_where_learned_rows_cannot_be_told_nothing_is_compared(world, monkeypatch):
+    """A champion whose rows had a column that is gone is compared on none, and the page says why."""
+    data = world.data
+    seen = data.rows_seen().model_copy(update={"columns": ("a", "b", "c", "gone", "label")})
+    former = version(world.stores, 4, data, seen, world.snapshot)
+    monkeypatch.setattr(transfer, "find_version", SimpleNamespace(fn=lambda *_: former))
+    told = asked(world, former, world.versions[1])
+    assert (told.changes, told.measures) == ((), ())
+    assert "no column gone" in told.missing[0]
 
 
 def test_a_version_of_the_champions_bytes_and_a_decision_about_none_tell_nothing(world):

@@ -12,6 +12,7 @@ from holdfast.model import ModelSpec, Target
 from holdfast.scenarios.base import Context, choose
 from holdfast.scenarios.probes.calibration import Calibration
 from holdfast.scenarios.probes.quality import Quality
+from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.seeding import Noise
 from holdfast.space import Box, Feature, Table
 
@@ -128,3 +129,15 @@ def test_calibration_under_shift_sees_what_the_shift_does(context):
     assert clean.value == pytest.approx(0.0, abs=1e-6)
     assert shifted.value > 0.2
     assert finding.details == {"shift": "corruptions/gaussian_noise at severity 3"}
+
+
+def test_the_regression_corpus_counts_what_still_breaks(context):
+    """Of five rows that broke earlier versions two still do; a row without an answer still breaks."""
+    samples = rows([[1, 0], [2, 0], [0, 1], [0, 3], [float("inf"), 0]], [0, 0, 1, 0, 0])
+    finding = RegressionCorpus().run(echo(), samples, context)
+    (measure,) = finding.measures
+    assert (finding.score.value, finding.score.n, finding.score.method) == (pytest.approx(3 / 5), 5, "wilson")
+    assert (measure.name, measure.value, measure.better) == ("still_breaking", pytest.approx(2 / 5), "lower")
+    assert measure.low < measure.value < measure.high
+    order = choose(samples, 1000, context.seed).ids
+    assert finding.per_example.unpack_flags().tolist() == (order < 3).tolist()
