@@ -49,7 +49,7 @@ def data(
 def data_add(path: Path, as_json: AsJson = False) -> None:
     """Copy a file or folder into data/, version it with DVC, and say what to commit."""
     with session(None, None, as_json=as_json, server=False, early=lambda: require_here(path)) as now:
-        from tasks.storage import add  # noqa: PLC0415
+        from tasks.datasets import add  # noqa: PLC0415
 
         done = add(now.stores.project, path)
     say({"commit": list(done)}, "commit these:\n  " + "\n  ".join(done), as_json=as_json)
@@ -139,7 +139,7 @@ def data_read(
 ) -> None:
     """Copy data of a past git revision; the working copy stays as it is."""
     with session(None, None, as_json=as_json, server=False, lock=False) as now:
-        from tasks.storage import read_revision  # noqa: PLC0415
+        from tasks.datasets import read_revision  # noqa: PLC0415
 
         read_revision(now.stores.project, revision, path, out)
     say({"out": str(out)}, str(out), as_json=as_json)
@@ -159,7 +159,7 @@ def data_push(as_json: AsJson = False) -> None:
 
 def _remote(verb: str, *, as_json: bool) -> None:
     with session(None, None, as_json=as_json, server=False) as now:
-        from tasks import storage  # noqa: PLC0415
+        from tasks import datasets  # noqa: PLC0415
 
-        count = getattr(storage, verb)(now.stores.project)
+        count = getattr(datasets, verb)(now.stores.project)
     say({verb: count}, f"{verb}: {count} files", as_json=as_json)

@@ -119,7 +119,7 @@ def git_revision(repo: Repo) -> str:
 
 
 def read_at(project: Path, revision: str, path: str, out: Path) -> None:
-    """Copy a file or folder of ``data/`` out of a revision, see `tasks.storage.read_revision`."""
+    """Copy a file or folder of ``data/`` out of a revision, see `tasks.datasets.read_revision`."""
     place = _below_data(path)
     _refuse_existing(out)
     system = file_system(revision, project)

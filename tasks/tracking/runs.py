@@ -35,7 +35,7 @@ class DvcSource(DatasetSource):
 
     def load(self, **_: Any) -> Any:  # noqa: ANN401  a file system
         """Open the file system of that revision."""
-        from tasks.storage import file_system  # noqa: PLC0415  lineage is read without DVC
+        from tasks.versioning import file_system  # noqa: PLC0415  lineage is read without DVC
 
         return file_system(self.revision, md5=self.md5)
 

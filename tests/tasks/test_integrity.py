@@ -14,7 +14,7 @@ from holdfast.integrity.provenance import Provenance
 from holdfast.params import DataParams
 from holdfast.results import IntegrityFinding, StageReport
 from holdfast.stores import Stores
-from tasks import integrity, storage
+from tasks import datasets, integrity, storage
 from tasks.recovery import open_ledger
 
 CHECKS = (Provenance(), Duplicates(), LabelErrors())
@@ -47,7 +47,7 @@ def people(n=400):
 def stores(tarball, tmp_path):
     """A project with a table of its own, pinned."""
     people().to_csv(tmp_path / "people.csv", index=False)
-    storage.add(tarball, tmp_path / "people.csv")
+    datasets.add(tarball, tmp_path / "people.csv")
     storage._loaded.clear()
     return Stores.local(tarball, tarball / ".holdfast", actor="alice")
 
@@ -62,7 +62,7 @@ def test_another_file_in_data_reuses_the_checks_but_for_provenance(stores, said,
     """The data set's own bytes did not change: its checks stand, and provenance is told of the folder as it is now."""
     before = integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
     (tmp_path / "more.csv").write_text("a\n1\n")
-    storage.add(stores.project, tmp_path / "more.csv")
+    datasets.add(stores.project, tmp_path / "more.csv")
     found = integrity.found_data.fn(Params, stores)
     spoken = len(said())
     after = integrity.examine.fn(Params, stores, found)
@@ -86,7 +86,7 @@ def test_another_file_of_the_data_set_is_examined_anew(stores, said):
     """One changed value, pinned: nothing is reused."""
     integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
     people().assign(pay=0.5).to_csv(stores.project / "data" / "people.csv", index=False)
-    storage.add(stores.project, stores.project / "data" / "people.csv")
+    datasets.add(stores.project, stores.project / "data" / "people.csv")
     integrity.examine.fn(Params, stores, integrity.found_data.fn(Params, stores))
     assert not [line for line in said() if "reused" in line]
 

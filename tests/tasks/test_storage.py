@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from holdfast.errors import DataError
 from holdfast.params import DataParams
 from holdfast.stores import Stores
-from tasks import storage
+from tasks import datasets, storage, versioning
 from tasks.tracking.runs import DvcSource
 
 TOP = Path(__file__).parents[2]
@@ -134,13 +134,13 @@ def test_a_dirty_revision_leads_to_the_data_that_its_commit_pins(clone, tmp_path
     (clone / ".gitignore").write_text((clone / ".gitignore").read_text() + "more\n")
     dirty = storage.revision(clone)
     assert dirty.endswith("-dirty")
-    assert storage.file_system(dirty, clone, pin(clone)).isfile("data/sba_loans_small.parquet")
+    assert versioning.file_system(dirty, clone, pin(clone)).isfile("data/sba_loans_small.parquet")
     before = pin(clone)
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     for md5 in (pin(clone), ""):
         with pytest.raises(DataError, match="not committed"):
-            storage.file_system(dirty, clone, md5)
-    assert storage.file_system(dirty, clone, before).isfile("data/sba_loans_small.parquet")
+            versioning.file_system(dirty, clone, md5)
+    assert versioning.file_system(dirty, clone, before).isfile("data/sba_loans_small.parquet")
     monkeypatch.chdir(clone)
     assert DvcSource("data/sba_loans_small.parquet", before, dirty).load().isfile("data/sba_loans_small.parquet")
 
@@ -155,7 +155,7 @@ def test_changed_bytes_are_refused_and_left_alone(clone):
     file.write_bytes(content)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     before = (clone / "data.dvc").read_bytes()
-    for act in (storage.verify, storage.materialise, storage.push, storage.pull, storage.checkout):
+    for act in (storage.verify, storage.materialise, datasets.push, datasets.pull, datasets.checkout):
         with pytest.raises(DataError):
             act(clone)
     with pytest.raises(DataError, match=r"the bytes of sba_loans_small\.parquet are not the pinned ones"):
@@ -198,7 +198,7 @@ def test_a_users_file_is_added_and_git_is_theirs(clone, tmp_path):
     """``add`` copies, pins, says what to commit, commits nothing, and what it says makes the tree clean."""
     storage.materialise(clone)
     before, head = pin(clone), git(clone, "rev-parse", "HEAD")
-    commands = storage.add(clone, people(tmp_path))
+    commands = datasets.add(clone, people(tmp_path))
     assert pin(clone) != before
     assert storage.verify(clone) == pin(clone)
     assert git(clone, "rev-parse", "HEAD") == head
@@ -212,26 +212,26 @@ def test_a_users_file_is_added_and_git_is_theirs(clone, tmp_path):
 
 def test_add_refuses_what_nobody_named(clone, tmp_path):
     """Another file of the name, other changes in data/, and nothing at all are refused, and nothing is pinned."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     before = pin(clone)
     with pytest.raises(DataError, match="another file or folder of that name"):
-        storage.add(clone, people(tmp_path, shift=1))
+        datasets.add(clone, people(tmp_path, shift=1))
     with pytest.raises(DataError, match="found nothing"):
-        storage.add(clone, tmp_path / "none.csv")
+        datasets.add(clone, tmp_path / "none.csv")
     (clone / "data" / "sba_loans_small.parquet").write_bytes(b"tampered")
     (tmp_path / "more.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match=r"other changes beside more\.csv: sba_loans_small\.parquet"):
-        storage.add(clone, tmp_path / "more.csv")
+        datasets.add(clone, tmp_path / "more.csv")
     assert pin(clone) == before
     assert not (clone / "data" / "more.csv").exists()
 
 
 def test_an_edited_file_is_pinned_again_where_it_lies(clone, tmp_path):
     """A file changed inside data/ is versioned by naming it."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     before = pin(clone)
     people(clone / "data", shift=5)
-    storage.add(clone, clone / "data" / "people.csv")
+    datasets.add(clone, clone / "data" / "people.csv")
     assert pin(clone) != before
     assert storage.verify(clone) == pin(clone)
 
@@ -241,7 +241,7 @@ def test_a_folder_is_added_whole(clone, tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         (tmp_path / "pets" / name / "1.txt").write_text(name)
-    storage.add(clone, tmp_path / "pets")
+    datasets.add(clone, tmp_path / "pets")
     assert (clone / "data" / "pets" / "dog" / "1.txt").read_text() == "dog"
 
 
@@ -256,13 +256,13 @@ def remote(project, folder):
 def test_push_and_pull_through_a_remote(clone, tmp_path):
     """Pushed from one clone, a user's data arrives in another that has neither cache nor embedded copy of it."""
     remote(clone, tmp_path / "remote")
-    storage.add(clone, people(tmp_path))
-    assert storage.push(clone) == 4
+    datasets.add(clone, people(tmp_path))
+    assert datasets.push(clone) == 4
     git(clone, "add", "-A")
     git(clone, "commit", "-q", "-m", "mine")
     other = tmp_path / "other"
     git(tmp_path, "clone", "-q", str(clone), str(other))
-    assert storage.pull(other) > 0
+    assert datasets.pull(other) > 0
     assert (other / "data" / "people.csv").read_bytes() == (clone / "data" / "people.csv").read_bytes()
     shutil.rmtree(other / "data")
     shutil.rmtree(other / ".dvc" / "cache")
@@ -271,23 +271,23 @@ def test_push_and_pull_through_a_remote(clone, tmp_path):
 
 def test_without_a_remote_a_users_data_cannot_be_had(clone, tmp_path):
     """A clone that has no copy of the pinned data says so and what to configure; nothing is half restored as whole."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     git(clone, "commit", "-aqm", "mine")
     other = tmp_path / "other"
     git(tmp_path, "clone", "-q", str(clone), str(other))
     with pytest.raises(DataError, match="dvc remote add"):
         storage.materialise(other)
     with pytest.raises(DataError):
-        storage.push(other)
+        datasets.push(other)
 
 
 def test_pull_never_overwrites_unpinned_work(clone, tmp_path):
     """A file of the user's that nobody pinned survives pull and checkout, which refuse."""
     remote(clone, tmp_path / "remote")
     storage.materialise(clone)
-    storage.push(clone)
+    datasets.push(clone)
     (clone / "data" / "mine.csv").write_text("a\n1\n")
-    for act in (storage.pull, storage.checkout):
+    for act in (datasets.pull, datasets.checkout):
         with pytest.raises(DataError, match=r"mine\.csv"):
             act(clone)
     assert (clone / "data" / "mine.csv").exists()
@@ -298,22 +298,22 @@ def test_any_past_revision_can_be_read(clone, tmp_path):
     versions = {}
     for shift in (0, 7):
         shutil.rmtree(clone / "data", ignore_errors=True)
-        storage.checkout(clone) if shift else storage.materialise(clone)
+        datasets.checkout(clone) if shift else storage.materialise(clone)
         target = clone / "data" / "people.csv"
         people(clone / "data", shift=shift)
-        storage.add(clone, target)
+        datasets.add(clone, target)
         git(clone, "commit", "-aqm", f"shift {shift}")
         versions[git(clone, "rev-parse", "HEAD").strip()] = target.read_bytes()
     for commit, content in versions.items():
-        out = storage.read_revision(clone, commit, "people.csv", tmp_path / f"{commit}.csv")
+        out = datasets.read_revision(clone, commit, "people.csv", tmp_path / f"{commit}.csv")
         assert out.read_bytes() == content
     assert storage.verify(clone) == pin(clone)
     with pytest.raises(DataError):
-        storage.read_revision(clone, "0" * 40, "people.csv", tmp_path / "none")
+        datasets.read_revision(clone, "0" * 40, "people.csv", tmp_path / "none")
     with pytest.raises(DataError):
-        storage.read_revision(clone, commit, "none.csv", tmp_path / "none")
+        datasets.read_revision(clone, commit, "none.csv", tmp_path / "none")
     with pytest.raises(DataError, match="not committed"):
-        storage.read_revision(clone, f"{commit}-dirty", "people.csv", tmp_path / "none")
+        datasets.read_revision(clone, f"{commit}-dirty", "people.csv", tmp_path / "none")
 
 
 def test_reading_a_revision_never_touches_what_is_there(clone, tmp_path):
@@ -328,12 +328,12 @@ def test_reading_a_revision_never_touches_what_is_there(clone, tmp_path):
     for out in (folder, folder / "chapter.txt", link):
         for revision, path in ((head, "sba_loans_small.parquet"), (head, "sba_lones.parquet"), ("0" * 40, "x")):
             with pytest.raises(DataError, match="there already"):
-                storage.read_revision(clone, revision, path, out)
+                datasets.read_revision(clone, revision, path, out)
     assert (folder / "chapter.txt").read_text() == "years of work"
     assert sorted(path.name for path in folder.iterdir()) == ["chapter.txt"]
     assert link.is_symlink()
     with pytest.raises(DataError, match="no folder"):
-        storage.read_revision(clone, head, "sba_loans_small.parquet", tmp_path / "none" / "out")
+        datasets.read_revision(clone, head, "sba_loans_small.parquet", tmp_path / "none" / "out")
 
 
 def test_a_mistyped_path_leaves_nothing_behind(clone, tmp_path):
@@ -341,7 +341,7 @@ def test_a_mistyped_path_leaves_nothing_behind(clone, tmp_path):
     storage.materialise(clone)
     (tmp_path / "here").mkdir()
     with pytest.raises(DataError, match="see that the path is right"):
-        storage.read_revision(clone, "HEAD", "sba_lones.parquet", tmp_path / "here" / "out")
+        datasets.read_revision(clone, "HEAD", "sba_lones.parquet", tmp_path / "here" / "out")
     assert not list((tmp_path / "here").iterdir())
 
 
@@ -349,7 +349,7 @@ def test_a_mistyped_path_leaves_nothing_behind(clone, tmp_path):
 def test_only_data_is_read_out_of_a_revision(clone, tmp_path, path):
     """A path that leads out of data/ is refused, though the revision holds such a file."""
     with pytest.raises(DataError, match="below data/"):
-        storage.read_revision(clone, "HEAD", path, tmp_path / "out")
+        datasets.read_revision(clone, "HEAD", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -357,7 +357,7 @@ def test_embedded_data_of_a_past_revision_needs_no_cache(clone, tmp_path):
     """In a clone without cache or remote, a revision whose data were the embedded files is read from git."""
     first = git(clone, "rev-parse", "HEAD").strip()
     for name in ("sba_loans_small.parquet", "data/sba_loans_small.parquet"):  # as it is named in data/, or in the tree
-        out = storage.read_revision(clone, first, name, tmp_path / name.replace("/", "-"))
+        out = datasets.read_revision(clone, first, name, tmp_path / name.replace("/", "-"))
         assert out.read_bytes() == (clone / "embedded" / "sba_loans_small.parquet").read_bytes()
 
 
@@ -377,7 +377,7 @@ def test_no_project_is_an_error(tmp_path):
 
 def test_a_snapshot_leads_back_to_its_rows(clone, tmp_path):
     """A reference loads the very rows again, quarantine included, in a process that never saw them."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     at = stores(clone)
     whole = storage.snapshot(Params, at)
     ids = storage.load_data(at, Params, whole).ids
@@ -394,19 +394,19 @@ def test_a_snapshot_leads_back_to_its_rows(clone, tmp_path):
 
 def test_a_snapshot_names_its_own_file_or_folder_as_dvc_does(clone, tmp_path):
     """The data set's md5 is DVC's own of that file or folder."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     (tmp_path / "pets" / "cat").mkdir(parents=True)
     (tmp_path / "pets" / "cat" / "1.txt").write_text("cat")
-    storage.add(clone, tmp_path / "pets")
+    datasets.add(clone, tmp_path / "pets")
     repo = Repo(str(clone))
     for path in ("people.csv", "pets", "pets/cat"):
-        assert storage._measured(clone, path) == (pin(clone), storage.hash_path(repo, clone / "data" / path))
+        assert storage._measured(clone, path) == (pin(clone), versioning.hash_path(repo, clone / "data" / path))
     repo.close()
 
 
 def test_data_that_changes_underneath_is_refused(clone, tmp_path):
     """A snapshot does not load from other bytes, nor with a quarantine list that was edited."""
-    storage.add(clone, people(tmp_path))
+    datasets.add(clone, people(tmp_path))
     at = stores(clone)
     taken = storage.snapshot(Params, at)
     part = storage.snapshot(Params, at, frozenset({int(storage.load_data(at, Params, taken).ids[0])}))
@@ -418,7 +418,7 @@ def test_data_that_changes_underneath_is_refused(clone, tmp_path):
     people(clone / "data", shift=1)
     with pytest.raises(DataError, match="md5"):
         storage.load_data(at, Params, taken)
-    storage.add(clone, clone / "data" / "people.csv")
+    datasets.add(clone, clone / "data" / "people.csv")
     with pytest.raises(DataError, match="changed underneath"):
         storage.load_data(at, Params, taken)
 
