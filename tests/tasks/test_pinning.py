@@ -79,7 +79,7 @@ def made(request, tmp_path_factory):
     base = storage.snapshot(params, stores)
     windows = tuple(kept(project, kind, position) for position in (3, 4))
     manifest = Manifest(base_md5=base.md5, base_content=base.content, windows=windows, recent=(4,))
-    grown = storage.admitted_snapshot(params, stores, base, manifest)
+    grown = storage.admitted_snapshot(params, stores, base, storage.weighed(params, stores, manifest))
     ledger = open_ledger(stores)
     for number, snapshot in ((1, base), (2, grown)):
         version = ModelVersion(name="tiny", version=number, digest=f"{number}" * 64)
@@ -113,6 +113,17 @@ def test_the_default_proposes_and_changes_nothing(here):
     assert told.rows == {role: summary.rows for role, summary in here.grown.roles.items()}
     assert told.commit[0] == "git add data.dvc"
     assert any(told.after in line and "would" in line for line in told.lines())
+
+
+def test_rows_that_the_present_contradicts_are_named_by_the_data_version(here):
+    """Their ids are an object of the manifest, and they hold no role in what it gives, which loads without judging anew."""
+    manifest = storage.read_manifest(here.project, here.grown.manifest)
+    left_out = objects.read_ids(here.project, manifest.left_out_md5)
+    data = storage.load_data(here.stores, here.params, here.grown)
+    assert len(left_out) == np.isin(data.ids, left_out).sum() > 0
+    assert not data.roles[np.isin(data.ids, left_out)].any()
+    assert manifest.left_out_md5 in manifest.objects()
+    assert len(manifest.objects()) == 2 * len(manifest.windows) + 1
 
 
 def test_applied_it_is_what_was_proposed_and_the_version_knows_its_rows(here):
