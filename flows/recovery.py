@@ -18,7 +18,7 @@ from tasks.demotion import own_data, predecessor, sentence
 from tasks.heldout import hold_out
 from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
-from tasks.responses import admit_windows, labels_of, responded, restore, roll_back, set_aside, unanswered
+from tasks.responses import admit_windows, labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
 from tasks.training import require_model, starting_point
 from tasks.transfer import transfer
@@ -83,7 +83,7 @@ def reexamination(params: Params, stores: Stores) -> Decision:
 
 
 def _nightly(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion) -> StageReport:
-    pack = params.evaluation.uses.nightly
+    pack, params = params.evaluation.uses.nightly, params.retrained() if snapshot.manifest else params
     run_id = about(params, stores, snapshot, version, "evaluation", pack)
     with failing(params, stores, run_id):
         report = evaluation(params, stores, snapshot, version, pack, "test", run_id)
@@ -97,7 +97,8 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
         case "retrain":
             return retraining(params, stores, snapshot, data, decision)
         case "rollback" | "fall_back":
-            outcome = roll_back(params, stores, snapshot, decision)
+            stopped = obstacle(params, stores, decision)
+            outcome = f"not done: {stopped}" if stopped else roll_back(params, stores, snapshot, decision)
         case "repair":
             outcome = restore(params, stores)
         case "quarantine":
@@ -117,12 +118,12 @@ def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: Sta
     runs, pack = begin(taught, stores, grown, former), params.evaluation.uses.gate
     with failing(params, stores, runs.lifecycle):
         version, trained = training(taught, stores, grown, runs.training, former)
-        scored = about(params, stores, grown, version, "evaluation", pack)
-        compared = about(params, stores, grown, version, "promotion", pack)
-        findings = evaluation(params, stores, grown, version, pack, "test", scored)
-        verdict = promotion(params, stores, grown, version, findings, compared)
-        kept = transfer(params, stores, grown, decision, version, scored)
-        publish(params, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept)
+        scored = about(taught, stores, grown, version, "evaluation", pack)
+        compared = about(taught, stores, grown, version, "promotion", pack)
+        findings = evaluation(taught, stores, grown, version, pack, "test", scored)
+        verdict = promotion(taught, stores, grown, version, findings, compared)
+        kept = transfer(taught, stores, grown, decision, version, scored)
+        publish(taught, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept)
         if verdict.action == "promote":
             crown(params, stores, verdict)
         finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)

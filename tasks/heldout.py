@@ -140,7 +140,8 @@ def _recorded(stores: Stores, version: ModelVersion) -> RowsSeen | str:
     """Read the record and hold it against the ledger's digest of it, or say what is wrong with it."""
     with open_ledger(stores).reading() as view:
         entries = view.entries(model=version.name, version=version.version, kinds=("registered",))
-        registered = next((entry.body["lineage"].get("rows_seen") for entry in entries), None)
+        found = [entry.body["lineage"].get("rows_seen") for entry in entries]  # all: a cursor must not outlive its view
+    registered = found[0] if found else None
     text = tracking.read_text(stores, version.run_id, ROWS_SEEN) if version.run_id else None
     if text is None:
         return f"no {ROWS_SEEN}"

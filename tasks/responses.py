@@ -109,7 +109,9 @@ def decide(
     diagnosis = triage(evidence, faulty_share=policy.faulty_share)
     history = remembered(params, stores, champion, window.position)
     if evidence.artefact and champion is not None:
-        history = history.model_copy(update={"restorable": still_good(stores, champion, mend=False)})
+        sound = still_good(stores, champion, mend=False)
+        good = history.good if sound else _verified(params, stores)
+        history = history.model_copy(update={"restorable": sound, "good": good})
     decision = respond(diagnosis, history, policy, window.position, champion)
     open_ledger(stores).append(
         "decision", who="holdfast", model=params.name, version=champion.version if champion else None,
@@ -120,6 +122,13 @@ def decide(
     if decision.action != "none":
         announce(params, decision)
     return decision
+
+
+def _verified(params: Params, stores: Stores) -> ModelVersion | None:
+    """Find the last good version whose bytes verify: what damaged the champion may have damaged others."""
+    with open_ledger(stores).reading() as view:
+        former = list({head.version: head.reference() for head in view.good(params.name)}.values())
+    return next((version for version in former if still_good(stores, version, mend=False)), None)
 
 
 def remembered(params: Params, stores: Stores, champion: ModelVersion | None, position: int) -> History:
@@ -145,7 +154,7 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
                   minutes=float(outcomes[d.position].get("minutes", 0.0)))
             for d in taken if d.action == "retrain"
         ),
-        rollbacks=tuple(int(d.position or 0) for d in taken if d.action == "rollback"),
+        rollbacks=tuple(int(d.position or 0) for d in taken if d.action in {"rollback", "fall_back"}),
         promoted=max((int(p) for p in made if p is not None), default=None),
         cleared=max(cleared, default=-1),
         admissible=len(admissible(params, stores, position)),
@@ -220,6 +229,21 @@ def set_aside(params: Params, stores: Stores, decision: Decision) -> str:
         watch.move(position, "quarantined", str(decision.cause))
     named = ", ".join(map(str, windows))
     return f"window{'s' if len(windows) > 1 else ''} {named} in quarantine"
+
+
+@task(cache_policy=NO_CACHE)
+def obstacle(params: Params, stores: Stores, decision: Decision) -> str:
+    """Say what keeps a decided version from serving, since the decision was taken; empty where nothing does.
+
+    A decision that can never be carried out would hold the stream for good: it is closed, and the next window's is new.
+    """
+    good = decision.candidate
+    if good is None:
+        return "no version to go back to is named"
+    with open_ledger(stores).reading() as view:
+        if good.version in view.condemned(params.name):
+            return f"version {good.version} was judged bad meanwhile"
+    return "" if still_good(stores, good) else f"no copy of version {good.version}'s bytes verifies"
 
 
 @task(cache_policy=NO_CACHE)

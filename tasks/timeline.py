@@ -17,6 +17,7 @@ from tasks.recovery import open_ledger
 from tasks.responses import HARM, outcome_of, stream_decisions
 
 if TYPE_CHECKING:
+    from holdfast.monitoring.watch import WindowRecord
     from holdfast.results import Decision, Json, Signal
 
 
@@ -34,14 +35,14 @@ def moments(params: Params, stores: Stores) -> tuple[Moment, ...]:
     with open_ledger(stores).reading() as view:
         taken = sorted(stream_decisions(view, params.name), key=lambda decision: int(decision.position or 0))
         ended = [outcome_of(view, params.name, decision.position) for decision in taken]
-    rows = {window.position: window.rows for window in watch.windows()}
+    windows = {window.position: window for window in watch.windows()}
     champions = {decision.champion.digest for decision in taken if decision.champion}
     signs: dict[tuple[str, int], list[Signal]] = {}
     for champion in champions:
         for signal in watch.signals(champion):
             signs.setdefault((champion, signal.position), []).append(signal)
     return tuple(
-        _moment(decision, body, rows.get(int(decision.position or 0), 0), _of(signs, decision))
+        _moment(decision, body, windows[int(decision.position or 0)], _of(signs, decision))
         for decision, body in zip(taken, ended, strict=True)
     )
 
@@ -51,11 +52,12 @@ def _of(signs: dict[tuple[str, int], list[Signal]], decision: Decision) -> list[
     return [] if served is None else signs.get((served.digest, int(decision.position or 0)), [])
 
 
-def _moment(decision: Decision, body: Json | None, rows: int, signals: list[Signal]) -> Moment:
+def _moment(decision: Decision, body: Json | None, window: WindowRecord, signals: list[Signal]) -> Moment:
     harm = next((signal for signal in signals if signal.detector == HARM), None)
     lead = next((reason.text for reason in decision.reasons if not reason.passed), "")
     return Moment(
-        position=int(decision.position or 0), rows=rows, cause=decision.cause or "none", action=decision.action,
+        position=window.position, rows=window.rows, matured=window.matured, cause=decision.cause or "none",
+        action=decision.action,
         version=None if decision.champion is None else decision.champion.version, reason=lead,
         outcome="" if body is None else str(body["outcome"]),
         wrong=None if harm is None else float(harm.details["rate"]),

@@ -8,7 +8,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from holdfast.errors import RoleError
+from holdfast.errors import HoldfastError
 from holdfast.model import Target, load_model, pick_device
 from holdfast.params import Params
 from holdfast.recovery.transfer import Transfer, transferred
@@ -41,24 +41,28 @@ def transfer(
 ) -> Transfer | None:
     """Ask the champion that a retraining was decided about and its candidate, paired; log what was kept and gained.
 
-    None where the decision is about no champion, or the candidate has its very bytes.
-
-    Where it cannot be told which rows either learned from, nothing is compared, and the reason is given.
-
-    Raises:
-        StoreError: the record of what either learned from is missing, or the champion is gone.
+    None where the decision is about no champion, or the candidate has its very bytes. Where it cannot be told, nothing
+    is compared and the reason is given: a page's part must not keep a version that passed its gate from serving.
     """
     if decision.champion is None or decision.champion.digest == candidate.digest:
         return None
-    parent = find_version.fn(params, stores, decision.champion.version)
+    try:
+        return _compared(params, stores, snapshot, decision.champion, candidate, run_id)
+    except HoldfastError as error:
+        tell("recovery", f"not compared with the champion before it: {error}")
+        reference = decision.champion
+        return Transfer(parent=reference, candidate=candidate, metric=params.metric, missing=(str(error),))
+
+
+def _compared(
+    params: Params, stores: Stores, snapshot: DataSnapshot, former: ModelVersion, candidate: ModelVersion, run_id: str
+) -> Transfer:
+    parent = find_version.fn(params, stores, former.version)
     data = load_data(stores, params, snapshot)
     asked = _questions(params)
     pairs: dict[World, list[tuple[Finding, Finding]]] = {}
     untrained: Finding | None = None
-    try:
-        worlds = _worlds(stores, data, parent, candidate)
-    except RoleError as error:  # the gate blocks for the same reason, and says so on record
-        return Transfer(parent=parent, candidate=candidate, metric=params.metric, missing=(str(error),))
+    worlds = _worlds(stores, data, parent, candidate)
     for world, held in worlds.items():
         if not held.any():
             continue

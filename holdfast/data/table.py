@@ -181,9 +181,16 @@ def decode(row: Tensor, space: Table) -> dict[str, str | float | None]:
 
 def names_of(column: pd.Series[Any]) -> pd.Series[Any]:
     """Name each value as a category is named, missing ones as NA: 1, 1.0 and "1" are one category, True is another."""
-    places, values = pd.factorize(column)
+    places, values = pd.factorize(_told_apart(column))
     named = np.array([*map(_name, values), np.nan], dtype=object)  # the last for places of -1: no value
     return pd.Series(named[places], index=column.index, name=column.name)
+
+
+def _told_apart(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Name truth values among others: to a hash table True and 1 are one value."""
+    if column.dtype != object:
+        return column
+    return column.map(lambda value: str(bool(value)) if isinstance(value, bool | np.bool_) else value)
 
 
 def _name(value: object) -> str:
@@ -250,7 +257,7 @@ def _codes(column: pd.Series[Any], feature: Feature) -> Array:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         msg = "a moment where a category is expected"
         raise ValueError(msg)
-    places, values = pd.factorize(column)  # each value is looked up once, however many rows have it
+    places, values = pd.factorize(_told_apart(column))  # each value is looked up once, however many rows have it
     table: dict[str, float] = {name: float(code) for code, name in enumerate(feature.categories)}
     table |= {_name(code): np.nan for code in feature.missing}
     found = [table.get(_name(value), float(len(feature.categories))) for value in values]

@@ -124,12 +124,16 @@ class LedgerView:
 
         By order of reign, never by version number; None when there is no such version.
         """
+        return next(self.good(model), None)
+
+    def good(self, model: str) -> Iterator[ChampionHead]:
+        """Stream the former champions that nobody judged bad, the last reign first."""
         champion, condemned = self.head(model), self.condemned(model)
         present = None if champion is None else champion.version
         for entry in self.entries(model=model, kinds=CROWNING, backwards=True):
-            if entry.version is not None and entry.version != present and entry.version not in condemned:
-                return _crowned(entry)
-        return None
+            former = _crowned(entry)
+            if former is not None and former.version != present and former.version not in condemned:
+                yield former
 
     def condemned(self, model: str) -> frozenset[int]:
         """Tell the versions that were judged bad, by a verdict or a rollback that left them, and not cleared since."""

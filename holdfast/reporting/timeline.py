@@ -43,8 +43,10 @@ class Moment(Value):
     outcome: str = ""
     """What the response came to; empty where nothing was done, or it is not done yet."""
     reason: str = ""
+    matured: bool = False
+    """Whether its labels are there."""
     wrong: float | None = None
-    """Share of rows that the version had wrong, once labels matured; None before."""
+    """Share of rows that the version had wrong; None before labels mature, and where it was not judged by them."""
     past: float | None = None
     """Share that it had wrong on its own reference rows."""
     signs: tuple[Sign, ...] = ()
@@ -159,11 +161,11 @@ def signals(moments: Sequence[Moment]) -> Figure:
 
     counts = {name: sum(1 for _, row, sign in seen if sign.alarm and names[row] == name) for name in reversed(names)}
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "no alarm"
-    return draw("signals", caption, f"Alarms by detector: {told}.", 0.9 + 0.24 * len(names), paint)
+    return draw("signals", caption, f"Alarms by detector: {told}.", max(1.8, 0.9 + 0.24 * len(names)), paint)
 
 
 def _level(sign: Sign) -> int:
-    return min(_LEVELS - 1, int(_LEVELS * max(sign.ratio or 0.0, 0.0)))
+    return min(_LEVELS - 1, int(_LEVELS * min(max(sign.ratio or 0.0, 0.0), 1.0)))
 
 
 def _columns(points: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:

@@ -173,8 +173,10 @@ def test_three_random_kills_on_the_loans_end_right(make: Callable[..., Any], req
         time.sleep(moments.uniform(10, 60))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    project.holdfast("run", "--json", expect=None)
+    decision = project.holdfast("run", "--json").document["decision"]
+    assert decision["candidate"]["version"] == 1
     audit = project.holdfast("audit", "--json", expect=0).document
+    assert audit["champion"] == 1
     assert audit["chain_valid"]
     assert audit["agrees"]
     assert audit["orphans"] == []

@@ -12,7 +12,7 @@ from holdfast.errors import ModelError
 from holdfast.model import ModelSpec, load_model, save_model
 from holdfast.monitoring.watch import WindowRecord
 from holdfast.recovery.audit import reconcile
-from holdfast.recovery.promotion import promote
+from holdfast.recovery.promotion import condemn, promote
 from holdfast.recovery.promotion import register as record
 from holdfast.recovery.triage import Evidence
 from holdfast.results import Decision, Reason
@@ -80,6 +80,25 @@ def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_pa
     assert tracking.MlflowProjection(stores).read(world.params.name) == first.version
     with ledger.reading() as view:
         assert second.version in view.condemned(world.params.name)
+
+
+def test_nobody_falls_back_to_bytes_that_do_not_verify(world, tmp_path, monkeypatch):
+    """Where the former champion is spoilt too repair is decided; a fall-back that cannot be done any more is closed."""
+    stores = Stores.local(world.stores.project, tmp_path / "stores", actor="test")
+    first, second = registered(world.params, stores, world.data, tmp_path / "models", 2)
+    monkeypatch.setattr(responses, "announce", lambda *_: None)
+    decided = Decision(action="fall_back", candidate=first, champion=second, reasons=(), position=0)
+    assert responses.obstacle.fn(world.params, stores, decided) == ""
+    for version in (first, second):
+        spoil(stores.artifacts / "models" / version.source.rsplit("/", 1)[-1])
+        if (stores.models / version.digest).exists():
+            spoil(stores.models / version.digest)
+    window = WindowRecord(position=0, digest="w", rows=10, state="escrowed", why="", matured=False)
+    broken = Evidence(position=0, rows=10, artefact="digest differs")
+    assert responses.decide.fn(world.params, stores, window, broken, second).action == "repair"
+    assert "verifies" in responses.obstacle.fn(world.params, stores, decided)
+    condemn(recovery.open_ledger(stores), first, who="test", why="w")
+    assert "judged bad" in responses.obstacle.fn(world.params, stores, decided)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit, present
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import DataError
@@ -176,3 +176,16 @@ def test_a_window_that_does_not_fit_is_refused(base, bad, expected):
     without = Labelled(Arrival(0, window(0).arrival.rows.drop(columns="size")), window(0).labels)
     with pytest.raises(DataError, match="no column size"):
         admit(base, [without], manifest(without))
+
+
+def test_the_present_is_what_came_with_the_last_windows_and_older_rows_make_up(base):
+    """Held-out rows of the last windows alone stand for the present, unless they are too few to tell anything."""
+    first, second = window(3), window(4, seed=6)
+    grown = admit(base, [first, second], manifest(first, second))
+    held = grown.samples("calibration").ids.numpy()
+    last = np.isin(held, grown.ids[grown.window == 4])
+    assert np.array_equal(present(grown, held, (4,), 10), np.flatnonzero(last))
+    many = present(grown, held, (4,), int(last.sum()) + 5)
+    assert len(many) == last.sum() + 5
+    assert set(np.flatnonzero(last)) < set(many.tolist())
+    assert np.array_equal(present(base, base.ids, (4,), 10), np.arange(len(base)))

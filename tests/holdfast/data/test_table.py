@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.data.table import decode, encode, fit_table, read_table
+from holdfast.data.table import decode, encode, fit_table, names_of, read_table
 from holdfast.errors import DataError
 from holdfast.params import DataParams, FeatureParams
 from holdfast.space import Table
@@ -184,3 +184,11 @@ def test_every_number_that_varies_has_a_unit(values):
     assert feature.unit == (feature.iqr or feature.spread)
     assert (feature.unit > 0) == (len(set(values)) > 1)
     assert feature.iqr == 0 or feature.spread == 0
+
+
+def test_true_is_another_category_than_one_whatever_stands_beside_it():
+    """A hash table holds True and 1 for one value; a row's code must not depend on its neighbours."""
+    column = pd.Series([True, 1, "1", False, None], dtype=object)
+    assert names_of(column).tolist()[:4] == ["True", "1", "1", "False"]
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+        assert names_of(column.iloc[order]).tolist() == [["True", "1", "1", "False"][k] for k in order]

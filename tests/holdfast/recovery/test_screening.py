@@ -11,6 +11,7 @@ from holdfast.recovery.screening import (
     WHOLE,
     Judged,
     Screening,
+    _Scan,
     belongs,
     contradicted,
     drawn_clean,
@@ -123,6 +124,21 @@ def test_clean_windows_keep_the_budget():
     drawn = drawn_clean(past, 500, settings, NOISE)
     raised = sum(bool(screen(judged(500, 100 + seed), past, drawn, settings)) for seed in range(100))
     assert raised <= 13
+
+
+@pytest.mark.parametrize("facts", [False, True])
+def test_drawn_at_once_or_one_by_one_windows_have_one_statistic(facts):
+    """Each drawn window's largest statistic is what screening it alone against the others gives."""
+    past = judged(900, 3, facts=facts)
+    rows = np.stack([np.random.default_rng(k).permutation(900)[:200] for k in range(5)])
+    together = _Scan(past, facts=facts).largest(rows)
+    for drawn, at_once in zip(rows, together, strict=True):
+        rest, window = past.take(np.setdiff1d(np.arange(900), drawn)), past.take(drawn)
+        scan = _Scan(rest, facts=facts)
+        scan._cuts = _Scan(past, facts=facts)._cuts  # where the past is cut
+        scan._known = {name: scan._count(rest, name, values) for name, values in scan._values.items()}
+        scan._all = scan._count(rest, None, 1)
+        assert at_once == pytest.approx(max(part.statistic for part in scan.of(window)))
 
 
 def test_the_same_seed_draws_the_same_windows():

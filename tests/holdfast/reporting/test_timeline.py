@@ -55,6 +55,9 @@ def test_the_page_lists_what_happened_and_lets_no_text_open_markup() -> None:
     """Quiet windows are counted, others listed, and reasons are escaped."""
     page = render("loans", COURSE, datetime(2026, 1, 2, tzinfo=UTC))
     assert "version 2: promote" in page
+    unjudged = [moment(0, wrong=None, action="alert", matured=True), moment(1, wrong=None, action="alert")]
+    told = render("loans", unjudged, datetime(2026, 1, 2, tzinfo=UTC))
+    assert told.count(">not judged<") == told.count(">no labels<") == 1
     assert "3 quiet windows are not listed" in page
     assert "&lt;b&gt;spoilt" in page
     assert "<b>spoilt" not in page
