@@ -128,7 +128,8 @@ def timeline(moments: Sequence[Moment]) -> Figure:
             )  # fmt: skip
             if reign.first:
                 axes.axvline(reign.first - 0.5, color=COLOURS["grid"], linewidth=1.0)
-        axes.set(ylim=(-0.02 * top, top), xlabel="window", ylabel="wrong answers")
+        ends = (moments[0].position - 0.6, moments[-1].position + 0.6)
+        axes.set(xlim=ends, ylim=(-0.02 * top, top), xlabel="window", ylabel="wrong answers")
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
         axes.figure.legend(loc="outside lower center", ncols=3, handlelength=3.0)
 

@@ -9,12 +9,16 @@ import pytest
 
 from flows import evaluation as evaluating
 from flows import recovery
-from holdfast.results import Decision, ModelVersion, Reason, StageReport
+from holdfast.results import Decision, Finding, ModelVersion, Provenance, Reason, StageReport
 from tasks.heldout import GateRows, LeftOut
 
 PARAMS: Any = SimpleNamespace(evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate")))
 CANDIDATE, CHAMPION = (ModelVersion(name="people", version=n, digest=str(n) * 64) for n in (2, 1))
 SCORECARD = StageReport(stage="evaluation", subject=CANDIDATE.digest)
+FOUND = Finding(
+    path="probes/quality", dimension="robustness", family="quality", settings={}, unscored="not asked",
+    provenance=Provenance(subject="s", data="d", role="gate", seed=0, library="l", versions={}, device="cpu"),
+)  # fmt: skip
 KEPT = Decision(action="keep", reasons=(), candidate=CANDIDATE)
 
 
@@ -71,7 +75,7 @@ def test_every_scenario_hears_what_is_left_out(monkeypatch: pytest.MonkeyPatch) 
 
     def fan_out(*_: Any, **named: Any) -> Any:
         heard.update(named)
-        return SimpleNamespace(result=list)
+        return SimpleNamespace(result=lambda: [SimpleNamespace(finding=FOUND, reused=False)])
 
     monkeypatch.setattr(evaluating, "run_scenario", SimpleNamespace(map=fan_out))
     monkeypatch.setattr(evaluating, "cross_check", lambda findings: findings)
