@@ -326,10 +326,16 @@ def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference
     total = 2 * params.monitoring.replays
     found = panel.calibrate(
         reference, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
-        lambda done: tell("monitoring", "clean windows replayed", done=done, total=total) if done % 50 == 0 else None,
+        lambda done: _replayed(done, total),
     )  # fmt: skip
     stores.results.put(key, found)
     return found
+
+
+def _replayed(done: int, total: int) -> None:
+    if done % 50 == 0:
+        text = f"{done} of {total} clean windows replayed, once for a champion, to find thresholds"
+        tell("monitoring", text, done=done, total=total)
 
 
 def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:

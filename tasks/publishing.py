@@ -70,7 +70,7 @@ def publish(
         tracking.tag_version(stores, decision.candidate, {**tags(card), **_standing(decision)})
     made = registered(stores, decision.candidate) if decision.candidate else {}
     page = Page(
-        title=f"{params.name}: {decision.action}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
+        title=f"{params.name}: {_headline(decision)}", decision=decision, scorecard=card, generated_at=datetime.now(UTC),
         version=decision.candidate, findings=found, integrity=data.integrity, snapshot=snapshot,
         trained_on=DataSnapshot.model_validate(made["data"]) if "data" in made else None,
         lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
@@ -113,6 +113,10 @@ def verified(stores: Stores, report: LifecycleReport) -> LifecycleReport:
             remedy="Restore the ledger from a backup; `holdfast audit` says where it breaks.",
         )  # fmt: skip
     return report.model_copy(update={"ledger_head": chain.head, "chain_valid": chain.valid})
+
+
+def _headline(decision: Decision) -> str:
+    return "unchanged" if decision.action == "none" else decision.action
 
 
 def _standing(decision: Decision) -> dict[str, str]:

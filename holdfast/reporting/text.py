@@ -28,7 +28,7 @@ VERDICTS = {
     "inconclusive": ("?", "Inconclusive: champion stays", "The evidence cannot tell; more points are needed."),
     "block": ("✗", "Blocked", "What was found forbids going on; nothing is promoted."),
     "rollback": ("↶", "Rolled back", "An earlier good version serves again."),
-    "none": ("·", "No decision", "Nothing was decided in this run."),
+    "none": ("·", "Champion already", "Nothing new was decided: it was held to its floors and checks again."),
 }
 """Action to glyph, verdict and the sentence that explains it."""
 GLYPHS = {"measured": "", "upper_bound": "≤", "lower_bound": "≥"}

@@ -92,8 +92,8 @@ def _worth_telling(moment: Moment) -> bool:
 def timeline(moments: Sequence[Moment]) -> Figure:
     """Draw the share of wrong answers by window, with what was done about it and who answered."""
     caption = (
-        "Share of rows answered wrongly by window, as its labels matured; the step is what each version had wrong on"
-        " its own reference rows. Upright lines are responses, triangles windows with an alarm."
+        "Share of rows answered wrongly by window, as its labels matured; the bars are what each version had wrong on"
+        " its own reference rows. Upright lines are responses, triangles below them windows with an alarm."
     )
     if not moments:
         return absent("timeline", caption, "no window was decided on yet")
@@ -103,16 +103,18 @@ def timeline(moments: Sequence[Moment]) -> Figure:
     top = max([0.1, *(moment.wrong or 0.0 for moment in judged), *(moment.past or 0.0 for moment in judged)]) * 1.35
 
     def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  heavy, and only a report draws
+
         at = [moment.position for moment in judged]
-        axes.step(
-            at, [moment.past or 0.0 for moment in judged], where="mid", color=COLOURS["muted"], linestyle="--",
-            label="its own past",
+        axes.hlines(
+            [moment.past or 0.0 for moment in judged], [place - 0.5 for place in at], [place + 0.5 for place in at],
+            color=COLOURS["muted"], label="its own past",
         )  # fmt: skip
         axes.plot(
             at, [moment.wrong or 0.0 for moment in judged], color=COLOURS["s1"], marker="o", markersize=3,
             label="wrong answers",
         )  # fmt: skip
-        axes.plot(alarmed, [0.0] * len(alarmed), color=COLOURS["bad"], marker="^", linestyle="", label="alarm")
+        axes.plot(alarmed, [-0.045 * top] * len(alarmed), color=COLOURS["bad"], marker="^", linestyle="", label="alarm")
         for step, moment in enumerate(acts):
             height = 0.55 + ROOM * (step % 3)
             axes.axvline(moment.position, ymax=height, color=COLOURS["accent"], linewidth=1.0)
@@ -129,7 +131,8 @@ def timeline(moments: Sequence[Moment]) -> Figure:
             if reign.first:
                 axes.axvline(reign.first - 0.5, color=COLOURS["grid"], linewidth=1.0)
         ends = (moments[0].position - 0.6, moments[-1].position + 0.6)
-        axes.set(xlim=ends, ylim=(-0.02 * top, top), xlabel="window", ylabel="wrong answers")
+        axes.set(xlim=ends, ylim=(-0.08 * top, top), xlabel="window", ylabel="wrong answers")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
         axes.figure.legend(loc="outside lower center", ncols=3, handlelength=3.0)
 
@@ -152,6 +155,9 @@ def signals(moments: Sequence[Moment]) -> Figure:
     seen = [(m.position, names.index(s.detector), s) for m in moments for s in m.signs]
 
     def paint(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  as above
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for level in range(_LEVELS):  # one marker for each size: the drawing stays small
             dots = [(at, row) for at, row, sign in seen if not sign.alarm and _level(sign) == level]
             axes.plot(*_columns(dots), linestyle="", marker="o", color=COLOURS["s1"], markersize=1.0 + level)
