@@ -71,7 +71,8 @@ def publish(
     made = registered(stores, decision.candidate) if decision.candidate else {}
     page = Page(
         title=f"{params.name}: {_headline(decision)}", decision=decision, scorecard=card,
-        generated_at=datetime.now(UTC), version=decision.candidate, findings=found, integrity=data.integrity, snapshot=snapshot,
+        generated_at=datetime.now(UTC), version=decision.candidate, findings=found,
+        integrity=data.integrity, snapshot=snapshot,
         trained_on=DataSnapshot.model_validate(made["data"]) if "data" in made else None,
         lineage=_lineage(made, trained), evaluated=_evaluated(params, snapshot, decision, run_id),
         promoted=_promoted(stores, decision), training=_curve(trained), measure=_measure(trained),
