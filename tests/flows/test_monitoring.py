@@ -46,7 +46,8 @@ def decided(project: Any) -> list[Any]:
     return [entry for entry in project.entries("decision") if entry.body.get("position") is not None]
 
 
-@pytest.mark.parametrize("retraining", [(), pytest.param(REPLAY, marks=pytest.mark.slow)], ids=["afresh", "replay"])
+@pytest.mark.slow
+@pytest.mark.parametrize("retraining", [(), REPLAY], ids=["afresh", "replay"])
 def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any, retraining: tuple[str, ...]) -> None:
     """Killed after the decision and again after the retraining, the loop ends it once, and goes on with the next window."""
     pin = (champion.folder / "data.dvc").read_text()
