@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from holdfast.data import Samples
 from holdfast.digests import digest_json
-from holdfast.errors import DataError
+from holdfast.errors import DataError, RoleError
 from holdfast.scenarios.corpus import Corpus, none_yet, schema_of, successes
 from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.stores import write_atomically
@@ -50,7 +51,9 @@ def keeper(
     replays = RegressionCorpus.model_validate(told)
 
     def keep(rows: Samples, adversarial: Tensor) -> None:
-        found = successes(schema, target.space, target.classes, rows, adversarial, path, target.digest)
+        named = dict(zip(data.ids.tolist(), data.digests.tolist(), strict=True))
+        digests = np.array([named[row] for row in rows.ids.tolist()], dtype=np.int64)
+        found = successes(schema, target.space, target.classes, rows, digests, adversarial, path, target.digest)
         folder = _folder(params, stores, schema) / path.replace("/", ".")
         _write(folder, _read(folder, none_yet(schema, data.space), replays.kept).with_more(found, replays.kept))
 
@@ -76,11 +79,15 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
             else "no attack on an earlier version is kept"
         )
     if fault := fault_of_rows_seen(stores, version):
-        return f"which rows this version learned from cannot be told: {fault}"
+        return f"{_UNTOLD}: {fault}"
+    try:
+        seen = data.recognise(rows_seen(stores, version))
+    except RoleError as error:
+        return f"{_UNTOLD}: {error}"
     whole = none_yet(schema, data.space)
     for folder in sorted(each for each in place.iterdir() if each.is_dir()):
         whole = _read(folder, whole, _ALL)
-    kept = whole.earlier_than(target.digest, rows_seen(stores, version).ids)
+    kept = whole.earlier_than(target.digest, data.digests[~seen])  # of a row that is gone nothing can be told
     before, after, y = kept.encoded(target.space, target.classes)
     possible = target.space.feasible(after, before)
     ids = torch.tensor([int(name[:15], 16) for name in kept.content(subject=False)], dtype=torch.int64)
@@ -90,7 +97,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
     content = digest_json([data.digest, sorted(shown.content(subject=False))])
     samples = Samples(x=after[possible], y=y[possible], ids=ids[possible], role="test", snapshot=content)
     told = {
-        "kept": len(whole), "own_or_learned_from_or_double": len(whole) - len(kept),
+        "kept": len(whole), "own_or_perhaps_learned_from_or_double": len(whole) - len(kept),
         "cannot_exist": int((~possible).sum()),
         "attacks": {str(path): int((shown.paths == path).sum()) for path in sorted(set(shown.paths.tolist()))},
     }  # fmt: skip
@@ -98,6 +105,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
 
 
 _ALL = 1 << 62
+_UNTOLD = "which rows this version learned from cannot be told"
 
 
 def _schema(data: Loaded, target: Target) -> str | None:

@@ -145,7 +145,9 @@ def test_what_is_kept_is_bounded_and_grows_by_other_versions(world):
     before, after, y = kept.encoded(target.space, target.classes)
     rows = world.before.data.samples("test").take(torch.arange(15))
     mine = kept.subjects == target.digest
-    keep(replace(rows, x=before, y=y, ids=torch.from_numpy(kept.ids)).take(torch.from_numpy(mine)), after[mine])
+    named = dict(zip(world.before.data.digests.tolist(), world.before.data.ids.tolist(), strict=True))
+    ids = torch.tensor([named[digest] for digest in kept.digests.tolist()])
+    keep(replace(rows, x=before, y=y, ids=ids).take(torch.from_numpy(mine)), after[mine])
     assert files(world) == [path]
 
 
@@ -167,6 +169,36 @@ def test_rows_that_cannot_exist_any_more_or_were_learned_from_are_left_out(world
     ids = tuple(sorted(int(i) for i in data.ids))
     greedy = version(world, 3, world.after, data.rows_seen().model_copy(update={"ids": ids}))
     assert "none of" in asked(world, greedy, world.after).finding.unscored
+
+
+def test_a_row_that_trained_the_version_is_known_by_its_content_whatever_columns_the_file_gains(world, tmp_path):
+    """A column that data.exclude hides renames every row: what was learned from stays out, and the rest is asked."""
+    asked(world, version(world, 1, world.before), world.before, ATTACK)
+    table = world.before.data.frame.assign(note=range(900))
+    table.to_csv(tmp_path / "people.csv", index=False)
+    said = world.before.data.params.model_copy(update={"exclude": ("note",)})
+    data = load(tmp_path, said)
+    later = SimpleNamespace(content=data.digest, revision="none", data=data)
+    assert not np.isin(data.ids, world.before.data.ids).any()
+    every = data.rows_seen().model_copy(update={"ids": tuple(sorted(data.ids.tolist()))})
+    assert "none of" in asked(world, version(world, 2, later, every), later).finding.unscored
+    fresh = asked(world, version(world, 3, later), later).finding
+    assert fresh.score.n > 10
+    assert fresh.score.n + fresh.details["own_or_perhaps_learned_from_or_double"] == fresh.details["kept"]
+
+
+def test_a_row_of_which_nothing_can_be_told_any_more_is_left_out(world, tmp_path):
+    """Rows that the file lost, and all of them where a column is gone that they were named by, are not asked."""
+    asked(world, version(world, 1, world.before), world.before, ATTACK)
+    table, two = world.before.data.frame, version(world, 2, world.before)
+    whole = asked(world, two, world.before).finding
+    table[table["b"] > 0].to_csv(tmp_path / "people.csv", index=False)
+    half = load(tmp_path, world.before.data.params)
+    told = asked(world, two, SimpleNamespace(content=half.digest, revision="none", data=half)).finding
+    assert 0 < told.score.n < whole.score.n
+    more = world.before.data.rows_seen()
+    three = version(world, 3, world.before, more.model_copy(update={"columns": (*more.columns, "note")}))
+    assert "cannot be told: people.csv" in asked(world, three, world.before).finding.unscored
 
 
 def test_a_version_of_which_nobody_knows_what_it_learned_from_is_asked_nothing(world):
