@@ -55,7 +55,8 @@ def keeper(
         digests = np.array([named[row] for row in rows.ids.tolist()], dtype=np.int64)
         found = successes(schema, target.space, target.classes, rows, digests, adversarial, path, target.digest)
         folder = _folder(params, stores, schema) / path.replace("/", ".")
-        _write(folder, _read(folder, none_yet(schema, data.space), replays.kept).with_more(found, replays.kept))
+        held = _read(folder, none_yet(schema, data.space), replays.kept)
+        _write(folder, held.corpus.with_more(found, replays.kept), held.files)
 
     return keep
 
@@ -86,7 +87,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
         return f"{_UNTOLD}: {error}"
     whole = none_yet(schema, data.space)
     for folder in sorted(each for each in place.iterdir() if each.is_dir()):
-        whole = _read(folder, whole, _ALL)
+        whole = _read(folder, whole, _ALL).corpus
     kept = whole.earlier_than(target.digest, data.digests[~seen])  # of a row that is gone nothing can be told
     before, after, y = kept.encoded(target.space, target.classes)
     possible = target.space.feasible(after, before)
@@ -120,9 +121,16 @@ def _folder(params: Params, stores: Stores, schema: str) -> Path:
     return stores.corpus / params.name / schema[:16]
 
 
-def _read(folder: Path, start: Corpus, most: int) -> Corpus:
+class _Held(NamedTuple):
+    """What files of one attack hold together, and which they are."""
+
+    corpus: Corpus
+    files: tuple[Path, ...]
+
+
+def _read(folder: Path, start: Corpus, most: int) -> _Held:
     """Lay all files of one attack together with what is there already, verified by their names."""
-    found = start
+    found, files = start, []
     for path in sorted(folder.glob("*.npz")):
         try:
             body = path.read_bytes()
@@ -134,14 +142,18 @@ def _read(folder: Path, start: Corpus, most: int) -> Corpus:
                 remedy="Restore it from a backup, or delete it.",
             )  # fmt: skip
         found = found.with_more(Corpus.from_bytes(body, start.schema), most)
-    return found
+        files.append(path)
+    return _Held(found, tuple(files))
 
 
-def _write(folder: Path, corpus: Corpus) -> None:
-    """Keep one file in place of those that it was laid together from: a kill leaves some of them, and loses none."""
+def _write(folder: Path, corpus: Corpus, former: tuple[Path, ...]) -> None:
+    """Keep one file in place of those that it was laid together from: a kill leaves some of them, and loses none.
+
+    A file that another process wrote since these were read stays beside it; the next that writes lays both together.
+    """
     if len(corpus) == 0:
         return
-    former, body = list(folder.glob("*.npz")), corpus.to_bytes()
+    body = corpus.to_bytes()
     path = folder / f"{hashlib.sha256(body).hexdigest()}.npz"
     if not path.exists():
         write_atomically(path, body)

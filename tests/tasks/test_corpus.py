@@ -151,6 +151,33 @@ def test_what_is_kept_is_bounded_and_grows_by_other_versions(world):
     assert files(world) == [path]
 
 
+def test_two_that_write_at_once_lose_no_row(world, monkeypatch):
+    """What another writer kept between one's reading and its writing is kept beside it, and laid together later."""
+    data, one = world.before.data, version(world, 1, world.before)
+    target = load_model(world.stores.models / one.digest, one.digest)
+    keep = corpus.keeper(params(kept=99), world.stores, data, target, "attacks/fgsm")
+    rows = data.samples("test")
+    parts = [rows.take(torch.arange(first, first + 5)) for first in (0, 5, 10)]
+    keep(parts[0], parts[0].x)
+    read, waiting = corpus._read, [parts[1]]
+
+    def slowly(*arguments):
+        held = read(*arguments)
+        while waiting:
+            mine = waiting.pop()
+            keep(mine, mine.x)
+        return held
+
+    monkeypatch.setattr(corpus, "_read", slowly)
+    keep(parts[2], parts[2].x)
+    kept = [corpus.Corpus.from_bytes(path.read_bytes(), corpus._schema(data, target)) for path in files(world)]
+    digests = dict(zip(data.ids.tolist(), data.digests.tolist(), strict=True))
+    assert {int(d) for each in kept for d in each.digests} == {digests[int(i)] for part in parts for i in part.ids}
+    assert len(kept) == 2
+    keep(parts[2], parts[2].x)
+    assert len(files(world)) == 1
+
+
 def test_rows_that_cannot_exist_any_more_or_were_learned_from_are_left_out(world):
     """Where a feature may not move now its attacked rows are none, and what trained the version does not test it."""
     one = version(world, 1, world.before)
