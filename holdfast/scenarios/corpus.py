@@ -66,7 +66,9 @@ class Corpus:
         return rows
 
     def with_more(self, other: Corpus, most: int) -> Corpus:
-        """Lay two together and keep ``most`` rows, those first by content: in whatever order, the same rows.
+        """Lay two together and keep ``most`` rows of each subject, those first by content: in any order, the same rows.
+
+        What one version fell for displaces nothing of another's: its own attacks would change what it is asked.
 
         Raises:
             DataError: the other is of another data set.
@@ -75,8 +77,10 @@ class Corpus:
         both = Corpus(
             self.schema, **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
         )
-        content, first = np.unique(np.array(both.content()), return_index=True)
-        return both.take(first[np.argsort(content)][:most])
+        _, first = np.unique(np.array(both.content()), return_index=True)
+        both = both.take(first)
+        own = [np.flatnonzero(both.subjects == subject)[:most] for subject in np.unique(both.subjects)]
+        return both.take(np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *own])))
 
     def earlier_than(self, subject: str, unseen: Collection[int]) -> Corpus:
         """Keep what other versions fell for, each row once, and none but of rows that this one never learned from.
