@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from holdfast.data import Samples
 from holdfast.digests import digest_json
-from holdfast.errors import DataError
+from holdfast.errors import DataError, RoleError
 from holdfast.scenarios.corpus import Corpus, none_yet, schema_of, successes
 from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.stores import write_atomically
@@ -50,9 +51,12 @@ def keeper(
     replays = RegressionCorpus.model_validate(told)
 
     def keep(rows: Samples, adversarial: Tensor) -> None:
-        found = successes(schema, target.space, target.classes, rows, adversarial, path, target.digest)
+        named = dict(zip(data.ids.tolist(), data.digests.tolist(), strict=True))
+        digests = np.array([named[row] for row in rows.ids.tolist()], dtype=np.int64)
+        found = successes(schema, target.space, target.classes, rows, digests, adversarial, path, target.digest)
         folder = _folder(params, stores, schema) / path.replace("/", ".")
-        _write(folder, _read(folder, none_yet(schema, data.space), replays.kept).with_more(found, replays.kept))
+        held = _read(folder, none_yet(schema, data.space), replays.kept)
+        _write(folder, held.corpus.with_more(found, replays.kept), held.files)
 
     return keep
 
@@ -76,11 +80,15 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
             else "no attack on an earlier version is kept"
         )
     if fault := fault_of_rows_seen(stores, version):
-        return f"which rows this version learned from cannot be told: {fault}"
+        return f"{_UNTOLD}: {fault}"
+    try:
+        seen = data.recognise(rows_seen(stores, version))
+    except RoleError as error:
+        return f"{_UNTOLD}: {error}"
     whole = none_yet(schema, data.space)
     for folder in sorted(each for each in place.iterdir() if each.is_dir()):
-        whole = _read(folder, whole, _ALL)
-    kept = whole.earlier_than(target.digest, rows_seen(stores, version).ids)
+        whole = _read(folder, whole, _ALL).corpus
+    kept = whole.earlier_than(target.digest, data.digests[~seen])  # of a row that is gone nothing can be told
     before, after, y = kept.encoded(target.space, target.classes)
     possible = target.space.feasible(after, before)
     ids = torch.tensor([int(name[:15], 16) for name in kept.content(subject=False)], dtype=torch.int64)
@@ -90,7 +98,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
     content = digest_json([data.digest, sorted(shown.content(subject=False))])
     samples = Samples(x=after[possible], y=y[possible], ids=ids[possible], role="test", snapshot=content)
     told = {
-        "kept": len(whole), "own_or_learned_from_or_double": len(whole) - len(kept),
+        "kept": len(whole), "own_or_perhaps_learned_from_or_double": len(whole) - len(kept),
         "cannot_exist": int((~possible).sum()),
         "attacks": {str(path): int((shown.paths == path).sum()) for path in sorted(set(shown.paths.tolist()))},
     }  # fmt: skip
@@ -98,6 +106,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
 
 
 _ALL = 1 << 62
+_UNTOLD = "which rows this version learned from cannot be told"
 
 
 def _schema(data: Loaded, target: Target) -> str | None:
@@ -112,9 +121,16 @@ def _folder(params: Params, stores: Stores, schema: str) -> Path:
     return stores.corpus / params.name / schema[:16]
 
 
-def _read(folder: Path, start: Corpus, most: int) -> Corpus:
+class _Held(NamedTuple):
+    """What files of one attack hold together, and which they are."""
+
+    corpus: Corpus
+    files: tuple[Path, ...]
+
+
+def _read(folder: Path, start: Corpus, most: int) -> _Held:
     """Lay all files of one attack together with what is there already, verified by their names."""
-    found = start
+    found, files = start, []
     for path in sorted(folder.glob("*.npz")):
         try:
             body = path.read_bytes()
@@ -126,14 +142,18 @@ def _read(folder: Path, start: Corpus, most: int) -> Corpus:
                 remedy="Restore it from a backup, or delete it.",
             )  # fmt: skip
         found = found.with_more(Corpus.from_bytes(body, start.schema), most)
-    return found
+        files.append(path)
+    return _Held(found, tuple(files))
 
 
-def _write(folder: Path, corpus: Corpus) -> None:
-    """Keep one file in place of those that it was laid together from: a kill leaves some of them, and loses none."""
+def _write(folder: Path, corpus: Corpus, former: tuple[Path, ...]) -> None:
+    """Keep one file in place of those that it was laid together from: a kill leaves some of them, and loses none.
+
+    A file that another process wrote since these were read stays beside it; the next that writes lays both together.
+    """
     if len(corpus) == 0:
         return
-    former, body = list(folder.glob("*.npz")), corpus.to_bytes()
+    body = corpus.to_bytes()
     path = folder / f"{hashlib.sha256(body).hexdigest()}.npz"
     if not path.exists():
         write_atomically(path, body)

@@ -17,14 +17,13 @@ from holdfast.prediction_log import PredictionLog
 from holdfast.pruning import Holding, Kind, hold
 from holdfast.results import Value
 from holdfast.stores import Stores, WallClock
-from tasks import objects, tracking
+from tasks import objects
 from tasks.drills import kept_key
 from tasks.living import UNREAD, Living, Needed, living, parts
 from tasks.monitoring import open_watch
-from tasks.recovery import open_ledger, trusted_champion
+from tasks.recovery import in_registry, open_ledger, trusted_champion
 from tasks.responses import pending
 from tasks.storage import read_manifest
-from tasks.tracking.artefacts import holds_weights
 from tasks.training import TrainedModel
 
 if TYPE_CHECKING:
@@ -251,9 +250,8 @@ class _Shelf:
             spare = "no version has these bytes"
             if version is not None:
                 spare = f"{version.name} version {version.version} was condemned, and the registry has its bytes"
-                located = tracking.get_version(self.stores, version.name, version.version)
-                if not needed and (located is None or not holds_weights(self.stores, located)):
-                    needed = f"the only copy of {version.name} version {version.version}, which a person may clear"
+                if not needed and not in_registry(self.stores, version):
+                    needed = f"the only good copy of {version.name} version {version.version}, which a person may clear"
             yield self._copy("model", path, needed, spare)
 
     def _checkpoints(self) -> Iterator[Holding]:

@@ -61,17 +61,29 @@ def still_good(stores: Stores, version: ModelVersion, *, mend: bool = True) -> b
     local = stores.models / version.digest
     if _verifies(local, version):
         return True
-    found = found.model_copy(update={"digest": version.digest})  # the ledger's, not the registry's tag
-    if not holds_weights(stores, found):
-        return False
     stores.models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".afresh-", dir=stores.models) as scratch:
-        fetched = tracking.fetch_model(stores.model_copy(update={"root": Path(scratch)}), found)
-        good = _verifies(fetched, version)
-        if good and mend:
+        fetched = _verified(stores, found, version, Path(scratch))
+        if fetched is not None and mend:
             shutil.rmtree(local, ignore_errors=True)
             fetched.rename(local)
-    return good
+    return fetched is not None
+
+
+def in_registry(stores: Stores, version: ModelVersion) -> bool:
+    """Tell whether the registry has a version's very bytes, whatever lies here; an outage is no answer: it raises."""
+    found = tracking.get_version(stores, version.name, version.version)
+    with tempfile.TemporaryDirectory() as scratch:
+        return found is not None and _verified(stores, found, version, Path(scratch)) is not None
+
+
+def _verified(stores: Stores, found: ModelVersion, version: ModelVersion, scratch: Path) -> Path | None:
+    """Fetch what the registry has of a version below an empty folder; None where these are not the version's bytes."""
+    found = found.model_copy(update={"digest": version.digest})  # the ledger's, not the registry's tag
+    if not holds_weights(stores, found):
+        return None
+    fetched = tracking.fetch_model(stores.model_copy(update={"root": scratch}), found)
+    return fetched if _verifies(fetched, version) else None
 
 
 def _verifies(folder: Path, version: ModelVersion) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from holdfast.results import Json
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_ARRAYS = ("numbers", "names", "labels", "ids", "paths", "subjects")
+_ARRAYS = ("numbers", "names", "labels", "digests", "paths", "subjects")
 _BEFORE, _AFTER = 0, 1
 
 
@@ -40,15 +40,16 @@ class Corpus:
     """Categories (n, 2, k) str by feature name, before and after; empty is missing."""
     labels: Array
     """Names (n,) of the true classes."""
-    ids: Array
-    """Ids (n,) int64 of the rows before the attack."""
+    digests: Array
+    """Content digests (n,) int64 of the rows before the attack, over the features alone: their ids change with every
+    column that the file gains or loses."""
     paths: Array
     """Scenario (n,) that found each."""
     subjects: Array
     """Digest (n,) of the version that each broke."""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.digests)
 
     def take(self, index: Array) -> Corpus:
         """Select rows by index (m,) or mask (n,)."""
@@ -65,7 +66,9 @@ class Corpus:
         return rows
 
     def with_more(self, other: Corpus, most: int) -> Corpus:
-        """Lay two together and keep ``most`` rows, those first by content: in whatever order, the same rows.
+        """Lay two together and keep ``most`` rows of each subject, those first by content: in any order, the same rows.
+
+        What one version fell for displaces nothing of another's: its own attacks would change what it is asked.
 
         Raises:
             DataError: the other is of another data set.
@@ -74,12 +77,19 @@ class Corpus:
         both = Corpus(
             self.schema, **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _ARRAYS}
         )
-        content, first = np.unique(np.array(both.content()), return_index=True)
-        return both.take(first[np.argsort(content)][:most])
+        _, first = np.unique(np.array(both.content()), return_index=True)
+        both = both.take(first)
+        own = [np.flatnonzero(both.subjects == subject)[:most] for subject in np.unique(both.subjects)]
+        return both.take(np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *own])))
 
-    def earlier_than(self, subject: str, learned: Collection[int]) -> Corpus:
-        """Keep what other versions fell for, each row once, and none that this one learned from."""
-        kept = self.take((self.subjects != subject) & ~np.isin(self.ids, np.fromiter(learned, dtype=np.int64)))
+    def earlier_than(self, subject: str, unseen: Collection[int]) -> Corpus:
+        """Keep what other versions fell for, each row once, and none but of rows that this one never learned from.
+
+        Args:
+            subject: this version's digest.
+            unseen: content digests of the rows that it is known not to have learned from.
+        """
+        kept = self.take((self.subjects != subject) & np.isin(self.digests, np.fromiter(unseen, dtype=np.int64)))
         _, first = np.unique(np.array(kept.content(subject=False)), return_index=True)
         return kept.take(np.sort(first))
 
@@ -134,12 +144,19 @@ def none_yet(schema: str, space: Box | Table) -> Corpus:
     text = np.zeros(0, dtype="<U1")
     return Corpus(
         schema, numbers=np.zeros((0, 2, numbers), dtype=np.float32), names=np.zeros((0, 2, names), dtype="<U1"),
-        labels=text, ids=np.zeros(0, dtype=np.int64), paths=text, subjects=text,
+        labels=text, digests=np.zeros(0, dtype=np.int64), paths=text, subjects=text,
     )  # fmt: skip
 
 
 def successes(
-    schema: str, space: Box | Table, classes: Sequence[str], rows: Samples, adversarial: Tensor, path: str, subject: str
+    schema: str,
+    space: Box | Table,
+    classes: Sequence[str],
+    rows: Samples,
+    digests: Array,
+    adversarial: Tensor,
+    path: str,
+    subject: str,
 ) -> Corpus:
     """Take what an attack broke a version with out of the version's own codes.
 
@@ -150,6 +167,7 @@ def successes(
         space: the version's own.
         classes: in its order.
         rows: points that it was right about, before the attack.
+        digests: content digests (n,) int64 of these, over the features alone.
         adversarial: the inputs (n, *shape) that it is wrong about.
         path: the scenario.
         subject: the version's digest.
@@ -163,7 +181,7 @@ def successes(
     n = len(rows)
     found = Corpus(
         schema, numbers=np.stack(numbers, axis=1), names=np.stack(names, axis=1),
-        labels=np.array([classes[int(label)] for label in rows.y], dtype=str), ids=rows.ids.cpu().numpy(),
+        labels=np.array([classes[int(label)] for label in rows.y], dtype=str), digests=digests,
         paths=np.full(n, path), subjects=np.full(n, subject),
     )  # fmt: skip
     return found.take(~(found.names == _STRANGE).any((1, 2)))

@@ -36,7 +36,7 @@ class Recipe(Value):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights, which is then the model; 0 keeps the weights."""
     balance_classes: bool = False
-    """Weight each class by the inverse of its share of the training rows; validate by balanced accuracy."""
+    """Weight each class by the inverse of its share of the rows that an epoch sees; validate by balanced accuracy."""
     augment: bool = False
     """Images: random shifts by up to two pixels and mirroring."""
     patience: Annotated[int, Field(gt=0)] | None = None
@@ -66,6 +66,17 @@ class Recipe(Value):
         """
         del learned
         return whole_parts(torch.arange(len(rows)), self.batch_size, noise.derive(epoch))
+
+    def seen(self, rows: Samples, learned: Tensor, noise: Noise) -> Tensor:
+        """Say how often an epoch sees each row (n,) float64, in the mean over all epochs: by these classes are weighed.
+
+        Args:
+            rows: the training rows.
+            learned: rows (n,) bool that a former model learned from.
+            noise: as `batches` gets it.
+        """
+        del learned, noise
+        return torch.ones(len(rows), dtype=torch.float64)
 
     def perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, ids: Tensor, noise: Noise, space: Box | Table

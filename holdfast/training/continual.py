@@ -59,6 +59,11 @@ class ContinualRecipe(Recipe):
         del rows
         return whole_parts(torch.nonzero(~learned).flatten(), self.batch_size, noise.derive(epoch))
 
+    def seen(self, rows: Samples, learned: Tensor, noise: Noise) -> Tensor:
+        """Say that an epoch sees each fresh row once, and no other."""
+        del rows, noise
+        return (~learned).double()
+
     def importance(self, former: Target, known: Samples, noise: Noise) -> dict[str, Tensor]:
         """Say what each parameter matters to what was learned, by name and of its shape; nothing says none does.
 

@@ -196,11 +196,12 @@ class _Run:
         if self.former is not None:
             self.learned = self.former.knows(self.train.ids)
             self._anchor(self.former)
-        first = self._batches(1)
-        self.steps = len(first)
+        self.steps = len(self._batches(1))
         self.weights = None
-        if self.recipe.balance_classes:  # of the rows that an epoch sees
-            self.weights = class_weights(self.train.y[torch.cat(first).to(self.train.y.device)], len(self.spec.classes))
+        if self.recipe.balance_classes:
+            seen = self.recipe.seen(self.train, self.learned, self.noise.derive("order"))
+            weights = class_weights(self.train.y.cpu(), seen, len(self.spec.classes))
+            self.weights = weights.to(self.train.y.device)
 
     @property
     def finished(self) -> bool:

@@ -25,11 +25,18 @@ def learning_rate(peak: float, step: int, steps: int) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
 
 
-def class_weights(y: Tensor, classes: int) -> Tensor:
-    """Weigh classes (classes,) by the inverse of their share of the labels (n,); the mean weight of a row is 1."""
-    counts = torch.bincount(y, minlength=classes)
+def class_weights(y: Tensor, seen: Tensor, classes: int) -> Tensor:
+    """Weigh classes (classes,) by the inverse of their share of what is seen; the mean weight of a row seen is 1.
+
+    Args:
+        y: labels (n,), on the CPU: sums on a GPU have no fixed order.
+        seen: how often each row is seen (n,) float64, not all 0.
+        classes: how many there are; one that is never seen weighs 0.
+    """
+    counts = torch.bincount(y, weights=seen, minlength=classes)
     present = int((counts > 0).sum())
-    return torch.where(counts > 0, len(y) / (present * counts.clamp(min=1).to(torch.float32)), 0.0)
+    weights = seen.sum() / (present * torch.where(counts > 0, counts, 1.0))
+    return torch.where(counts > 0, weights, 0.0).to(torch.float32)
 
 
 def decay_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -39,12 +39,7 @@ class Replay(ContinualRecipe):
     def batches(self, rows: Samples, learned: Tensor, noise: Noise, epoch: int) -> tuple[Tensor, ...]:
         """Lay fresh and remembered rows together, batch by batch, in an order of the epoch's own."""
         fresh, kept = torch.nonzero(~learned).flatten(), self.remembered(rows, learned, noise)
-        old = min(max(round(self.ratio * self.batch_size), 1), self.batch_size - 1)
-        size = self.batch_size - old
-        if len(fresh) < size:  # fewer than one batch: the ratio is kept, and not the size
-            size = len(fresh)
-            old = max(round(size * self.ratio / (1.0 - self.ratio)), 1)
-        steps = math.ceil(len(fresh) / size)
+        steps, size, old = self._mixture(len(fresh))
         draw = noise.derive(epoch)
         parts = zip(
             torch.split(_rounds(fresh, steps * size, draw.derive("fresh")), size),
@@ -52,6 +47,26 @@ class Replay(ContinualRecipe):
             strict=True,
         )
         return tuple(torch.cat(pair) for pair in parts)
+
+    def seen(self, rows: Samples, learned: Tensor, noise: Noise) -> Tensor:
+        """Share an epoch's places out evenly, those of old rows over the memory and the rest over the fresh rows.
+
+        One epoch may see a part of the memory only, and a class that is rare in it not at all.
+        """
+        fresh, kept = torch.nonzero(~learned).flatten(), self.remembered(rows, learned, noise)
+        steps, size, old = self._mixture(len(fresh))
+        told = torch.zeros(len(rows), dtype=torch.float64)
+        told[fresh], told[kept] = steps * size / len(fresh), steps * old / len(kept)
+        return told
+
+    def _mixture(self, fresh: int) -> tuple[int, int, int]:
+        """Give the batches of an epoch with so many fresh rows, and how many fresh and old rows each of them has."""
+        old = min(max(round(self.ratio * self.batch_size), 1), self.batch_size - 1)
+        size = self.batch_size - old
+        if fresh < size:  # fewer than one batch: the ratio is kept, and not the size
+            size = fresh
+            old = max(round(size * self.ratio / (1.0 - self.ratio)), 1)
+        return math.ceil(fresh / size), size, old
 
     def remembered(self, rows: Samples, learned: Tensor, noise: Noise) -> Tensor:
         """Choose the row numbers (m,) of the memory among rows of which ``learned`` (n,) bool are old."""

@@ -19,6 +19,7 @@ from holdfast.data.streams.base import Arrival
 from holdfast.digests import library_digest
 from holdfast.errors import StoreError
 from holdfast.integrity.quarantine import Quarantine
+from holdfast.model import ModelSpec, digest_of, save_model
 from holdfast.params import load as load_params
 from holdfast.prediction_log import Answer, PredictionLog
 from holdfast.recovery.promotion import condemn, promote, register
@@ -32,8 +33,9 @@ from holdfast.results import (
     Score,
     StageReport,
 )
+from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
-from tasks import objects, pruning
+from tasks import objects, pruning, tracking
 from tasks.drills import kept_key
 from tasks.monitoring import open_watch
 from tasks.recovery import open_ledger
@@ -112,8 +114,7 @@ def placed(folder):
 def stores(planted, tmp_path, monkeypatch):
     """A copy of the planted stores, and a registry that has the bytes of every version but the fourth."""
     monkeypatch.setattr(pruning, "trusted_champion", lambda *_: None)  # the registry is no part of this
-    monkeypatch.setattr(pruning.tracking, "get_version", lambda _stores, name, number: version(number, name))
-    monkeypatch.setattr(pruning, "holds_weights", lambda _stores, located: located.version != 4)
+    monkeypatch.setattr(pruning, "in_registry", lambda _stores, asked: asked.version != 4)
     return placed(shutil.copytree(planted, tmp_path / "world"))
 
 
@@ -243,7 +244,7 @@ def test_what_nothing_needs_goes_and_what_lives_stays(stores, params):
         ("leftover", "escrow/" + "f" * 64 + ".parquet"),
     }  # fmt: skip
     why = kept(found)
-    assert why["model", "4" * 64].startswith("the only copy of tiny version 4")
+    assert why["model", "4" * 64].startswith("the only good copy of tiny version 4")
     assert why["model", "1" * 64] == "the bytes of tiny version 1"
     assert why["result", "key-"] == "the training of a version"
     assert why["result", kept_key(version(3))] == "drills of a version"
@@ -255,6 +256,32 @@ def test_what_nothing_needs_goes_and_what_lives_stays(stores, params):
     assert "the champion is not judged" in reasons[5]
     assert [reasons[place] for place in (6, 7)] == ["the next retraining may learn from it"] * 2
     assert reasons[8] == "it is not handled yet"
+
+
+def test_a_condemned_version_goes_only_while_the_registry_has_its_very_bytes(params, tmp_path):
+    """With one byte of the registered artefact changed, or none left, the sound local copy is the last and stays."""
+    made, folder = placed(tmp_path), tmp_path / "m"
+    tracking.prepare(made, "tiny")
+    space = Table(features=(Feature(name="x", kind="number", iqr=1.0),))
+    spec = ModelSpec(factory="holdfast.networks:mlp", settings={"width": 4}, space=space, classes=("no", "yes"))
+    digest = save_model(folder, spec.build(seed=0), spec)
+    run = tracking.open_run(made, "tiny", "k", title="training")
+    fallen = tracking.register(made, "tiny", folder, spec, run, "k", digest)
+    register(open_ledger(made), fallen, who="alice", lineage=lineage())
+    condemn(open_ledger(made), fallen, who="alice", why="w")
+    local = tracking.fetch_model(made, fallen)
+    date(made, LONG_AGO)
+    assert ("model", digest) in taken(pruning.prune(params, made))
+    (weights,) = Path(made.artifacts).rglob("model.safetensors")
+    whole = weights.read_bytes()
+    for spoilt in (whole[:-1] + bytes([whole[-1] ^ 1]), None):
+        weights.write_bytes(spoilt) if spoilt else weights.unlink()
+        found = pruning.prune(params, made, apply=True)
+        assert kept(found)["model", digest].startswith("the only good copy of tiny version 1")
+        assert digest_of(local) == digest
+    weights.write_bytes(whole)
+    pruning.prune(params, made, apply=True)
+    assert not local.exists()
 
 
 def test_objects_of_a_condemned_version_alone_go(stores, params):

@@ -35,7 +35,7 @@ class RegressionCorpus(OnModel):
     headline: ClassVar[bool] = False
 
     kept: Annotated[int, Field(gt=0)] = 200
-    """Successes of each attack that are kept at most, those first by content."""
+    """Successes of each attack on each version that are kept at most, those first by content."""
 
     def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:
         """Ask for each row once."""

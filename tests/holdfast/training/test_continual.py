@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -277,16 +276,41 @@ def test_without_a_champion_or_rows_it_is_refused_by_name(kind, stream):
     assert issubclass(kind, ContinualRecipe)
 
 
-def test_class_weights_are_those_of_the_rows_that_an_epoch_sees(stream, monkeypatch):
-    """Balanced over fresh rows alone where these alone are trained on: the old rows' classes weigh nothing."""
-    old, new, champion = stream
-    told = []
-    from holdfast.training import loop  # noqa: PLC0415  to be patched
+@settings(max_examples=15, deadline=None)
+@given(old=st.integers(1, 60), fresh=st.integers(1, 60), size=st.integers(2, 16), memory=st.sampled_from([None, 5]))
+def test_what_an_epoch_sees_of_a_row_is_its_mean_over_epochs(old, fresh, size, memory):
+    """Counted over many epochs, each row comes as often as told, and an epoch's places are all shared out."""
+    rows, learned = made(torch.zeros(old + fresh, 2), torch.zeros(old + fresh)), torch.arange(old + fresh) < old
+    for recipe in (Replay(batch_size=size, memory=memory), Lwf(batch_size=size), Standard(batch_size=size)):
+        told = recipe.seen(rows, learned, NOISE)
+        epochs = [torch.cat(recipe.batches(rows, learned, NOISE, epoch)) for epoch in range(1, 201)]
+        assert float(told.sum()) == pytest.approx(len(epochs[0]))
+        mean = torch.bincount(torch.cat(epochs), minlength=len(rows)) / 200
+        assert float((mean - told).abs().max()) < 0.2  # 5 standard errors of a share
 
-    real = loop.class_weights
-    monkeypatch.setattr(loop, "class_weights", lambda y, classes: told.append(y.clone()) or real(y, classes))
-    learn(Lwf(epochs=1, balance_classes=True), both(old, new), Former(champion, old.ids))
-    assert np.array_equal(np.sort(told[0].numpy()), np.sort(new.y.numpy()))
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_that_the_first_epoch_misses_weighs_what_its_share_of_an_epoch_says(stream, seed):
+    """Of 2,000 old rows 4 are of class 1 and an epoch sees 128: each weighs as the mean epoch has it, and never 0."""
+    from holdfast.training.loop import _launch, _Run  # noqa: PLC0415  what is weighed is seen nowhere else
+
+    _, _, champion = stream
+    rows = made(torch.zeros(2256, 2), torch.isin(torch.arange(2256), torch.tensor([5, 600, 1200, 1900])))
+    recipe = Replay(batch_size=256, balance_classes=True)
+    run = _Run(recipe, SPEC, rows, rows, Noise(seed), _launch(CPU, "32-true"), Former(champion, rows.ids[:2000]))
+    share = 256 * 4 / 2000 / 512  # of two batches of 128 fresh and 128 old rows
+    assert run.weights.tolist() == pytest.approx([0.5 / (1 - share), 0.5 / share], rel=1e-5)
+
+
+def test_class_weights_are_those_of_the_rows_that_an_epoch_sees(stream):
+    """Balanced over fresh rows alone where these alone are trained on: the old rows' classes weigh nothing."""
+    from holdfast.training.loop import _launch, _Run  # noqa: PLC0415  as above
+
+    old, new, champion = stream
+    rows = both(old, new)
+    lwf = Lwf(epochs=1, balance_classes=True)
+    run = _Run(lwf, SPEC, rows, rows, Noise(0), _launch(CPU, "32-true"), Former(champion, old.ids))
+    assert run.weights.tolist() == pytest.approx((len(new) / 2 / torch.bincount(new.y)).tolist())
 
 
 def test_the_champion_answers_in_eval_mode_whatever_the_training_does(stream):

@@ -199,7 +199,7 @@ def test_rare_classes_are_found_when_classes_are_balanced(table_world):
 def test_class_weights_balance(labels):
     """Every class that occurs has the same total weight, and a row weighs 1 in the mean."""
     y = torch.tensor(labels)
-    rows = class_weights(y, 6)[y]
+    rows = class_weights(y, torch.ones(len(y), dtype=torch.float64), 6)[y]
     totals = torch.tensor([rows[y == k].sum() for k in y.unique()])
     assert torch.allclose(totals, totals[:1].expand_as(totals), rtol=1e-4)
     assert float(rows.mean()) == pytest.approx(1.0, rel=1e-4)
