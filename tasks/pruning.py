@@ -117,6 +117,13 @@ class _Shelf:
         return living(self.stores)
 
     @cached_property
+    def unfinished(self) -> bool:
+        """Whether a response is under way, of whichever model: objects and checkpoints do not say whose they are."""
+        known = {version.name for version in (*self.living.versions, *self.living.condemned)}
+        every = (self.params.model_copy(update={"name": name}) for name in sorted(known | {self.params.name}))
+        return any(pending(each, self.stores)[1] is not None for each in every)
+
+    @cached_property
     def forgotten(self) -> datetime:
         """The moment before which answers may go: at midnight, so that one day's prunes name one moment."""
         day = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -220,11 +227,11 @@ class _Shelf:
 
     def _objects(self) -> Iterator[Holding]:
         alive, least = self.living.objects() | set(self.living.unread), self.params.prune.records
-        unfinished, owners = pending(self.params, self.stores)[1] is not None, self.owners
+        owners = self.owners
         for md5, path in self.cached.items():
             needed = "a version can be restored from it" if md5 in alive else ""
-            if not needed and (self.living.unread or unfinished):
-                needed = "a response is under way" if unfinished else UNREAD
+            if not needed and (self.living.unread or self.unfinished):
+                needed = "a response is under way" if self.unfinished else UNREAD
             yield self._hold("object", md5, path, least=least, needed=needed, spare=owners[md5])
 
     def _manifests(self) -> dict[str, tuple[Manifest, str]]:
@@ -255,12 +262,11 @@ class _Shelf:
             yield self._copy("model", path, needed, spare)
 
     def _checkpoints(self) -> Iterator[Holding]:
-        unfinished = pending(self.params, self.stores)[1] is not None
         for path in _folders(self.stores.checkpoints):
             if self.stores.results.get(path.name, TrainedModel) is not None:
                 yield self._hold("checkpoint", path.name, path, least=0, spare="its training is finished")
             else:
-                needed = "a response is under way" if unfinished else ""
+                needed = "a response is under way" if self.unfinished else ""
                 yield self._copy(
                     "checkpoint", path, needed, "a training that was cut off, and that nobody went on with"
                 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from holdfast.scenarios.attacks._surrogate import COMPARABLE
 from holdfast.scenarios.validity import explain, judge, skip
 
 if TYPE_CHECKING:
@@ -43,19 +44,26 @@ def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
     threat = f"{norm} {epsilon:g}" + (f" + {categories} categories" if categories else "")
     black = [f for f in group if f.details.get("access") == "black_box"]
     single = [f for f in group if f.details.get("single_step")]
-    carried = [f for f in group if f.details.get("access") == "transfer"]
+    carried = [f for f in group if f.details.get("access") == "transfer" and not _weak(f)]
+    poor = next(filter(None, map(_weak, group)), "")
     multi = [f for f in group if _climbs(f)]
     return (
         _against(f"masking[{threat}]", multi, black, "points that hold against gradients, against the black box"),
         _against(f"single_step[{threat}]", multi, single, "points that hold against all steps, against one step"),
         _against(f"transfer[{threat}]", multi, carried, "points that hold against gradients, against a surrogate's")
         if carried
-        else skip(f"transfer[{threat}]", "no surrogate was attacked"),
+        else skip(f"transfer[{threat}]", poor or "no surrogate was attacked"),
     )
 
 
 def _climbs(finding: Finding) -> bool:
     return finding.details.get("access") == "white_box" and not finding.details.get("single_step")
+
+
+def _weak(finding: Finding) -> str:
+    """Say why the surrogate behind a finding is no witness; empty where it is one, or there is none."""
+    told = (c.reason for c in finding.checks if c.name == COMPARABLE and c.status == "not_applicable")
+    return next(told, "")
 
 
 def _against(name: str, multi: Sequence[Finding], other: Sequence[Finding], what: str) -> Check:

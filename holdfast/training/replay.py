@@ -29,6 +29,8 @@ class Replay(ContinualRecipe):
 
     reference: ClassVar[str] = "Chaudhry et al. 2019, arXiv:1902.10486; Rolnick et al. 2019, arXiv:1811.11682"
 
+    batch_size: Annotated[int, Field(gt=1)] = 128
+    """Two at least: each batch has a row of either kind."""
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of old rows in a batch, to the nearest row."""
     memory: Annotated[int, Field(gt=0)] | None = 2000

@@ -379,6 +379,16 @@ def test_a_response_under_way_keeps_all_that_it_may_read(stores, params):
     assert kept(found)["checkpoint", "cut"] == "a response is under way"
 
 
+def test_a_response_of_another_model_keeps_what_these_models_share(stores, params):
+    """While the other model's retraining is not done, no object and no unfinished checkpoint goes; this one's windows do."""
+    register(open_ledger(stores), version(1, "other"), who="alice", lineage=lineage())
+    body = Decision(action="retrain", reasons=(), position=8).model_dump(mode="json")
+    open_ledger(stores).append("decision", who="holdfast", model="other", body=body, key="response:other:8")
+    found = pruning.prune(params, stores)
+    assert {kind for kind, _ in taken(found)} & {"window", "object"} == {"window"}
+    assert kept(found)["checkpoint", "cut"] == "a response is under way"
+
+
 def test_a_manifest_that_cannot_be_read_keeps_what_it_may_name(stores, params):
     """With a living manifest lost nobody knows what it named: no window and no object goes."""
     with open_ledger(stores).reading() as view:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.optimize import minimize
 from torch import nn
 from torch.nn.functional import cross_entropy, softmax
@@ -208,6 +209,14 @@ def test_every_batch_has_the_stated_share_of_old_rows(old, fresh, size, ratio, m
     remembered = set(recipe.remembered(rows, learned, NOISE).tolist())
     assert len(remembered) == min(old, memory or old)
     assert set(seen[learned[seen]].tolist()) <= remembered
+
+
+def test_a_batch_that_cannot_hold_a_row_of_each_kind_is_refused_by_name():
+    """One row is no mixture: replay refuses it when params are read, and a recipe of fresh rows alone takes it."""
+    with pytest.raises(ValidationError, match=r"batch_size\n.*greater than 1"):
+        Replay(batch_size=1)
+    assert Lwf(batch_size=1).batch_size == 1
+    assert Replay().batch_size == Lwf().batch_size
 
 
 def test_a_memory_stays_as_rows_come_and_can_be_balanced():
