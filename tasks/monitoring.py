@@ -171,7 +171,7 @@ def _watched(
         window, broken = _answered(predictor, arrival, record)
         if broken:
             continue
-        labelled = _with_labels(stores, window, record, params, champion)
+        labelled = replace(window, labels=class_indices(params, stores, record))
         calibration = calibrated(params, stores, champion, reference, len(window))
         signals, memories = panel.watch(labelled, reference, calibration, watch.memories(champion.digest), LABELS)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
@@ -258,17 +258,6 @@ def _ids(record: WindowRecord) -> Array:
     """Name the rows of a window by its digest and their places."""
     key = Noise(0, ("window", record.digest)).key
     return np.asarray(torch.arange(record.rows, dtype=torch.int64).numpy() ^ np.int64(key))
-
-
-def _with_labels(
-    stores: Stores, window: Window, record: WindowRecord, params: Params, champion: ModelVersion
-) -> Window:
-    del champion
-    labels = class_indices(params, stores, record)
-    return Window(
-        position=window.position, ids=window.ids, x=window.x, space=window.space, probabilities=window.probabilities,
-        labels=labels,
-    )  # fmt: skip
 
 
 def class_indices(params: Params, stores: Stores, record: WindowRecord) -> Array:

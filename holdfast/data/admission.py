@@ -204,7 +204,8 @@ def _roles(fresh: Array, known: Array, manifest: Manifest) -> Array:
 def present(data: Loaded, ids: Array, recent: Sequence[int], fewest: int) -> Array:
     """Find the rows (m,) of a champion's own time among held-out ones: those that came with the last windows.
 
-    Where they are too few to tell anything, older rows make up for them.
+    Where they are too few to tell anything, older rows make up for them. Where no window stands for the present, as for
+    a version of pinned data alone, all of them do.
 
     Args:
         data: what the champion was trained on.
@@ -212,7 +213,7 @@ def present(data: Loaded, ids: Array, recent: Sequence[int], fewest: int) -> Arr
         recent: places of the last admitted windows.
         fewest: rows without which nothing can be told.
     """
-    if data.window is None:
+    if data.window is None or not recent:
         return np.arange(len(ids))
     now = np.isin(ids, data.ids[np.isin(data.window, recent)])
     older = np.flatnonzero(~now)[: max(0, fewest - int(now.sum()))]

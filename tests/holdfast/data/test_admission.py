@@ -189,3 +189,4 @@ def test_the_present_is_what_came_with_the_last_windows_and_older_rows_make_up(b
     assert len(many) == last.sum() + 5
     assert set(np.flatnonzero(last)) < set(many.tolist())
     assert np.array_equal(present(base, base.ids, (4,), 10), np.arange(len(base)))
+    assert np.array_equal(present(grown, held, (), 10), np.arange(len(held)))  # windows that were pinned since
