@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -88,11 +87,8 @@ def test_the_page_needs_no_network_and_no_script(html):
     assert policy.startswith("default-src 'none'")
 
 
-def test_the_page_is_small_and_quick(page, html):
-    """A page of twenty findings stays under 2 MB and 5 seconds of one core."""
-    started = time.process_time()
-    render(page)
-    assert time.process_time() - started < 5
+def test_the_page_is_small(html):
+    """A page of twenty findings stays under 2 MB."""
     assert len(html.encode()) < 2_000_000
 
 
