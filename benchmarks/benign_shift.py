@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from holdfast.data.params import DataParams
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, fit_table
-from holdfast.params import DataParams, Params, load
+from holdfast.params import Params, load
 from holdfast.recovery.policy import History, respond
 from holdfast.recovery.triage import Evidence, triage
 from holdfast.seeding import Noise

@@ -18,10 +18,10 @@ from holdfast.results import Value
 from holdfast.stores import ResultStore
 from tasks import sandbox
 from tasks.monitoring import calibrate_for
+from tasks.on_record import answered_so_far
 from tasks.progress import tell
 from tasks.recovery import find_version
 from tasks.rehearsal import Stage, called, killed_in_training, old_world, script, taught
-from tasks.responses import answered_so_far
 from tasks.sandbox import copy_of, unreachable
 
 if TYPE_CHECKING:

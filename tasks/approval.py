@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.errors import StoreError
+from tasks.on_record import pending
 from tasks.recovery import open_ledger
-from tasks.responses import pending, responded
+from tasks.responses import responded
 
 if TYPE_CHECKING:
     from holdfast.params import Params

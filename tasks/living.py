@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from holdfast.errors import DataError
 from holdfast.results import ModelVersion
 from tasks.monitoring import BELIEVED, LABELS, judged_from, open_watch
+from tasks.on_record import pending
 from tasks.recovery import open_ledger
-from tasks.responses import admissible, pending
+from tasks.responses import admissible
 from tasks.storage import read_manifest
 
 if TYPE_CHECKING:

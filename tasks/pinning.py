@@ -14,8 +14,8 @@ from holdfast.errors import DataError
 from holdfast.results import DataSnapshot, Role, Value
 from tasks import objects
 from tasks.lineage import registered
+from tasks.on_record import pending
 from tasks.recovery import find_version
-from tasks.responses import pending
 from tasks.storage import admitted_parts, verify
 from tasks.versioning import DATA, PIN, data_files, folder_md5, hash_path, keep_in_cache, opened
 

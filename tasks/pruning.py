@@ -21,8 +21,8 @@ from tasks import objects
 from tasks.drills import kept_key
 from tasks.living import UNREAD, Living, Needed, living, parts
 from tasks.monitoring import open_watch
+from tasks.on_record import pending
 from tasks.recovery import in_registry, open_ledger, trusted_champion
-from tasks.responses import pending
 from tasks.storage import read_manifest
 from tasks.training import TrainedModel
 

@@ -20,7 +20,6 @@ from holdfast.drills.worlds import windows
 from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
 from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
 from holdfast.monitoring.watch import Watch
-from holdfast.scenarios.attacks.base import Attack
 from holdfast.scenarios.poisoning.badnets import Badnets, stamp_table
 from holdfast.seeding import Noise
 from holdfast.space import Table
@@ -253,10 +252,10 @@ def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[f
     with torch.no_grad():
         shares = torch.softmax(target.logits(held.x.to(target.device)).cpu().double(), 1).numpy()
     clean = _metric(params, held.y.numpy(), shares.argmax(1), shares)
-    attacks = [(p, s) for p, s in params.scenarios(params.evaluation.uses.gate).items() if isinstance(s, Attack)]
-    if not attacks:
+    asked = params.gate_attack()
+    if asked is None:
         return clean, None, None
-    path, attack = attacks[0]
+    path, attack = asked
     found = attack.run(target, held, context(params, snapshot, target.spec.code), path)
     return clean, None if found.score is None else found.score.value, found.per_example
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from prefect.events import emit_event
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.assigned import pinned_windows
 from holdfast.data.escrow import Escrow
-from holdfast.drills.curve import Taken
 from holdfast.errors import ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
@@ -27,20 +25,11 @@ from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
 from tasks import objects, tracking
 from tasks.monitoring import open_watch
+from tasks.on_record import ACTED, outcome_of, pending, stream_decisions
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from holdfast.recovery.ledger import LedgerView
-    from holdfast.results import Json
-
-ACTED = frozenset({"quarantine", "retrain", "repair", "rollback", "fall_back"})
-"""Actions that do something, and are finished only when the ledger says so."""
-
 
 HANDED_OVER = frozenset({"retrain"})
 """Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
@@ -68,17 +57,6 @@ class MonitoringReport(Value):
 
     model: str
     windows: tuple[Handled, ...]
-
-
-def pending(params: Params, stores: Stores) -> tuple[int, Decision | None]:
-    """Tell the first window that is not handled, and the decision about it where one was taken."""
-    with open_ledger(stores).reading() as view:
-        last = next(stream_decisions(view, params.name), None)
-        if last is None or last.position is None:
-            return 0, None
-        if last.action in ACTED and outcome_of(view, params.name, last.position) is None:
-            return last.position, last
-        return last.position + 1, None
 
 
 @task(cache_policy=NO_CACHE)
@@ -385,20 +363,6 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
     )  # fmt: skip
 
 
-def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
-    """List the decisions about the stream in order, with what became of each; ``at`` is the window that came last."""
-    with open_ledger(stores).reading() as view:
-        taken = list(stream_decisions(view, params.name))[::-1]
-        ended = [(d, outcome_of(view, params.name, d.position)) for d in taken]
-    return [
-        Taken(
-            window=int(d.position or 0), about=d.windows or (int(d.position or 0),), at=at, cause=d.cause or "none",
-            action=d.action, outcome="" if body is None else str(body["outcome"]),
-        )
-        for d, body in ended
-    ]  # fmt: skip
-
-
 def announce(params: Params, decision: Decision) -> None:
     """Tell Prefect's automations of a decision, that is on record already; told twice it is answered once."""
     emit_event(
@@ -406,16 +370,3 @@ def announce(params: Params, decision: Decision) -> None:
         resource={"prefect.resource.id": f"holdfast.model.{params.name}"},
         payload={"cause": decision.cause, "position": decision.position, "reasons": [r.text for r in decision.reasons]},
     )
-
-
-def stream_decisions(view: LedgerView, model: str) -> Iterator[Decision]:
-    """Stream the decisions about the stream, the last one first."""
-    for entry in view.entries(model=model, kinds=("decision",), backwards=True):
-        if entry.body.get("position") is not None:
-            yield Decision.model_validate(entry.body)
-
-
-def outcome_of(view: LedgerView, model: str, position: int | None) -> Json | None:
-    """Give what is on record of the response to a window; None where it is not finished."""
-    entry = next(view.entries(key=f"responded:{model}:{position}"), None)
-    return None if entry is None else entry.body

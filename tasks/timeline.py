@@ -13,8 +13,9 @@ from holdfast.params import Params
 from holdfast.reporting.timeline import Moment, Sign, render
 from holdfast.stores import Stores, write_atomically
 from tasks.monitoring import open_watch
+from tasks.on_record import outcome_of, stream_decisions
 from tasks.recovery import open_ledger
-from tasks.responses import HARM, outcome_of, stream_decisions
+from tasks.responses import HARM
 
 if TYPE_CHECKING:
     from holdfast.monitoring.watch import WindowRecord

@@ -13,7 +13,6 @@ from holdfast.model import Target, load_model, pick_device
 from holdfast.params import Params
 from holdfast.recovery.transfer import Transfer, transferred
 from holdfast.results import DataSnapshot, Decision, ModelVersion
-from holdfast.scenarios.attacks.base import Attack
 from holdfast.scenarios.probes.quality import Quality
 from holdfast.stores import Stores
 from tasks import tracking
@@ -88,7 +87,7 @@ def _questions(params: Params) -> dict[str, OnModel]:
     """Give the clean question and the first attack of the gate's pack, where it has one, by path."""
     pack = params.scenarios(params.evaluation.uses.gate)
     clean = next(((p, s) for p, s in pack.items() if isinstance(s, Quality)), ("probes/quality", Quality()))
-    attack = next(((p, s) for p, s in pack.items() if isinstance(s, Attack)), None)
+    attack = params.gate_attack()
     return dict([clean] if attack is None else [clean, attack])
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from holdfast.params import DataParams
+    from holdfast.data.params import DataParams
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Period = Literal["training", "later"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from holdfast.params import DataParams, FeatureParams
+    from holdfast.data.params import DataParams, FeatureParams
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Codes = tuple[str | int | float, ...]

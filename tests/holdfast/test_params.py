@@ -119,6 +119,16 @@ def test_a_retraining_has_the_recipe_of_its_own_where_it_has_one():
         assert params.recipe() == plain.recipe()
 
 
+def test_the_gates_attack_is_the_first_of_its_pack_or_none():
+    """Rehearsals and comparisons ask with the attack that the gate asks with, and with none where it has none."""
+    found = load(Path("params.yaml")).gate_attack()
+    assert found is not None
+    assert found[0] == next(
+        p for p in load(Path("params.yaml")).evaluation.packs["gate"].scenarios if p[:7] == "attacks"
+    )
+    assert load(Path("params.yaml"), (Path("profiles/crisis.yaml"),)).gate_attack() is None
+
+
 def test_an_overlay_changes_what_it_says_and_nothing_else(tmp_path):
     """Mappings merge; ``replace: true`` replaces a mapping whole."""
     overlay = tmp_path / "overlay.yaml"

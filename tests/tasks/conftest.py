@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
-from holdfast.params import DataParams
 from holdfast.params import load as load_params
 from holdfast.results import DataSnapshot
 from holdfast.stores import Stores

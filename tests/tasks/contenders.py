@@ -12,9 +12,9 @@ import time
 import traceback
 from pathlib import Path
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.errors import LedgerError, ModelError, ProjectionError, StoreError
-from holdfast.params import DataParams
 from holdfast.params import load as load_params
 from holdfast.recovery.promotion import promote
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason

@@ -11,7 +11,7 @@ from holdfast.errors import StoreError
 from holdfast.recovery.policy import Policy
 from holdfast.results import Decision
 from holdfast.stores import Stores
-from tasks import approval, recovery, responses
+from tasks import approval, on_record, recovery, responses
 
 PARAMS: Any = SimpleNamespace(name="people", recovery=SimpleNamespace(policy=Policy(approve=("retrain",))))
 
@@ -43,7 +43,7 @@ def test_what_asks_for_a_person_waits_until_one_approves(stores: Stores) -> None
     entry = last(stores)
     assert (entry.kind, entry.who, entry.body["why"]) == ("release", "alice", "looked at it")
     assert not approval.waits(PARAMS, stores, decision)
-    assert responses.pending(PARAMS, stores) == (0, decision)
+    assert on_record.pending(PARAMS, stores) == (0, decision)
     with pytest.raises(StoreError, match="found none that waits"):
         approval.approve(PARAMS, stores, 0, "again")
 
@@ -54,7 +54,7 @@ def test_what_is_refused_is_over_and_counts_as_a_response(stores: Stores) -> Non
     approval.refuse(PARAMS, stores, 0, "not now")
     entry = last(stores)
     assert (entry.kind, entry.who, entry.body["outcome"]) == ("run", "alice", "refused: not now")
-    assert responses.pending(PARAMS, stores) == (1, None)
+    assert on_record.pending(PARAMS, stores) == (1, None)
     with pytest.raises(StoreError, match="found none that waits"):
         approval.approve(PARAMS, stores, 0, "after all")
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.errors import DataError
 from holdfast.model import ModelSpec, load_model, save_model
-from holdfast.params import DataParams
 from holdfast.recovery.promotion import register as record_version
 from holdfast.results import ModelVersion
 from holdfast.scenarios.attacks.fgsm import Fgsm

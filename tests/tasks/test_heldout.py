@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import RowsSeen, load
 from holdfast.errors import StoreError
 from holdfast.model import ModelSpec, save_model
-from holdfast.params import DataParams
 from holdfast.recovery.promotion import register as record_version
 from holdfast.results import ModelVersion, PerExample
 from holdfast.scenarios.base import choose

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from holdfast.data.params import DataParams
 from holdfast.digests import digest_json
 from holdfast.errors import IntegrityError
 from holdfast.integrity.duplicates import Duplicates
 from holdfast.integrity.label_errors import LabelErrors
 from holdfast.integrity.provenance import Provenance
-from holdfast.params import DataParams
 from holdfast.results import IntegrityFinding, StageReport
 from holdfast.stores import Stores
 from tasks import datasets, integrity, storage

@@ -14,8 +14,8 @@ import pytest
 
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.assigned import roles_file
+from holdfast.data.params import DataParams
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 from holdfast.params import load as load_params
 from holdfast.recovery.promotion import register
 from holdfast.results import Decision, ModelVersion

@@ -12,8 +12,8 @@ import yaml
 from dvc.repo import Repo
 from pydantic import SecretStr
 
+from holdfast.data.params import DataParams
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 from holdfast.stores import Stores
 from tasks import datasets, storage, versioning
 from tasks.tracking.runs import DvcSource

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.model import ModelSpec, save_model
-from holdfast.params import DataParams
 from holdfast.recovery.promotion import register as record_version
 from holdfast.results import DataSnapshot, Decision, ModelVersion
 from holdfast.scenarios.attacks.fgsm import Fgsm
@@ -23,6 +23,7 @@ PARAMS = SimpleNamespace(
     name="people", seed=0, metric="accuracy", costs=None, device="cpu",
     model=SimpleNamespace(factory="holdfast.networks:mlp"), scenarios=lambda _: PACK,
     evaluation=SimpleNamespace(uses=SimpleNamespace(gate="gate"), scenarios={}),
+    gate_attack=lambda: ("attacks/fgsm", PACK["attacks/fgsm"]),
 )  # fmt: skip
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit, present
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 
 
 def table(n, seed, year):

@@ -8,10 +8,10 @@ import pytest
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
 from holdfast.data.importance import implausible
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 
 
 def world(n, seed, year, *, turned):

@@ -10,11 +10,11 @@ import pytest
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
 from holdfast.data.assigned import pinned_manifest, pinned_windows, read_assigned, roles_file
+from holdfast.data.params import DataParams
 from holdfast.data.pinning import of_version, write_pinned
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 
 MD5 = "0123456789abcdef" * 2
 

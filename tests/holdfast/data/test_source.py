@@ -1,6 +1,5 @@
 """A data set in memory: roles, labels, spaces and samples, from our sets and from others."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from holdfast.data.params import DataParams, FeatureParams
 from holdfast.data.source import RowsSeen, load
 from holdfast.errors import DataError, RoleError
 from holdfast.model import ModelSpec, Target
-from holdfast.params import DataParams, FeatureParams
 from holdfast.scenarios.base import Context
 from holdfast.scenarios.drift.later_years import LaterYears
 

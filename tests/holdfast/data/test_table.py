@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.data.params import DataParams, FeatureParams
 from holdfast.data.table import decode, encode, fit_table, names_of, read_table
 from holdfast.errors import DataError
-from holdfast.params import DataParams, FeatureParams
 from holdfast.space import Table
 
 NAMES = ("n", "c", "b")

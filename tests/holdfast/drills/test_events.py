@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from holdfast.data.params import DataParams, FeatureParams
 from holdfast.data.source import load
 from holdfast.drills.events.backdoor import Backdoor
 from holdfast.drills.events.base import Batch, Scene
@@ -23,7 +24,6 @@ from holdfast.drills.incident import Incident, Right, Tilt, World
 from holdfast.drills.worlds import windows
 from holdfast.errors import DataError, ModelError
 from holdfast.model import ModelSpec, load_model, pick_device, save_model
-from holdfast.params import DataParams, FeatureParams
 from holdfast.registry import find
 from holdfast.seeding import Noise
 from holdfast.training.base import Recipe

@@ -176,7 +176,6 @@ def test_great_expectations_is_on_the_path(build, monkeypatch):
         SCHEMA.examine(build(clean(), label="default"))
 
 
-
 def test_data_docs_are_written_apart(build, tmp_path):
     """The pages hold the suite's expectations and say which failed."""
     page = SCHEMA.write_data_docs(build(planted("grade", "Q"), label="default"), tmp_path / "docs")

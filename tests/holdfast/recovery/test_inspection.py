@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import inputs_of, load, quick_features
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
 from holdfast.recovery.screening import Judged, Screening

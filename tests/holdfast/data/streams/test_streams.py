@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine
 
+from holdfast.data.params import DataParams
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival, Site
 from holdfast.data.streams.npz_folder import NpzFolder
@@ -14,7 +15,6 @@ from holdfast.data.streams.parquet_folder import ParquetFolder
 from holdfast.data.streams.replay import Replay
 from holdfast.data.streams.sql_table import SqlTable
 from holdfast.errors import DataError
-from holdfast.params import DataParams
 
 
 def table(n, years=(1, 2, 3)):
