@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -12,12 +13,17 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
+from flows.processes import free_port, wait
 from holdfast.recovery.ledger import Ledger
 from holdfast.stores import Stores, WallClock
 
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 REPOSITORY = Path(__file__).parents[2]
+STACK = runpy.run_path(str(Path(__file__).with_name("stack.py")))
 TINY = ("--params", "profiles/tiny.yaml")
 MODEL = "tiny"
 SECRET = "correct-horse-battery-staple"  # noqa: S105  planted, to be looked for
@@ -294,3 +301,61 @@ def ask_prefect(prefect_api: str) -> Any:
 def secret() -> str:
     """The password that lies in the environment of every run of the shared project."""
     return SECRET
+
+
+@pytest.fixture
+def somebody() -> Iterator[Any]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), STACK["Told"])
+    server.told = []
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def world(drifting: Any, cluster: str, somebody: Any, tmp_path: Path) -> Iterator[Any]:
+    """PostgreSQL, Prefect server and MLflow server as ``infra/`` has them, and a project whose world moved."""
+    bare = drifting
+    database, ports = make_url(cluster), {name: free_port() for name in ("prefect", "mlflow", "worker")}
+    shutil.copytree(REPOSITORY / "infra", bare.folder / "infra")
+    (bare.folder / "profiles" / "watched.yaml").write_text(STACK["WATCHED"])
+    engine = create_engine(f"{cluster}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in (REPOSITORY / "infra" / "databases.sql").read_text().split(";"):
+            if statement.strip():
+                connection.execute(text(statement))
+    engine.dispose()
+    settings = {
+        "POSTGRES_PASSWORD": str(database.password), "HOLDFAST_WEBHOOK": f"http://127.0.0.1:{somebody.server_port}",
+        "HOLDFAST_PARAMS": "--params profiles/tiny.yaml --params profiles/watched.yaml",
+    }  # fmt: skip
+    moved = {
+        "postgres:5432": f"127.0.0.1:{database.port}", "prefect:4200": f"127.0.0.1:{ports['prefect']}",
+        "mlflow:5000": f"127.0.0.1:{ports['mlflow']}", "4200": str(ports["prefect"]), "5000": str(ports["mlflow"]),
+        "8080": str(ports["worker"]), "0.0.0.0": "127.0.0.1",  # noqa: S104  what a container binds
+        "/artifacts": str(bare.folder / "artifacts"), "/project": str(bare.folder),
+        "/tmp": str(bare.folder / "home"),  # noqa: S108  a container's
+    }  # fmt: skip
+    (bare.folder / "home").mkdir()
+    stack = STACK["Stack"](settings, moved, bare.folder, tmp_path)
+    try:
+        for name in ("prefect", "mlflow"):
+            stack.start(name)
+        for name in ("prefect", "mlflow"):
+            stack.wait(name, STACK["LONG"])
+        yield STACK["World"](bare, stack, ports)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for each in (*stack.running.values(), *stack.running.values()):
+                with suppress(ProcessLookupError):
+                    os.killpg(each.pid, number)
+            for told in bare.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(int(told.split()[0]), number)
+            wait(lambda: not bare.processes(), 60)
+        for each in stack.running.values():
+            each.wait(30)
+        assert not bare.processes()

@@ -1,21 +1,41 @@
-"""The services of ``infra/compose.yaml`` without containers: their own commands, environments and health checks."""
+"""The services of ``infra/compose.yaml`` without containers, by their own commands and health checks; a project on them."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.processes import wait
+from holdfast.recovery.ledger import Ledger
+from holdfast.stores import WallClock
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 COMPOSE = Path(__file__).parents[2] / "infra" / "compose.yaml"
+LONG = 900.0  # seconds for what takes a minute or two on a quiet machine
+PARAMS = ("--params", "infra/stores.yaml", "--params", "profiles/tiny.yaml", "--params", "profiles/watched.yaml")
+WATCHED = """
+metric: accuracy
+training: {settings: {balance_classes: false}}
+monitoring:
+  stream: {replace: true, source: parquet_folder, settings: {path: feed, label: charged_off}}
+  detectors: {replace: true, harm: {}}
+  budget: 0.05
+  replays: 200
+recovery: {policy: {least_windows: 1}}
+schedule: {monitoring: "* * * * *", notify: "env:HOLDFAST_WEBHOOK"}
+"""
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(-|\?)([^}]*))?\}")
 
 
@@ -83,3 +103,70 @@ class Stack:
             assert ended is None, f"{name} ended with {ended}\n{log}"
             assert time.monotonic() < deadline, f"{name} is not in health after {seconds} s\n{log}"
             time.sleep(1)
+
+
+class Told(BaseHTTPRequestHandler):
+    """Somebody who is told by a webhook."""
+
+    def do_POST(self) -> None:
+        self.server.told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing of each call."""
+
+
+class World:
+    """The stack with a project on it, and what its servers answer."""
+
+    def __init__(self, project: Any, stack: Any, ports: dict[str, int]) -> None:
+        self.project, self.stack = project, stack
+        self.prefect, self.mlflow = (f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow"))
+        self.secrets = stack.environment("worker")
+
+    def ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        """Ask the Prefect server."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.prefect}/api{path}", data=data, headers=headers, method=method)  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310  loopback
+            return json.loads(response.read() or "null")
+
+    def holdfast(self, command: str, *arguments: str) -> Any:
+        """Run a command with the worker's environment."""
+        return self.project.holdfast(command, *PARAMS, *arguments, **self.secrets)
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.secrets["LEDGER_URL"], WallClock())
+
+    def entries(self, *kinds: str) -> list[Any]:
+        with self.ledger().reading() as view:
+            return list(view.entries(kinds=kinds))
+
+    def decided(self, action: str) -> list[Any]:
+        return [entry for entry in self.entries("decision") if entry.body["action"] == action]
+
+    def responded(self) -> list[Any]:
+        return [entry for entry in self.entries("run") if entry.body.get("about") == "response"]
+
+    def events(self, name: str) -> int:
+        return len(self.ask("/events/filter", {"filter": {"event": {"name": [name]}}})["events"])
+
+    def runs(self, flow: str, *states: str) -> list[Any]:
+        body: dict[str, Any] = {"flows": {"name": {"any_": [flow]}}}
+        if states:
+            body["flow_runs"] = {"state": {"type": {"any_": list(states)}}}
+        return self.ask("/flow_runs/filter", body)
+
+    def automations(self, name: str) -> list[Any]:
+        return self.ask("/automations/filter", {"automations": {"name": {"any_": [name]}}})
+
+    def until(self, so: Callable[[], Any], what: str) -> Any:
+        """Poll until something is so, and give it; no service may end meanwhile."""
+        found: list[Any] = []
+        dead = lambda: [name for name, each in self.stack.running.items() if each.poll() is not None]  # noqa: E731
+        wait(lambda: bool(found.append(so()) or found[-1] or dead()), LONG)
+        log = (self.stack.logs / "worker.log").read_text()[-3000:]
+        assert found[-1], f"not after {LONG} s: {what}; ended: {dead()}\n{log}"
+        return found[-1]
