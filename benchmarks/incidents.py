@@ -1,0 +1,110 @@
+"""Claim: twelve incidents get their right response in every one of five seeds, all three arms, within 45 minutes.
+
+A project of its own trains a champion to 1999 and rehearses what ``profiles/crisis.yaml`` lists. What was played is
+kept in ``--folder``: an interrupted table goes on where it was. ``--page`` writes the table into a page, between its
+marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = ("params.yaml", "data.dvc", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
+PROFILE = ("--params", "profiles/crisis.yaml")
+LIMIT_MINUTES = 45.0
+WRONG = 10
+"""Exit code of a drill that saw a wrong response."""
+BEGIN, END = "<!-- table: python benchmarks/incidents.py -->", "<!-- end of table -->"
+
+
+def project(folder: Path) -> None:
+    """Make a project with a champion, where there is none yet."""
+    if not (folder / "params.yaml").exists():
+        (folder / ".dvc").mkdir(parents=True)
+        for name in FILES:
+            shutil.copy(REPOSITORY / name, folder / name)
+        for name in ("profiles", "embedded"):
+            shutil.copytree(REPOSITORY / name, folder / name)
+    holdfast(folder, "run")
+
+
+def holdfast(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a command, its progress shown; give its document."""
+    command = [str(Path(sys.executable).with_name("holdfast")), *arguments, *PROFILE, "--json"]
+    done = subprocess.run(command, cwd=folder, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in {0, WRONG}:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}")
+    return dict(json.loads(done.stdout))
+
+
+def row(finding: dict[str, Any]) -> str:
+    """Say one incident's outcome as a row of the table."""
+    measures = {measure["name"]: measure for measure in finding["measures"]}
+    score, (right, whole) = finding["score"], finding["checks"]
+    told = "-" if score is None else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    cells = [
+        f"`{finding['path'].removeprefix('drills/')}`",
+        right["reason"] if right["status"] == "passed" else f"**wrong**: {right['reason']}",
+        f"{finding['dimension']} {told}" if score else f"{finding['dimension']}: {finding['unscored']}",
+        *(_measured(measures.get(name)) for name in ("detection_delay", "time_to_recover", "forgetting")),
+        *(_measured(measures.get(f"loss_{arm}"), 3) for arm in ("on", "off", "oracle")),
+        "once each" if whole["status"] == "passed" else f"**{whole['reason']}**",
+        f"{finding['cost']['seconds']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _measured(measure: dict[str, Any] | None, places: int = 2) -> str:
+    if measure is None:
+        return "-"
+    return "never" if measure["value"] is None else f"{measure['value']:.{places}f}"
+
+
+def table(findings: list[dict[str, Any]], origin: str) -> str:
+    """Write the table, with what produced it."""
+    head = (
+        "incident", "response", "score", "windows to detect", "to recover", "forgetting", "loss on", "off", "oracle",
+        "windows handled", "seconds",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *map(row, findings)]
+    return "\n".join([*lines, "", origin])
+
+
+def origin(findings: list[dict[str, Any]]) -> str:
+    """Say what the numbers are of."""
+    made, arms = findings[0]["provenance"], len(findings[0]["curves"])
+    seeds, seconds = findings[0]["curves"][0]["points"][0]["score"]["n"], sum(f["cost"]["seconds"] for f in findings)
+    return (
+        f"Champion {made['subject'][:16]}, library {made['library'][:16]}; {seeds} seeds, {arms} arms; means over "
+        f"seeds, scores with 95 % intervals; {seconds / 60:.0f} minutes in all."
+    )
+
+
+def main() -> int:
+    """Play what is not played yet, print the table, and fail where a response was wrong or it took too long."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="of the project")
+    parser.add_argument("--page", type=Path, help="page whose table is written anew")
+    asked = parser.parse_args()
+    project(asked.folder)
+    findings = holdfast(asked.folder, "drill")["findings"]
+    said = table(findings, origin(findings))
+    print(said)
+    if asked.page:
+        before, _, rest = asked.page.read_text().partition(BEGIN)
+        asked.page.write_text(f"{before}{BEGIN}\n{said}\n{END}{rest.partition(END)[2]}")
+    wrong = [f["path"] for f in findings if any(check["status"] != "passed" for check in f["checks"])]
+    minutes = sum(finding["cost"]["seconds"] for finding in findings) / 60
+    print(f"wrong: {', '.join(wrong) or 'none'}; {minutes:.1f} minutes, claim: at most {LIMIT_MINUTES:.0f}")
+    return 0 if not wrong and minutes <= LIMIT_MINUTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
