@@ -16,6 +16,7 @@ from holdfast.stores import Stores
 from tasks.approval import WAITS, waits
 from tasks.demotion import own_data, predecessor, sentence
 from tasks.heldout import hold_out
+from tasks.parts import told_apart
 from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
 from tasks.responses import admit_windows, labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
@@ -43,6 +44,7 @@ def promotion(
             theirs = evaluation(
                 params, stores, snapshot, champion, pack, "gate", run_id, side="champion", left_out=rows.left_out
             )
+            about_rows += told_apart(params, stores, snapshot, rows.left_out, ours, theirs)
     return judge(params, stores, candidate, champion, ours.findings, theirs.findings, scorecard.findings, about_rows)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from flows.processes import wait
 
@@ -59,38 +61,37 @@ def below(pid: int) -> set[int]:
 class Database:
     """The PostgreSQL of the stack, known by its port."""
 
-    def __init__(self, port: int) -> None:
-        self.command, self.folder, self.owner = self._postmaster(port)
+    def __init__(self, url: URL) -> None:
+        self.url = url.set(database="postgres")
+        self.command, self.folder, self.owner = self._postmaster()
 
-    def _postmaster(self, port: int) -> tuple[list[str], Path, int]:
+    def _postmaster(self) -> tuple[list[str], Path, int]:
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 command = (entry / "cmdline").read_bytes().decode().split("\0")[:-1]
-                if "-D" in command and f"-p{port}" in "".join(command):
+                if "-D" in command and f"-p{self.url.port}" in "".join(command):
                     return command, Path(command[command.index("-D") + 1]), (entry / "status").stat().st_uid
-        raise AssertionError(f"no PostgreSQL on port {port}")
+        raise AssertionError(f"no PostgreSQL on port {self.url.port}")
 
     @property
     def pid(self) -> int:
         return int((self.folder / "postmaster.pid").read_text().split()[0])
 
     def answers(self) -> bool:
-        """Tell whether its postmaster lives and takes connections."""
-        with suppress(OSError, ValueError, IndexError):
-            return Path(f"/proc/{self.pid}").exists() and "ready" in (self.folder / "postmaster.pid").read_text()
+        """Tell whether it takes connections."""
+        engine = create_engine(self.url, poolclass=NullPool)
+        with suppress(DBAPIError), engine.connect():
+            return True
         return False
 
     def start(self) -> None:
-        """Start it again as it was; what the killed one left behind may take it some tries."""
+        """Start it again as it was, a child of nobody here; what the killed one left behind may take it some tries."""
 
         def tried() -> bool:
-            if not self.answers():
-                subprocess.Popen(
-                    self.command, user=self.owner, group=self.owner, extra_groups=[], cwd="/", start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-                wait(self.answers, 10)
-            return self.answers()
+            started = ("setsid", "--fork", *self.command)
+            done = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(started, user=self.owner, group=self.owner, extra_groups=[], cwd="/", check=True, **done)
+            return wait(self.answers, 10)
 
         assert wait(tried, 120)
 
@@ -99,7 +100,7 @@ class Fire:
     """Kills one part of the stack, and starts it again as compose would."""
 
     def __init__(self, world: Any) -> None:
-        self.world, self.database = world, Database(make_url(world.secrets["LEDGER_URL"]).port)
+        self.world, self.database = world, Database(make_url(world.secrets["LEDGER_URL"]))
 
     def kill(self, victim: str) -> None:
         """Kill a service and all that it started, or the database."""

@@ -21,6 +21,8 @@ FOUND = Finding(
 )  # fmt: skip
 KEPT = Decision(action="keep", reasons=(), candidate=CANDIDATE)
 
+APART = Reason(about="probes/quality, rows of windows", passed=True, text="right 0.9, the champion 0.8")
+
 
 def promoted(
     monkeypatch: pytest.MonkeyPatch, rows: GateRows, heard: list[tuple[Any, ...]] | None = None
@@ -37,7 +39,7 @@ def promoted(
             heard.append(arguments)
         return KEPT
 
-    chores = {"resolve_champion": CHAMPION, "hold_out": rows}
+    chores = {"resolve_champion": CHAMPION, "hold_out": rows, "told_apart": (APART,)}
     for name, answer in chores.items():
         monkeypatch.setattr(recovery, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(recovery, "judge", judge)
@@ -60,7 +62,7 @@ def test_the_judge_hears_how_many_rows_were_left_out(monkeypatch: pytest.MonkeyP
     told = (Reason(about="gate rows", passed=True, text="7 compared; 0 left out"),)
     heard: list[tuple[Any, ...]] = []
     promoted(monkeypatch, GateRows(reasons=told), heard)
-    assert [arguments[-1] for arguments in heard] == [told]
+    assert [arguments[-1] for arguments in heard] == [(*told, APART)]
 
 
 def test_a_block_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
