@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli_data import data_app, require_here
-from flows.cli_services import approve, deploy, down, refuse, unfreeze, up
+from flows.cli_services import approve, clear, deploy, down, refuse, unfreeze, up
 from flows.console import STDERR, decision_lines, drill_lines, report_lines
 from flows.options import AsJson, Assignments, Overlay
 from flows.session import print_document, say, session
@@ -32,7 +32,7 @@ NOT_PROMOTED = 10
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
-for _command in (up, down, deploy, approve, refuse, unfreeze):
+for _command in (up, down, deploy, approve, refuse, unfreeze, clear):
     app.command()(_command)
 
 
@@ -105,11 +105,12 @@ def evaluate(
     pack: Annotated[str | None, typer.Option(help="Pack of scenarios; the one of `run` when left out.")] = None,
 ) -> None:
     """Put one version through a pack of scenarios on its test rows."""
-    chosen = [] if pack is None else [f"evaluation.uses.run={pack}"]  # so that a wrong name is refused with the params
-    with session(overlays, [*(assignments or []), *chosen], as_json=as_json) as now:
+    with session(overlays, assignments, as_json=as_json) as now:
+        chosen = now.params.evaluation.uses.run if pack is None else pack
+        now.params.scenarios(chosen)  # a wrong name is refused before any work
         from flows.lifecycle import scorecard  # noqa: PLC0415
 
-        report = scorecard(now.params, now.stores, version, now.params.evaluation.uses.run)
+        report = scorecard(now.params, now.stores, version, chosen)
     lines = [
         f"{f.path}: {f.score.value:.3f} [{f.score.low:.3f}, {f.score.high:.3f}] n={f.score.n}"
         if f.score

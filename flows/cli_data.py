@@ -61,7 +61,7 @@ def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, a
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.integrity import quarantined  # noqa: PLC0415
 
-        rows = quarantined(now.params, now.stores)
+        rows = quarantined(now.stores)
     say(
         {"rows": rows},
         "\n".join(

@@ -84,3 +84,18 @@ def unfreeze(why: Why, overlays: Overlay = None, assignments: Assignments = None
 
         place = approval.unfreeze(now.params, now.stores, why)
     say({"cleared": place}, f"rollbacks up to window {place} freeze the loop no more", as_json=as_json)
+
+
+def clear(
+    version: Annotated[int, typer.Argument(help="Version that was judged bad, or rolled back from.")],
+    why: Why,
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back a judgement on a version, in your name: the gate may make it champion again."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks import approval  # noqa: PLC0415  as above
+
+        approval.clear(now.params, now.stores, version, why)
+    say({"cleared_version": version}, f"version {version} may become champion again, by its gate", as_json=as_json)

@@ -125,7 +125,7 @@ def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: Sta
         findings = evaluation(taught, stores, grown, version, pack, "test", scored)
         verdict = promotion(taught, stores, grown, version, findings, compared)
         kept = transfer(taught, stores, grown, decision, version, scored)
-        publish(taught, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept)
+        publish(taught, stores, grown, data, trained, findings, verdict, runs.lifecycle, kept, pack)
         if verdict.action == "promote":
             crown(params, stores, verdict)
         finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)

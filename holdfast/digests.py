@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # What can change a result without a line of ours changing.
-NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "great_expectations")
+NUMERIC_LIBRARIES = (
+    "torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pandas", "great_expectations"
+)  # fmt: skip
 
 
 def canonical(value: Any) -> str:  # noqa: ANN401  any JSON value

@@ -13,8 +13,8 @@ from holdfast.digests import digest_file, digest_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_OURS = frozenset({"holdfast", "tasks", "flows", "tests"})
-"""The library digest covers them."""
+_OURS = "holdfast"
+"""The library digest covers it, and nothing else."""
 
 
 def sources(start: Path, root: Path) -> tuple[Path, ...]:
@@ -69,7 +69,7 @@ def _imported(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
 
 def _beside(name: tuple[str, ...], root: Path) -> list[Path]:
     """Find the files below the root that a dotted name stands for: a package counts whole."""
-    if not name or name[0] in _OURS:
+    if not name or name[0] == _OURS:
         return []
     for depth in range(1, len(name) + 1):
         place = root.joinpath(*name[:depth])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.errors import StoreError
+from holdfast.recovery.promotion import clear as take_back
+from holdfast.results import ModelVersion
 from tasks.on_record import pending
 from tasks.recovery import open_ledger
 from tasks.responses import responded
@@ -69,6 +71,25 @@ def unfreeze(params: Params, stores: Stores, why: str) -> int:
     body = {"about": "breaker", "position": place, "why": why}
     open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
     return place
+
+
+def clear(params: Params, stores: Stores, version: int, why: str) -> None:
+    """Take back a judgement on a version, in the caller's name and on record: its gate may make it champion again.
+
+    Raises:
+        StoreError: nobody judged that version bad, and no rollback left it.
+    """
+    ledger = open_ledger(stores)
+    with ledger.reading() as view:
+        bad, digest = view.condemned(params.name), view.digest(params.name, version)
+    if version not in bad or digest is None:
+        listed = ", ".join(map(str, sorted(bad))) or "none"
+        raise StoreError(
+            f"model {params.name}", found=f"version {version}, which nobody judged bad",
+            expected=f"a version that was judged bad or rolled back from: {listed}",
+            remedy="`holdfast audit` lists the versions.",
+        )  # fmt: skip
+    take_back(ledger, ModelVersion(name=params.name, version=version, digest=digest), who=stores.named_actor(), why=why)
 
 
 def _waiting(params: Params, stores: Stores, position: int) -> Decision:

@@ -11,7 +11,7 @@ import torch
 from holdfast.data import Samples
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
-from holdfast.scenarios.corpus import Corpus, none_yet, schema_of, successes
+from holdfast.scenarios.corpus import Corpus, named_ids, none_yet, schema_of, successes
 from holdfast.scenarios.probes.regression_corpus import RegressionCorpus
 from holdfast.stores import write_atomically
 from tasks.heldout import fault_of_rows_seen, rows_seen
@@ -91,7 +91,7 @@ def earlier(params: Params, stores: Stores, data: Loaded, target: Target, versio
     kept = whole.earlier_than(target.digest, data.digests[~seen])  # of a row that is gone nothing can be told
     before, after, y = kept.encoded(target.space, target.classes)
     possible = target.space.feasible(after, before)
-    ids = torch.tensor([int(name[:15], 16) for name in kept.content(subject=False)], dtype=torch.int64)
+    ids = torch.from_numpy(named_ids(kept))
     if not bool(possible.any()):
         return f"none of {len(whole)} kept rows is an earlier version's and can exist here"
     shown = kept.take(possible.numpy())

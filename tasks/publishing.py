@@ -60,9 +60,13 @@ def publish(
     decision: Decision,
     run_id: str,
     kept: Transfer | None = None,
+    pack: str | None = None,
 ) -> LifecycleReport:
-    """Write the page of a version, log it, tag the version with its headlines, and give the summary."""
-    pack = params.evaluation.uses.run
+    """Write the page of a version, log it, tag the version with its headlines, and give the summary.
+
+    The headlines are of the pack that was asked: the one of `run` where none is named.
+    """
+    pack = pack or params.evaluation.uses.run
     found = (*evaluated.findings, *(drilled(stores, decision.candidate) if decision.candidate else ()))
     card = scorecard(found, pack, settings_digest(params.scenarios(pack)))
     chain = open_ledger(stores).verify()

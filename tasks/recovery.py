@@ -196,6 +196,11 @@ def judge(
         former = map(formerly, _crowned_for(stores, champion))
         standing = Decision(action="none", candidate=candidate, champion=champion, reasons=(*now, *former))
         return standing if all(reason.passed for reason in now) else record_decision(params, stores, standing)
+    if bad := _judged_bad(stores, candidate):
+        return record_decision(
+            params, stores,
+            Decision(action="block", candidate=candidate, champion=champion, reasons=(*about_rows, bad)),
+        )  # fmt: skip
     decision = decide(
         params.recovery.gates,
         candidate,
@@ -208,6 +213,17 @@ def judge(
     )
     decision = decision.model_copy(update={"reasons": (*about_rows, *decision.reasons)})
     return record_decision(params, stores, decision)
+
+
+def _judged_bad(stores: Stores, candidate: ModelVersion) -> Reason | None:
+    """Say why a version that was judged bad stays out, whatever its numbers; None where nobody judged it so."""
+    with open_ledger(stores).reading() as view:
+        bad = candidate.version in view.condemned(candidate.name)
+    text = (
+        f"version {candidate.version} was judged bad, or rolled back from; "
+        f"`holdfast clear {candidate.version} --why ...` takes that back in a person's name"
+    )
+    return Reason(about="judgement", passed=False, text=text) if bad else None
 
 
 def record_decision(params: Params, stores: Stores, decision: Decision) -> Decision:

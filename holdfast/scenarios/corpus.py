@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from holdfast.results import Json
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_ORIGINAL, _BITS = 0x7FFFFFFF, 32
 _ARRAYS = ("numbers", "names", "labels", "digests", "paths", "subjects")
 _BEFORE, _AFTER = 0, 1
 
@@ -185,6 +186,20 @@ def successes(
         paths=np.full(n, path), subjects=np.full(n, subject),
     )  # fmt: skip
     return found.take(~(found.names == _STRANGE).any((1, 2)))
+
+
+def named_ids(corpus: Corpus) -> Array:
+    """Name attacked rows by ids (n,) int64: 31 bits of the row before the attack, 32 of what it became.
+
+    By content, whatever order they are kept in; rows of one original are known by it, see `originals_of`.
+    """
+    became = [int(name[:8], 16) for name in corpus.content(subject=False)]
+    return (corpus.digests & _ORIGINAL) << _BITS | np.array(became, dtype=np.int64)
+
+
+def originals_of(ids: Array) -> Array:
+    """Tell by `named_ids` which rows (n,) were one row before they were attacked."""
+    return ids >> _BITS
 
 
 def schema_of(path: str, label: str, space: Box | Table, classes: Sequence[str]) -> str:

@@ -148,6 +148,31 @@ def clustered_share(flags: npt.ArrayLike, kind: Kind = "measured", *, two_way: b
     return make_score(p, wilson(p * effective, effective), clusters, method, kind)
 
 
+def grouped_share(flags: npt.ArrayLike, groups: npt.ArrayLike, kind: Kind = "measured") -> Score:
+    """Share of true flags (n,) of rows that hang together in groups (n,) of unequal size; ``n`` counts groups.
+
+    As `clustered_share`: cluster-robust variance of the ratio, Wilson's interval at the effective sample size that it
+    implies, Student's quantile for few groups; where every row agrees each group counts once.
+
+    Raises:
+        ScenarioError: no flags, values that are no flags, or not one group for each.
+
+    Source: Cameron, Gelbach and Miller 2011, J. Business and Economic Statistics 29; Korn and Graubard 1998, Survey
+    Methodology 24.
+    """
+    array = flags_of("grouped_share", flags)
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(member) != array.size:
+        raise refuse("grouped_share", f"{len(member)} groups for {array.size} flags", "one for each")
+    count, p = int(member.max()) + 1, float(array.mean())
+    residuals, binomial = np.bincount(member, weights=array - p), p * (1.0 - p)
+    variance = float(residuals @ residuals) * count / max(count - 1, 1) / array.size**2
+    effective = min(binomial / variance, float(array.size)) if variance > 0.0 and binomial > 0.0 else float(count)
+    if count > 1:
+        effective *= (quantile(CONFIDENCE) / float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, count - 1))) ** 2
+    return make_score(p, wilson(p * effective, effective), count, "wilson_clustered", kind)
+
+
 def _clustered_variance(residuals: Floats, *, two_way: bool) -> float:
     """Cluster-robust variance of the mean of residuals (rows, columns); 0 where it cannot be estimated."""
     rows = _mean_variance(residuals.mean(axis=1))

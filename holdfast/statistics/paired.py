@@ -86,6 +86,10 @@ def _tango_z(b: npt.ArrayLike, c: npt.ArrayLike, n: int, delta: float) -> Floats
     return np.asarray((x - y - n * delta) / np.sqrt(np.maximum(variance, 1e-300)), dtype=np.float64)
 
 
+_NEVER = 1e-12
+"""A share of which no number of pairs shows one; quantiles overflow far below it."""
+
+
 def paired_power(discordance: float, n: int, margin: float, level: float = LEVEL) -> float:
     """Power in [0, 1] of Tango's one-sided non-inferiority test for an equal candidate, exact.
 
@@ -106,7 +110,7 @@ def paired_power(discordance: float, n: int, margin: float, level: float = LEVEL
             "paired_power", f"discordance {discordance}, n {n}, margin {margin}", "0..1, n > 0, 0 < margin < 1"
         )
     z = quantile(1.0 - level, two_sided=False)
-    total = stats.binom(n, discordance)
+    total = stats.binom(n, discordance if discordance > _NEVER else 0.0)
     totals: Counts = np.arange(max(int(total.ppf(_TAIL)), 0), int(total.isf(_TAIL)) + 1)
     needed = _fewest_wins(totals, n, margin, z)
     power = float(np.sum(total.pmf(totals) * stats.binom.sf(needed - 1, totals, 0.5)))

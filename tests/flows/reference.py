@@ -31,6 +31,7 @@ DOCUMENTS: dict[str, type[Value]] = {
     "up": Up, "approve": Decision, "refuse": Decision,
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {
+    "clear": {"cleared_version": "version that its gate may make champion again"},
     "down": {"ended": "ids of the processes that were ended"},
     "unfreeze": {"cleared": "last window whose rollbacks freeze the loop no more"},
     "deploy": {"deployments": "what runs by itself, and when; a line each"},

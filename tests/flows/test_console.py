@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 
 from flows import cli
 from flows.console import decision_lines
+from holdfast.errors import ParamsError
+from holdfast.params import load
 from holdfast.recovery.gate import formerly
 from holdfast.recovery.ledger import Ledger
-from holdfast.results import Decision, ModelVersion, Reason
+from holdfast.results import Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores, WallClock
 from tasks.publishing import promoted_at
 
@@ -69,6 +72,29 @@ def ended(monkeypatch: pytest.MonkeyPatch, command: str, flow: str, decision: De
     monkeypatch.setattr(cli, "session", session)
     monkeypatch.setattr(cli, "_promoted", lambda *_: None)
     return CliRunner().invoke(cli.app, [command, *(["1"] if command == "promote" else [])]).exit_code
+
+
+def test_any_pack_can_be_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that lacks what the gate's floors name is asked all the same; one that is not there is refused first."""
+    params, asked = load(Path("params.yaml")), []
+
+    @contextmanager
+    def session(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(params=params, stores=None)
+
+    def scorecard(*arguments: Any) -> StageReport:
+        asked.append(arguments[-1])
+        return StageReport(stage="evaluation", subject="")
+
+    monkeypatch.setitem(sys.modules, "flows.lifecycle", SimpleNamespace(scorecard=scorecard))
+    monkeypatch.setattr(cli, "session", session)
+    for pack in (*params.evaluation.packs, None):
+        told = ["--pack", pack] if pack else []
+        assert CliRunner().invoke(cli.app, ["evaluate", *told]).exit_code == 0
+    assert asked == [*params.evaluation.packs, params.evaluation.uses.run]
+    refused = CliRunner().invoke(cli.app, ["evaluate", "--pack", "smokey"])
+    assert isinstance(refused.exception, ParamsError)
+    assert len(asked) == len(params.evaluation.packs) + 1
 
 
 @pytest.mark.parametrize("action", ["keep", "inconclusive", "block"])

@@ -21,6 +21,7 @@ from holdfast.statistics import (
     excess,
     excess_unpaired,
     expected_calibration_error,
+    grouped_share,
     membership_auc,
     membership_score,
     needed_n,
@@ -97,6 +98,31 @@ def test_clustered_intervals_cover_where_wilson_does_not(two_way):
         naive += low <= 0.5 <= high
     assert 0.91 <= covered / 400 <= 0.99
     assert naive / 400 < 0.6
+
+
+def test_copies_of_a_row_add_no_certainty():
+    """Each row six times over has the interval of the rows once; a few copies lie between that and Wilson's."""
+    flags = np.arange(20) % 5 < 3
+    once = grouped_share(flags, np.arange(20))
+    copied = grouped_share(np.repeat(flags, 6), np.repeat(np.arange(20), 6))
+    assert (copied.value, copied.n) == (once.value, 20)
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=0.01)
+    naive = share(np.repeat(flags, 6))
+    assert copied.low < naive.low < naive.high < copied.high
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 8), (5, 5), (3,)])
+def test_where_every_row_agrees_a_group_counts_once(sizes):
+    """Nothing is known of how rows of a group hang together."""
+    found = grouped_share(np.ones(sum(sizes)), np.repeat(np.arange(len(sizes)), sizes))
+    assert (found.value, found.n) == (1.0, len(sizes))
+    assert found.low <= wilson(len(sizes), len(sizes))[0]
+
+
+def test_groups_must_be_one_for_each():
+    """A group too few is refused."""
+    with pytest.raises(ScenarioError, match="2 groups for 3 flags"):
+        grouped_share(np.ones(3), np.arange(2))
 
 
 def test_a_perfect_clustered_share_counts_each_cluster_once():
@@ -430,6 +456,11 @@ def test_needed_n_has_the_power_and_four_fifths_of_it_has_not(discordance, margi
     assert paired_power(discordance, n, margin) >= power
     if n > 200:
         assert paired_power(discordance, int(0.8 * n), margin) < power
+
+
+def test_a_discordance_that_no_pairs_show_is_none():
+    """The least float above nothing breaks no quantile."""
+    assert needed_n(1.1125369292536007e-308, 0.25, 0.5) == needed_n(0.0, 0.25, 0.5)
 
 
 def test_needed_n_is_close_to_the_normal_formula():

@@ -23,13 +23,13 @@ def finding(path, seconds):
     )  # fmt: skip
 
 
-def published(world, made, params=None, snapshot=None, **said):
+def published(world, made, params=None, snapshot=None, pack=None, **said):
     evaluated = StageReport(stage="evaluation", subject=made.version.digest, **said)
     reasons = (Reason(about="probes/quality", passed=False, text="too low"),)
     decision = Decision(action="keep", reasons=reasons, candidate=made.version)
     report = publishing.publish.fn(
         params or world.params, world.stores, snapshot or world.snapshot, DATA, made.trained, evaluated, decision,
-        made.runs.lifecycle,
+        made.runs.lifecycle, pack=pack,
     )  # fmt: skip
     return SimpleNamespace(report=report, page=publishing.locate(world.params, world.stores, 1).read_text())
 
@@ -64,6 +64,16 @@ def test_each_figure_of_the_page_is_a_file_of_the_run(world, made):
     assert len(kept) >= 2  # the forest and the training curve
     assert all(path.endswith(".svg") for path in kept)
     assert tracking.read_text(world.stores, made.runs.lifecycle, kept[0]).startswith("<svg")
+
+
+def test_headlines_are_of_the_pack_that_was_asked(world, made):
+    """A version that was only put through the gate's pack is not headlined as if it had been through the whole."""
+    found = (finding("probes/quality", 1.0),)
+    whole = published(world, made, findings=found).report.scorecard
+    asked = published(world, made, findings=found, pack="gate").report.scorecard
+    assert (whole.pack, asked.pack) == (world.params.evaluation.uses.run, "gate")
+    assert whole.pack_digest != asked.pack_digest
+    assert tracking.version_tags(world.stores, made.version)["holdfast.pack"] == "gate"
 
 
 def test_only_fresh_work_counts_against_the_packs_budget(world, made):

@@ -10,11 +10,11 @@ from holdfast.errors import LedgerError, ModelError, StoreError
 from holdfast.model import ModelSpec, digest_of, save_model
 from holdfast.recovery.gate import Gates, now_and_formerly
 from holdfast.recovery.ledger import Ledger
-from holdfast.recovery.promotion import promote
+from holdfast.recovery.promotion import condemn, promote, register
 from holdfast.results import Check, Decision, Finding, ModelVersion, Provenance, Reason, Score
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
-from tasks import prediction, recovery, tracking
+from tasks import approval, prediction, recovery, tracking
 
 PARAMS = SimpleNamespace(name="people")
 SPEC = ModelSpec(
@@ -142,6 +142,26 @@ def gone(stores, version, artefact, what):
         next(artefact.rglob("model.safetensors")).unlink()
     else:
         spoil(artefact)
+
+
+def test_a_version_that_was_judged_bad_is_blocked_until_a_person_takes_it_back(tmp_path, monkeypatch):
+    """Its gate passes, and no promotion is announced that the ledger would refuse; a named person can clear it."""
+    stores = Stores.local(tmp_path, tmp_path, actor="alice")
+    params = SimpleNamespace(name="people", recovery=SimpleNamespace(gates=Gates()), metric="accuracy", costs=None)
+    passed = Decision(action="promote", reasons=(), candidate=versions(2), champion=versions(1))
+    monkeypatch.setattr(recovery, "decide", lambda *_: passed)
+    ledger = recovery.open_ledger(stores)
+    for number in (1, 2):
+        register(ledger, versions(number), who="alice", lineage={})
+    with pytest.raises(StoreError, match=r"version 2, which nobody judged bad.*: none"):
+        approval.clear(params, stores, 2, "w")
+    condemn(ledger, versions(2), who="bob", why="leaks")
+    judged = recovery.judge.fn(params, stores, versions(2), versions(1), (), (), ())
+    assert (judged.action, judged.reasons[-1].about, judged.reasons[-1].passed) == ("block", "judgement", False)
+    with ledger.reading() as view:
+        assert next(view.entries(backwards=True)).body["action"] == "block"
+    approval.clear(params, stores, 2, "looked at it")
+    assert recovery.judge.fn(params, stores, versions(2), versions(1), (), (), ()) == passed
 
 
 ABSENT = ["the version", "the logged model", "the artefact", "the weights", "the registered bytes"]

@@ -70,7 +70,11 @@ class Calibration(OnModel):
             expected_calibration_error(confidences[index], right[index], self.bins)
             for index in rng.integers(0, n, (self.draws, n))
         ]
-        return expected_calibration_error(confidences, right, self.bins), _NORMAL * float(np.std(resampled))
+        # Where every row agrees resamples do too, and say nothing of what n rows cannot show: Wilson's end does.
+        unseen = _NORMAL**2 / (n + _NORMAL**2)
+        return expected_calibration_error(confidences, right, self.bins), max(
+            _NORMAL * float(np.std(resampled)), unseen
+        )
 
 
 def _measure(name: str, error: float, half: float, n: int) -> Measure:

@@ -9,7 +9,8 @@ from pydantic import Field
 from holdfast.results import Dimension, Measure, PerExample
 from holdfast.scenarios.answers import answer
 from holdfast.scenarios.base import OnModel, Outcome
-from holdfast.statistics import share
+from holdfast.scenarios.corpus import originals_of
+from holdfast.statistics import grouped_share
 
 if TYPE_CHECKING:
     from holdfast.data import Samples
@@ -24,7 +25,8 @@ class RegressionCorpus(OnModel):
 
     Its rows are no test rows but the attacked ones that are kept of earlier versions; whoever runs it hands them
     over. They were made against other weights, so a version that withstands them all may still fall to attacks of its
-    own: it is no headline. What it shows is an old weakness that came back.
+    own: it is no headline. One row that fell to several attacks, or in several versions, is there several times: the
+    interval is over rows as they were before any attack. What it shows is an old weakness that came back.
 
     Source: Yan et al. 2021, arXiv:2011.09161, section 3 (regressions between versions of a model).
     """
@@ -41,9 +43,10 @@ class RegressionCorpus(OnModel):
         """Ask for each row once."""
         del noise, context
         answers = answer(target, samples)
-        broken = share(~answers.right)
+        originals = originals_of(answers.ids)
+        broken = grouped_share(~answers.right, originals)
         return Outcome(
-            score=share(answers.right),
+            score=grouped_share(answers.right, originals),
             measures=(
                 Measure(
                     name="still_breaking", value=broken.value, unit="share of earlier successes", better="lower",

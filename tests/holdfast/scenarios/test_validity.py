@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from holdfast.data import Samples
 from holdfast.perturbation import Threat
+from holdfast.scenarios import validity
 from holdfast.scenarios.attacks._reach import immovable
 from holdfast.scenarios.attacks.apgd_ce import ApgdCe
 from holdfast.scenarios.attacks.fgsm import Fgsm
@@ -104,6 +107,18 @@ def test_convicts_training_mode():
     target = target_of()
     target.module.net.train()
     assert "eval_mode" in failed(run(Fgsm(epsilon=0.03), target))
+
+
+def test_convicts_a_second_forward_that_is_no_number():
+    """What was finite and is not any more is not the same."""
+    x = torch.zeros(4, 2)
+    case = SimpleNamespace(
+        afford=lambda *_: 4, samples=Samples(x=x, y=x[:, 0].long(), ids=torch.arange(4), role="test", snapshot="s"),
+        target=SimpleNamespace(logits=lambda x: x * float("nan")), logits=torch.ones(4, 2),
+    )  # fmt: skip
+    assert validity._deterministic(case).status == "failed"
+    case.target = SimpleNamespace(logits=lambda x: x + 1.0)
+    assert validity._deterministic(case).status == "passed"
 
 
 def test_convicts_a_forward_that_differs_the_second_time():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -113,6 +115,14 @@ def test_calibration_error_of_one_confidence_is_its_distance_from_accuracy(right
     assert finding.score.low <= finding.score.value <= finding.score.high
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_few_rows_that_agree_are_not_certain(label, context):
+    """Seven rows of full confidence, all right or all wrong: resamples agree, and the interval does not shrink."""
+    finding = Calibration(draws=100).run(echo(), rows([[60.0, 0.0]] * 7, [label] * 7), context)
+    assert finding.score.value == pytest.approx(1.0 - label)
+    assert finding.score.high - finding.score.low == pytest.approx(1.96**2 / (7 + 1.96**2), abs=1e-3)
+
+
 def test_calibration_under_shift_sees_what_the_shift_does(context):
     """A model sure of itself is right when clean, and stays as sure on noisy images that mislead it."""
     box = Box(shape=(1, 1, 2), mean=(0.0,), std=(1.0,))
@@ -134,10 +144,11 @@ def test_calibration_under_shift_sees_what_the_shift_does(context):
 def test_the_regression_corpus_counts_what_still_breaks(context):
     """Of five rows that broke earlier versions two still do; a row without an answer still breaks."""
     samples = rows([[1, 0], [2, 0], [0, 1], [0, 3], [float("inf"), 0]], [0, 0, 1, 0, 0])
+    samples = replace(samples, ids=(torch.tensor([1, 1, 2, 3, 4]) << 32) + torch.arange(5))
     finding = RegressionCorpus().run(echo(), samples, context)
     (measure,) = finding.measures
-    assert (finding.score.value, finding.score.n, finding.score.method) == (pytest.approx(3 / 5), 5, "wilson")
+    assert (finding.score.value, finding.score.n, finding.score.method) == (pytest.approx(3 / 5), 4, "wilson_clustered")
     assert (measure.name, measure.value, measure.better) == ("still_breaking", pytest.approx(2 / 5), "lower")
     assert measure.low < measure.value < measure.high
     order = choose(samples, 1000, context.seed).ids
-    assert finding.per_example.unpack_flags().tolist() == (order < 3).tolist()
+    assert finding.per_example.unpack_flags().tolist() == (order % 2**32 < 3).tolist()
