@@ -233,6 +233,13 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def records(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """List the files in which the shared Prefect server keeps runs, logs and its own words."""
+    del prefect_api  # started
+    return lambda: [path for path in tmp_path_factory.getbasetemp().glob("prefect*/**/*") if path.is_file()]
+
+
+@pytest.fixture
 def make(tmp_path: Path, prefect_api: str) -> Any:
     """Make a fresh project, outside git unless asked, recorded by the shared Prefect server."""
     return lambda name="project", *, git=False, **environment: make_project(

@@ -170,7 +170,7 @@ def test_three_random_kills_on_the_loans_end_right(make: Callable[..., Any], req
     project, moments = make().alone(), random.Random(seed)
     for _ in range(3):
         process = project.start(project.command, "run")
-        time.sleep(moments.uniform(10, 60))
+        time.sleep(moments.uniform(10, 90))  # together they reach past the gate
         process.send_signal(signal.SIGKILL)
         process.communicate()
     decision = project.holdfast("run", "--json").document["decision"]

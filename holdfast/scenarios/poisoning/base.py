@@ -141,8 +141,10 @@ def chosen(ids: torch.Tensor, eligible: torch.Tensor, count: int, noise: Noise) 
 
 
 def _score(flags: np.ndarray) -> Score:
-    """Score flags (seeds, points)."""
-    return share(flags[0]) if len(flags) == 1 else seeds_share(flags.mean(axis=1))
+    """Score flags (seeds, points); what one training alone says is called so: other seeds may differ by more."""
+    if len(flags) > 1:
+        return seeds_share(flags.mean(axis=1))
+    return share(flags[0]).model_copy(update={"method": "wilson_one_training"})
 
 
 def _measure(name: str, flags: np.ndarray, better: Literal["higher", "lower"]) -> Measure:

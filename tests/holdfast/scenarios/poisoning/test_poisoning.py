@@ -93,7 +93,7 @@ def test_flipping_most_labels_of_two_classes_turns_the_answers_around():
     assert measures(finding)["accuracy_clean_training"] > 0.9
     assert measures(finding)["accuracy_drop"] > 0.7
     assert finding.score.value == pytest.approx(measures(finding)["accuracy_poisoned"])
-    assert finding.score.method == "wilson"
+    assert finding.score.method == "wilson_one_training"
     assert finding.valid
 
 
