@@ -1,13 +1,15 @@
 """Claim: on existing stores, orchestration (Prefect, MLflow, GX, DVC, ledger, report) costs a run at most 30 s.
 
-Three runs of the ``tiny`` profile in a project of their own: on fresh stores, then on existing stores with another
-seed, so that everything is trained, registered and judged anew, then with nothing changed. Every moment of a run's wall
-time is given to one part: a moment in which science is under way is science's, whatever else happens; any other is
-orchestration's, the start of Python and the imports included. So orchestration is stated from above.
+Three runs of the ``tiny`` profile, or of the one that ``--params`` names, in a project of their own: on fresh stores,
+then on existing stores with another seed, so that everything is trained, registered and judged anew, then with nothing
+changed. Every moment of a run's wall time is given to one part: a moment in which science is under way is science's,
+whatever else happens beside it; any other is orchestration's, the start of Python and the imports included: what the
+run would take less if nothing orchestrated it.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import itertools
@@ -140,11 +142,11 @@ def split(spans: list[Span], parts: dict[str, list[str]], start: float, end: flo
     return seconds
 
 
-def one_run(project: Path, *knobs: str) -> tuple[list[Span], float, float]:
+def one_run(project: Path, profile: str, *knobs: str) -> tuple[list[Span], float, float]:
     """Run the lifecycle once, in a process of its own; give spans, start and end."""
     out = project / "spans.json"
     command = (
-        sys.executable, __file__, "--measured", str(out), "run", "--params", "profiles/tiny.yaml", *knobs
+        sys.executable, __file__, "--measured", str(out), "run", "--params", profile, *knobs
     )  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     before, start = _processor_seconds(), time.time()
@@ -187,6 +189,11 @@ def _within(span: Span, spans: list[Span], stage: str) -> bool:
 
 def main() -> None:
     """Measure the three runs, and fail when the claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--params", default="profiles/tiny.yaml", help="profile that is run; params.yaml for the default"
+    )
+    profile = parser.parse_args().params
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
         (project / ".dvc").mkdir(parents=True)
@@ -194,9 +201,9 @@ def main() -> None:
             shutil.copy(REPOSITORY / name, project / name)
         for name in ("profiles", "embedded"):
             shutil.copytree(REPOSITORY / name, project / name)
-        show("fresh stores", *one_run(project))
-        ours = show("existing stores, another seed", *one_run(project, "--set", "seed=8"))
-        show("existing stores, nothing changed", *one_run(project, "--set", "seed=8"))
+        show("fresh stores", *one_run(project, profile))
+        ours = show("existing stores, another seed", *one_run(project, profile, "--set", "seed=8"))
+        show("existing stores, nothing changed", *one_run(project, profile, "--set", "seed=8"))
     print(
         f"orchestration on existing stores: {ours:.1f} s; claim: at most {LIMIT_SECONDS} s; {ours / LIMIT_SECONDS:.2f}"
     )
