@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import projects
 
 from holdfast.results import PerExample
 from holdfast.statistics import share, tango
 
-REPOSITORY = Path(__file__).parents[1]
-FILES = ("params.yaml", "data.dvc", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 CLEAN, ROBUST, GAIN = 0.83, 0.70, 0.25
 ATTACKS = {
     "adversarial": ("attacks/apgd_ce", "attacks/apgd_t", "attacks/square"),
@@ -36,16 +34,6 @@ STANDARD = (
 ENDED = {0, 10}
 """Exit codes of a run that came to its end: the gate may keep the standard recipe's version out."""
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def project(folder: Path) -> None:
-    """Make a project, where there is none yet."""
-    if not (folder / "params.yaml").exists():
-        (folder / ".dvc").mkdir(parents=True)
-        for name in FILES:
-            shutil.copy(REPOSITORY / name, folder / name)
-        for name in ("profiles", "embedded"):
-            shutil.copytree(REPOSITORY / name, folder / name)
 
 
 def holdfast(folder: Path, recipe: str, *arguments: str) -> dict[str, Any]:
@@ -87,7 +75,7 @@ def main() -> int:
     found = {}
     for recipe, attacks in ATTACKS.items():
         started = time.perf_counter()
-        project(folder / recipe)
+        projects.make(folder / recipe)
         version = holdfast(folder / recipe, recipe, "run")["decision"]["candidate"]
         asked = holdfast(folder / recipe, recipe, "evaluate", "--version", str(version["version"]))
         found[recipe] = held(asked["findings"], recipe)

@@ -9,30 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[1]
-FILES = ("params.yaml", "data.dvc", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
+import projects
+
 PROFILE = ("--params", "profiles/crisis.yaml")
 LIMIT_MINUTES = 45.0
 WRONG = 10
 """Exit code of a drill that saw a wrong response."""
 BEGIN, END = "<!-- table: python benchmarks/incidents.py -->", "<!-- end of table -->"
-
-
-def project(folder: Path) -> None:
-    """Make a project with a champion, where there is none yet."""
-    if not (folder / "params.yaml").exists():
-        (folder / ".dvc").mkdir(parents=True)
-        for name in FILES:
-            shutil.copy(REPOSITORY / name, folder / name)
-        for name in ("profiles", "embedded"):
-            shutil.copytree(REPOSITORY / name, folder / name)
-    holdfast(folder, "run")
 
 
 def holdfast(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -93,7 +81,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="of the project")
     parser.add_argument("--page", type=Path, help="page whose table is written anew")
     asked = parser.parse_args()
-    project(asked.folder)
+    projects.make(asked.folder)
+    holdfast(asked.folder, "run")
     findings = holdfast(asked.folder, "drill")["findings"]
     said = table(findings, origin(findings))
     print(said)

@@ -7,7 +7,6 @@ back: the last good version's bytes are verified, it answers rows, the saga move
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import subprocess
 import sys
@@ -15,19 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+import projects
+
 LIMIT_SECONDS = 2.0
-FILES = ("params.yaml", "data.dvc", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
-FOLDERS = ("profiles", "embedded")
 
 
 def project(folder: Path, profile: str) -> None:
     """Make a project with a champion."""
-    (folder / ".dvc").mkdir(parents=True)
-    for name in FILES:
-        shutil.copy(REPOSITORY / name, folder / name)
-    for name in FOLDERS:
-        shutil.copytree(REPOSITORY / name, folder / name)
+    projects.make(folder)
     command = [str(Path(sys.executable).with_name("holdfast")), "run", "--params", f"profiles/{profile}.yaml"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 

@@ -139,11 +139,7 @@ def clustered_share(flags: npt.ArrayLike, kind: Kind = "measured", *, two_way: b
     clusters = min(array.shape) if two_way else len(array)
     p = float(array.mean())
     variance = _clustered_variance(array - p, two_way=two_way)
-    binomial = p * (1.0 - p)
-    # Negative correlation within clusters is never believed, hence the upper limit of the number of trials.
-    effective = min(binomial / variance, float(array.size)) if variance > 0.0 and binomial > 0.0 else float(clusters)
-    if clusters > 1:
-        effective *= (quantile(CONFIDENCE) / float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, clusters - 1))) ** 2
+    effective = _effective(p, variance, array.size, clusters)
     method = "wilson_two_way_clustered" if two_way else "wilson_clustered"
     return make_score(p, wilson(p * effective, effective), clusters, method, kind)
 
@@ -165,12 +161,20 @@ def grouped_share(flags: npt.ArrayLike, groups: npt.ArrayLike, kind: Kind = "mea
     if len(member) != array.size:
         raise refuse("grouped_share", f"{len(member)} groups for {array.size} flags", "one for each")
     count, p = int(member.max()) + 1, float(array.mean())
-    residuals, binomial = np.bincount(member, weights=array - p), p * (1.0 - p)
+    residuals = np.bincount(member, weights=array - p)
     variance = float(residuals @ residuals) * count / max(count - 1, 1) / array.size**2
-    effective = min(binomial / variance, float(array.size)) if variance > 0.0 and binomial > 0.0 else float(count)
-    if count > 1:
-        effective *= (quantile(CONFIDENCE) / float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, count - 1))) ** 2
+    effective = _effective(p, variance, array.size, count)
     return make_score(p, wilson(p * effective, effective), count, "wilson_clustered", kind)
+
+
+def _effective(p: float, variance: float, trials: int, clusters: int) -> float:
+    """Say how many independent trials a share of this variance is worth, with Student's quantile for few clusters."""
+    binomial = p * (1.0 - p)
+    # Negative correlation within clusters is never believed, hence the upper limit of the number of trials.
+    effective = min(binomial / variance, float(trials)) if variance > 0.0 and binomial > 0.0 else float(clusters)
+    if clusters > 1:
+        effective *= (quantile(CONFIDENCE) / float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, clusters - 1))) ** 2
+    return effective
 
 
 def _clustered_variance(residuals: Floats, *, two_way: bool) -> float:
