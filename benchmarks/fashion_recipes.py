@@ -27,10 +27,7 @@ ATTACKS = {
     "adversarial": ("attacks/apgd_ce", "attacks/apgd_t", "attacks/square"),
     "standard": ("attacks/apgd_ce", "attacks/apgd_t"),
 }
-STANDARD = (
-    "training={replace: true, recipe: standard, "
-    "settings: {epochs: 10, batch_size: 64, learning_rate: 0.002, average: 0.99}}"
-)
+STANDARD = "training={recipe: standard, settings: {epochs: 10, batch_size: 64, learning_rate: 0.002, average: 0.99}}"
 ENDED = {0, 10}
 """Exit codes of a run that came to its end: the gate may keep the standard recipe's version out."""
 Flags = np.ndarray[Any, np.dtype[np.bool_]]

@@ -40,7 +40,7 @@ def rolled_back(folder: Path, profile: str, rounds: int) -> list[float]:
     from tasks import integrity, recovery, responses, tracking  # noqa: PLC0415  as above
 
     params = load(folder / "params.yaml", (folder / "profiles" / f"{profile}.yaml",))
-    snapshot = integrity.usable_data.fn(params, stores)
+    snapshot = integrity.describe(params, stores)
     ledger, alias = recovery.open_ledger(stores), tracking.MlflowProjection(stores)
     first = recovery.resolve_champion.fn(params, stores)
     spec = load_model(tracking.fetch_model(stores, first), first.digest).spec

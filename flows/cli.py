@@ -264,7 +264,10 @@ def predict(
         from tasks.prediction import predict_file  # noqa: PLC0415
 
         summary = predict_file(now.params, now.stores, rows, out, client)
-    say(summary.model_dump(mode="json"), f"{summary.rows} rows, {summary.abstained} abstained: {out}", as_json=as_json)
+    text = f"{summary.rows} rows, {summary.abstained} abstained: {out}"
+    if summary.ignored:
+        text += f"\ncolumns that are no features of version {summary.version.version}: {', '.join(summary.ignored)}"
+    say(summary.model_dump(mode="json"), text, as_json=as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,22 +57,25 @@ def data_add(path: Path, as_json: AsJson = False) -> None:
 
 @data_app.command("quarantine")
 def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, as_json: AsJson = False) -> None:
-    """List the rows of this model's data that were quarantined, with their reasons."""
+    """List the rows that were ever quarantined here, with their reasons, and which of them are held now."""
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.integrity import quarantined  # noqa: PLC0415
 
-        rows = quarantined(now.stores)
-    say(
-        {"rows": rows},
-        "\n".join(
-            f"{row['row']}: {row['check']}: {row['reason']}{'  (released)' if row['released'] else ''}" for row in rows
-        )
-        or "none",
-        as_json=as_json,
-    )
+        rows, held = quarantined(now.params, now.stores)
+    lines = [f"{row['row']}: {row['check']}: {row['reason']}{_standing(row, held)}" for row in rows]
+    document = {"rows": rows, "held": None if held is None else sorted(held)}
+    say(document, "\n".join(lines) or "none", as_json=as_json)
 
 
-@data_app.command("release")
+def _standing(row: dict[str, Any], held: set[int] | None) -> str:
+    """Say of a row that was set aside whether it is used now."""
+    if row["released"]:
+        return "  (released)"
+    return "" if held is None or row["row"] in held else "  (used: the checks of params hold it no more)"
+
+
+# What looks like an option may be an id: ids are negative as often as not.
+@data_app.command("release", context_settings={"ignore_unknown_options": True})
 def data_release(
     ids: Annotated[list[int], typer.Argument(help="Row ids, as `holdfast data quarantine` lists them.")],
     why: Annotated[str, typer.Option(help="Your reason, for the record.")],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.results import Decision, Reason, StageReport
     from tasks.publishing import LifecycleReport
 
-STDERR = Console(stderr=True, highlight=False)
+STDERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 class _Lines(logging.Handler):

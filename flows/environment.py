@@ -20,7 +20,6 @@ from holdfast.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from holdfast.params import Params
 
@@ -46,30 +45,6 @@ _PATIENT = {
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 SERVER_START_SECONDS = 120
 """Seconds that a local Prefect server may take to answer."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever a Ctrl-C ends and keeps, this ends and keeps too."""
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let the first SIGTERM unwind what runs inside, as Ctrl-C does; what follows it cannot cut the clean-up short.
-
-    Raises:
-        Terminated: SIGTERM came.
-    """
-
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        # A function, not SIG_IGN: that would be handed to processes that the clean-up starts.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        raise Terminated
-
-    former = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def prepare(stores: Stores) -> None:
@@ -238,7 +213,7 @@ def prefect_server(stores: Stores) -> Iterator[str]:
         with pointed_at(url):
             yield url
         return
-    _end_orphan(stores)
+    end_orphan(stores)
     server, url = _start_server(stores)
     try:
         close_abandoned(url)
@@ -376,7 +351,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _end_orphan(stores: Stores) -> None:
+def end_orphan(stores: Stores) -> None:
     """End the server of a run that was killed; only a process that is a Prefect server of these stores is touched."""
     try:
         pid = int(_pid_file(stores).read_text())

@@ -22,4 +22,4 @@ def integrity(params: Params, stores: Stores) -> tuple[DataSnapshot, StageReport
     report = examine(params, stores, found)
     refuse_blocked(params, stores, report)
     quarantine(params, stores, found, report)
-    return usable_data(params, stores), report
+    return usable_data(params, stores, report), report

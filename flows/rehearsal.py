@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from flows.console import narrated
-from flows.environment import ended_by_sigterm, prefect_server, prepare
+from flows.environment import end_orphan, prefect_server, prepare
+from flows.interrupts import INTERRUPTED, unwound
 from holdfast.errors import HoldfastError
 from holdfast.params import Params
 from holdfast.stores import Stores
@@ -42,15 +43,17 @@ def main() -> None:
     server.root.mkdir(parents=True, exist_ok=True)
     prepare(server)
     try:
-        with ended_by_sigterm(), narrated(), prefect_server(server):
-            from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
+        with unwound() as strokes, narrated():
+            strokes.at_once = lambda: end_orphan(server)
+            with prefect_server(server):
+                from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
 
-            rehearse(folder, Asked.model_validate_json(asked.read_text()))
+                rehearse(folder, Asked.model_validate_json(asked.read_text()))
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flows.console import STDERR, narrated
-from flows.environment import Terminated, ended_by_sigterm, one_at_a_time, open_stores, prefect_server, prepare
+from flows.environment import end_orphan, one_at_a_time, open_stores, prefect_server, prepare
+from flows.interrupts import INTERRUPTED, TERMINATED, Terminated, unwound
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.params_files import read
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from holdfast.params import Params
     from holdfast.stores import Stores
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def session(
     project = Path.cwd()
     sys.path.insert(0, str(project))  # where the user's model module lives
     try:
-        with ended_by_sigterm():
+        with unwound() as strokes:
             if early is not None:
                 early()
             layers = read(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
@@ -66,6 +64,7 @@ def session(
                 if lock:
                     held.enter_context(one_at_a_time(stores))
                 if server:
+                    strokes.at_once = lambda: end_orphan(stores)
                     held.enter_context(prefect_server(stores))
                 yield Session(params, stores)
     except HoldfastError as error:
@@ -77,6 +76,8 @@ def session(
     except Exception as error:
         # Told by name: importing Prefect here, before its settings are made, would fix the wrong ones.
         if type(error).__module__.split(".")[0] not in {"prefect", "httpx"}:
+            if as_json:  # one document on stdout, whatever happens; the traceback follows on stderr
+                _print_error(type(error).__name__, _unforeseen(error))
             raise
         _refuse(_unrecorded(error), as_json=as_json)
 
@@ -89,10 +90,21 @@ def _unrecorded(error: Exception) -> StoreError:
     )  # fmt: skip
 
 
+def _unforeseen(error: Exception) -> HoldfastError:
+    return HoldfastError(
+        "holdfast", found=(str(error).splitlines() or ["no words"])[0][:200], expected="no error of this kind",
+        remedy="This is a fault of Holdfast: report it with the traceback; what is finished is kept.",
+    )  # fmt: skip
+
+
+def _print_error(kind: str, error: HoldfastError) -> None:
+    parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
+    print_document({"error": {"kind": kind, **parts}})
+
+
 def _refuse(error: HoldfastError, *, as_json: bool) -> None:
     if as_json:
-        parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
-        print_document({"error": {"kind": type(error).__name__, **parts}})
+        _print_error(type(error).__name__, error)
     STDERR.print(f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(error.exit_code) from error
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import inspect
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,14 +14,15 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
+from holdfast.factory import factory_digest, resolve_factory, told
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
-from holdfast.sources import digest_below, sources
 from holdfast.space import Box, Space
 from holdfast.stores import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 WEIGHTS, SPEC = "model.safetensors", "spec.json"
 
@@ -60,10 +57,10 @@ class ModelSpec(Value):
             torch.manual_seed(seed)
             try:
                 network = function(shape, len(self.classes), **self.settings)
-            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            except Exception as error:
                 raise ModelError(
                     f"model.factory {self.factory}",
-                    found=f"{type(error).__name__}: {error}",
+                    found=told(error),
                     expected=f"a torch module from factory({shape}, {len(self.classes)}, **{self.settings})",
                     remedy="Mend the factory or model.settings in params.yaml.",
                 ) from error
@@ -77,79 +74,37 @@ class ModelSpec(Value):
         return nn.Sequential(encoder, network)
 
 
-def resolve_factory(name: str) -> Callable[..., Any]:
-    """Import ``package.module:function``.
+def check_network(spec: ModelSpec, x: Tensor) -> None:
+    """Ask a fresh network for the logits of some rows, training and not: what fails here would fail after hours.
+
+    Args:
+        spec: what it is built by.
+        x: inputs (n, ...) of the spec's space, two rows or more.
 
     Raises:
-        ModelError: there is no such module or function.
+        ModelError: it fails on them, or gives anything but finite logits (n, classes).
     """
-    module_name, _, attribute = name.partition(":")
-    try:
-        function: Any = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(
-            f"model.factory {name}",
-            found=str(error),
-            expected="an importable package.module:function",
-            remedy="Install the module, or run from the folder that holds it.",
-        ) from error
-    if not callable(function):
-        raise ModelError(
-            f"model.factory {name}", found=type(function).__name__, expected="a function", remedy="Name a function."
-        )
-    factory: Callable[..., Any] = function
-    return factory
+    module, wanted = spec.build(seed=0), (len(x), len(spec.classes))
+    for training in (True, False):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
+            torch.manual_seed(0)
+            try:
+                logits: object = module.train(training)(x)
+            except Exception as error:
+                raise _no_logits(spec, wanted, told(error)) from error
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not logits.is_floating_point():
+            found = f"{tuple(logits.shape)} of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise _no_logits(spec, wanted, found)
+        if not logits.isfinite().all():
+            raise _no_logits(spec, wanted, "values that are not finite, with fresh weights")
 
 
-def check_factory(name: str, settings: Mapping[str, Any]) -> None:
-    """Hold a factory and its settings against each other without calling it: what can be refused before any work is.
-
-    Raises:
-        ModelError: it cannot be imported, or does not take (shape, classes) and these settings.
-    """
-    signature = inspect.signature(resolve_factory(name))
-    try:
-        signature.bind((1,), 2, **settings)
-    except TypeError as error:
-        raise ModelError(
-            f"model.factory {name}", found=f"{error}; it is {name.rpartition(':')[2]}{signature}",
-            expected=f"a function of (shape, classes) that takes {', '.join(settings) or 'no settings'}",
-            remedy="Mend the factory, or model.settings in params.yaml.",
-        ) from error  # fmt: skip
-
-
-def factory_sources(name: str) -> tuple[Path, tuple[Path, ...]] | None:
-    """Find the source of a user's factory: its package whole, or its module, with all beside it that they import.
-
-    Returns:
-        The folder that imports start from, and the files; None for Holdfast's own, which the library digest covers.
-
-    Raises:
-        ModelError: there is no such module or function.
-    """
-    module_name = name.partition(":")[0]
-    top = module_name.split(".")[0]
-    if top == "holdfast":
-        return None
-    resolve_factory(name)
-    found = importlib.util.find_spec(top)
-    if found is None or found.origin is None:
-        raise ModelError(
-            f"model.factory {name}", found="a module without source files", expected="a module or package of files",
-            remedy="Give the package an __init__.py.",
-        )  # fmt: skip
-    origin = Path(found.origin)
-    root = origin.parent.parent if origin.name == "__init__.py" else origin.parent
-    return root, sources(origin, root)
-
-
-def factory_digest(name: str) -> str:
-    """Name the source of a user's factory, wherever it lies; empty for Holdfast's own."""
-    found = factory_sources(name)
-    if found is None:
-        return ""
-    root, files = found
-    return digest_below(root, files)
+def _no_logits(spec: ModelSpec, wanted: tuple[int, int], found: str) -> ModelError:
+    return ModelError(
+        f"model.factory {spec.factory}, asked about {wanted[0]} rows", found=found,
+        expected=f"logits of shape {wanted}: one for each of the classes {', '.join(spec.classes)}",
+        remedy="Mend the module's forward, or data.classes in params.yaml; nothing was trained.",
+    )  # fmt: skip
 
 
 class Target:

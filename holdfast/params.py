@@ -186,7 +186,7 @@ class Params(Value):
     """Everything that can be set, validated."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
     metric: Literal["accuracy", "balanced_accuracy", "auroc", "average_precision", "expected_cost"] = "accuracy"
     costs: tuple[tuple[float, ...], ...] | None = None
     """Cost of predicting column j where row i is true, for ``expected_cost``."""

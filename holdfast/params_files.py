@@ -141,7 +141,9 @@ def _read(path: Path) -> Tree:
             str(path), found=error.strerror or "nothing", expected="a YAML file", remedy="Name an existing file."
         ) from error
     except ValueError as error:
-        raise ParamsError(str(path), found=str(error), expected="YAML", remedy="Mend the syntax there.") from error
+        raise ParamsError(
+            str(path), found=str(error), expected="YAML in which each name stands once", remedy="Mend the file there."
+        ) from error
     if not isinstance(tree, dict):
         raise ParamsError(
             str(path), found=type(tree).__name__, expected="a mapping of sections", remedy="See params.yaml."
@@ -156,7 +158,10 @@ def _parse(text: str) -> object:
         ValueError: it is none; the message names the place and repeats no value of the file.
     """
     try:
-        tree = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        twice = sorted(_twice(node))
+        tree = None if node is None else loader.construct_document(node)
         _depth(tree)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -169,7 +174,30 @@ def _parse(text: str) -> object:
     except RecursionError:
         msg = "sections inside sections without end"
         raise ValueError(msg) from None
+    if twice:
+        raise ValueError("; ".join(twice))
     return tree
+
+
+def _twice(root: yaml.Node | None) -> Iterator[str]:
+    """Find keys that stand twice in one section: YAML would take the last and say nothing of the others."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))  # an alias may hold itself
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        waiting += [value for _, value in node.value]
+        lines: dict[tuple[str, str], list[int]] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                lines.setdefault((key.tag, key.value), []).append(key.start_mark.line + 1)
+        for (_, name), places in lines.items():
+            if len(places) > 1:
+                yield f"{short(name)} stands {len(places)} times in one section: lines {', '.join(map(str, places))}"
 
 
 def _depth(node: object) -> int:
@@ -183,12 +211,19 @@ def _merge(base: Tree, over: Tree) -> Tree:
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and value.get("replace") is True:
-            merged[key] = {name: inner for name, inner in value.items() if name != "replace"}
+            merged[key] = _without_mark(value)
         elif isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = _merge(merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def _without_mark(value: object) -> object:
+    """Give what replaces a section; ``--set`` always does, with the mark or without."""
+    if not isinstance(value, dict) or value.get("replace") is not True:
+        return value
+    return {name: inner for name, inner in value.items() if name != "replace"}
 
 
 def _roots(over: object, place: str = "") -> Iterator[str]:
@@ -219,7 +254,7 @@ def _assign(tree: Tree, assignment: str) -> Layer:
         if not isinstance(node.setdefault(parent, {}), dict):
             raise _unset(place, f"{parent} to be a value", "sections up to the last name")
         node = node[parent]
-    node[last] = value
+    node[last] = _without_mark(value)
     hidden = find_secrets(value, place, last) or find_secrets(text, place, last)
     return Layer(f"--set {place}" if hidden else f"--set {place}={short(text)}", frozenset({place}))
 

@@ -137,12 +137,13 @@ class Predictor:
         """
         return self._target.embed(inputs).cpu().float()
 
-    def predict(self, rows: pd.DataFrame | Array, client: str) -> Predictions:
+    def predict(self, rows: pd.DataFrame | Array, client: str, *, place: str = "rows") -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.
 
         Args:
             rows: a table with the model's columns, or images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1].
             client: who asks.
+            place: where the rows lie, for a message.
 
         Raises:
             DataError: the rows do not fit the model's schema; the message lists every fault, and nothing was computed.
@@ -150,29 +151,29 @@ class Predictor:
         """
         if not client:
             raise DataError("client", found="no name", expected="who asks", remedy="Name the client for the log.")
-        x, inputs, refusals = self._read(rows)
+        x, inputs, refusals = self._read(rows, place)
         probabilities = self._answer(x)
         answers = self._decide(probabilities, inputs, refusals)
         self._log.append(self.version, answers, client)
         return Predictions(self.version, answers, x, probabilities)
 
-    def _read(self, rows: pd.DataFrame | Array) -> tuple[Tensor, list[str], list[str]]:
+    def _read(self, rows: pd.DataFrame | Array, place: str) -> tuple[Tensor, list[str], list[str]]:
         """Validate rows; give inputs (n, *shape), the digest of each row, and why a row must not be answered."""
         space = self._target.space
         if isinstance(space, Table):
             if not isinstance(rows, pd.DataFrame):
-                raise _wrong(type(rows).__name__, f"a table with the columns {', '.join(space.names)}")
+                raise _wrong(place, type(rows).__name__, f"a table with the columns {', '.join(space.names)}")
             rows = rows.reset_index(drop=True)
-            x = encode(rows, space, extra=self._extra)
-            content = frame_bytes(rows[list(space.names)], "rows")
+            x = encode(rows, space, place=place, extra=self._extra)
+            content = frame_bytes(rows[list(space.names)], place)
             return x, _hex(digest_rows(content, "input")), self._refusals(x, space)
         if not isinstance(rows, np.ndarray):
-            raise _wrong(type(rows).__name__, f"an array of images {space.shape}")
+            raise _wrong(place, type(rows).__name__, f"an array of images {space.shape}")
         if len(rows) == 0:
             return torch.zeros((0, *space.shape)), [], []
         pixels = canonical_images(rows, "images")
         if pixels.shape[1:] != space.shape:
-            raise _wrong(f"images of (channels, height, width) {pixels.shape[1:]}", f"{space.shape}")
+            raise _wrong(place, f"images of (channels, height, width) {pixels.shape[1:]}", f"{space.shape}")
         x = torch.from_numpy(pixels).to(torch.float32)
         x = x / 255.0 if pixels.dtype == np.uint8 else x
         return x, _hex(digest_rows(pixels, "input")), [""] * len(x)
@@ -235,7 +236,7 @@ def _hex(digests: Array) -> list[str]:
     return [row.tobytes().hex() for row in digests]
 
 
-def _wrong(found: str, expected: str) -> DataError:
+def _wrong(place: str, found: str, expected: str) -> DataError:
     return DataError(
-        "rows", found=found, expected=expected, remedy="Give rows of the kind that the model was trained on."
+        place, found=found, expected=expected, remedy="Give rows of the kind that the model was trained on."
     )

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from holdfast.errors import HoldfastError, StoreError
-from holdfast.model import resolve_factory
+from holdfast.factory import check_factory
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import Reason, Value
 from holdfast.stores import WallClock
@@ -63,7 +63,7 @@ def examine(params: Params, stores: Stores, prefect_api: str | None) -> Checkup:
             "data",
             lambda: f"md5 {storage.verify(stores.project)} as data.dvc pins",
         ),
-        _ask("model", lambda: f"{resolve_factory(params.model.factory).__name__} imports"),
+        _ask("model", lambda: _model(params)),
         _ask("tracking", lambda: _tracking(params, stores)),
         _ask("ledger", lambda: _ledger(params, stores)),
         _ask("prefect", lambda: _named_server(prefect_api) if prefect_api else _own_server(stores)),
@@ -76,6 +76,11 @@ def _ask(about: str, question: Callable[[], str]) -> Reason:
         return Reason(about=about, passed=True, text=question())
     except HoldfastError as error:
         return Reason(about=about, passed=False, text=str(error))
+
+
+def _model(params: Params) -> str:
+    check_factory(params.model.factory, params.model.settings)
+    return f"{params.model.factory} imports, and takes its settings"
 
 
 def _python() -> Reason:

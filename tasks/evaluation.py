@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.source import name_without
 from holdfast.errors import ModelError, ScenarioError
-from holdfast.model import ModelSpec, Target, factory_digest, load_model, pick_device
+from holdfast.factory import factory_digest
+from holdfast.model import ModelSpec, Target, load_model, pick_device
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, Value, question
 from holdfast.scenarios.attacks.base import Attack

@@ -32,15 +32,17 @@ def found_data(params: Params, stores: Stores) -> DataSnapshot:
 
 
 @task(cache_policy=NO_CACHE)
-def usable_data(params: Params, stores: Stores) -> DataSnapshot:
-    """Name what may train: the verified data without the rows in quarantine."""
-    return describe(params, stores)
+def usable_data(params: Params, stores: Stores, report: StageReport) -> DataSnapshot:
+    """Name what may train: the verified data without the rows that the report sets aside and nobody released."""
+    return snapshot(params, stores, Quarantine(stores.quarantine).holding(report.integrity))
 
 
 def describe(params: Params, stores: Stores) -> DataSnapshot:
-    """Give the snapshot of the pinned data without the rows in quarantine."""
+    """Give the snapshot of the pinned data, without the rows in quarantine where a run has examined it already."""
     materialise(stores.project)
-    return snapshot(params, stores, Quarantine(stores.quarantine).excluded())
+    found = snapshot(params, stores)
+    held = _held_back(params, stores, found)
+    return snapshot(params, stores, held) if held else found
 
 
 @task(cache_policy=NO_CACHE)
@@ -50,13 +52,7 @@ def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
     A check of where the bytes come from is asked anew each time: its answer is about all of ``data/`` and the pin.
     """
     checks = params.checks()
-    key = work_key(
-        "integrity",
-        params.section_digest("data", "integrity"),
-        found.file_md5,
-        *(code_of(type(check)) for check in checks if not check.about_origin),
-        seed=params.seed,
-    )
+    key = _key(params, found)
     known = stores.results.get(key, StageReport)
     answered = {} if known is None else {finding.check: finding for finding in known.integrity}
     if answered:
@@ -73,6 +69,12 @@ def examine(params: Params, stores: Stores, found: DataSnapshot) -> StageReport:
         lasting = tuple(f for f, check in zip(findings, checks, strict=True) if not check.about_origin)
         stores.results.put(key, StageReport(stage="integrity", subject=found.file_md5, integrity=lasting))
     return StageReport(stage="integrity", subject=found.file_md5, integrity=tuple(findings))
+
+
+def _key(params: Params, found: DataSnapshot) -> str:
+    """Name an examination: the bytes of the data set, how it is read, the checks with their settings, code and seed."""
+    code = (code_of(type(check)) for check in params.checks() if not check.about_origin)
+    return work_key("integrity", params.section_digest("data", "integrity"), found.file_md5, *code, seed=params.seed)
 
 
 @task(cache_policy=NO_CACHE)
@@ -100,13 +102,17 @@ def refuse_blocked(params: Params, stores: Stores, report: StageReport) -> None:
 
 @task(cache_policy=NO_CACHE)
 def quarantine(params: Params, stores: Stores, found: DataSnapshot, report: StageReport) -> None:
-    """Set faulty rows aside with their reasons; the same finding twice adds once."""
-    faulty = [finding for finding in report.integrity if finding.rows]
+    """Set faulty rows aside with their reasons, and say how many; the same finding twice adds once."""
+    store, faulty = Quarantine(stores.quarantine), [finding for finding in report.integrity if finding.rows]
+    added = store.add(faulty, _material(params, stores, found), found.file_md5) if faulty else 0
+    held = store.holding(report.integrity)
+    if held:
+        as_before = "" if added else ", as before"
+        tell("integrity", f"{len(held)} rows quarantined{as_before}; `holdfast data quarantine` lists them")
+    if freed := len(store.excluded(found.file_md5) - held):
+        tell("integrity", f"{freed} rows that other checks or settings once held are used: params hold them no more")
     if not faulty:
         return
-    added = Quarantine(stores.quarantine).add(faulty, _material(params, stores, found), found.file_md5)
-    if added:
-        tell("integrity", f"{added} rows quarantined; `holdfast data quarantine` lists them")
     open_ledger(stores).append(
         "quarantine", who=stores.named_actor(), model=params.name,
         key=f"quarantine:{params.name}:{report.fingerprint()}",
@@ -136,12 +142,21 @@ def data_docs(params: Params, stores: Stores) -> Path:
     return schema.write_data_docs(_material(params, stores, snapshot(params, stores)), stores.root / "data_docs")
 
 
-def quarantined(stores: Stores) -> list[dict[str, Any]]:
+def quarantined(params: Params, stores: Stores) -> tuple[list[dict[str, Any]], set[int] | None]:
     """List every row ever set aside in these stores, with its reason, and who released it where somebody did.
 
-    Whoever's check it was: a row that is held trains no model of these stores until somebody releases it.
+    Returns:
+        The rows; and the ids of those that the checks of params hold now, None where no run has examined the data with
+        them yet.
     """
-    return [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
+    materialise(stores.project)
+    rows = [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
+    return rows, _held_back(params, stores, snapshot(params, stores))
+
+
+def _held_back(params: Params, stores: Stores, found: DataSnapshot) -> set[int] | None:
+    known = stores.results.get(_key(params, found), StageReport)
+    return None if known is None else Quarantine(stores.quarantine).holding(known.integrity)
 
 
 def release(params: Params, stores: Stores, ids: tuple[int, ...], why: str) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from holdfast.data.images import read_inputs
 from holdfast.data.table import read_table
@@ -12,6 +15,7 @@ from holdfast.prediction_log import PredictionLog
 from holdfast.predictor import Predictor
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import ModelVersion, Value
+from holdfast.space import Box
 from holdfast.stores import WallClock
 from tasks import tracking
 from tasks.recovery import located, trusted_champion
@@ -19,10 +23,12 @@ from tasks.recovery import located, trusted_champion
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
     from holdfast.params import Params
+    from holdfast.space import Table
     from holdfast.stores import Stores
+
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class PredictionSummary(Value):
@@ -32,6 +38,8 @@ class PredictionSummary(Value):
     rows: int
     abstained: int
     out: str
+    ignored: tuple[str, ...] = ()
+    """Columns of the file that are no features of the champion."""
 
 
 def open_champion(params: Params, stores: Stores) -> Predictor:
@@ -48,7 +56,8 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
     if head is None:
         raise ModelError(
             f"model {params.name}", found="no champion", expected="one that passed its gate",
-            remedy="`holdfast run` makes one when its gate passes; `holdfast audit` lists what was kept out.",
+            remedy="`holdfast run` makes one when its gate passes. `holdfast audit` lists what was kept out, and"
+            " `holdfast report --version N` says why.",
         )  # fmt: skip
     version = located(stores, head)
     return Predictor.open(
@@ -66,11 +75,20 @@ def predict_file(params: Params, stores: Stores, rows: Path, out: Path, client: 
     """
     _check_out(out)
     predictor = open_champion(params, stores)
-    answers = predictor.predict(read_table(rows) if params.data.kind == "table" else read_inputs(rows), client)
+    asked = read_table(rows) if params.data.kind == "table" else read_inputs(rows)
+    answers = predictor.predict(asked, client, place=rows.name)
     _write(answers.frame(), out)
     return PredictionSummary(
-        version=predictor.version, rows=len(answers), abstained=int(answers.abstained.sum()), out=str(out)
-    )
+        version=predictor.version, rows=len(answers), abstained=int(answers.abstained.sum()), out=str(out),
+        ignored=_ignored(asked, predictor.space),
+    )  # fmt: skip
+
+
+def _ignored(asked: pd.DataFrame | Array, space: Table | Box) -> tuple[str, ...]:
+    """List columns that had no say: a label perhaps, or a feature that the champion does not know."""
+    if isinstance(space, Box) or not isinstance(asked, pd.DataFrame):
+        return ()
+    return tuple(str(name) for name in asked.columns if name not in space.names)
 
 
 def _check_out(out: Path) -> None:

@@ -229,7 +229,8 @@ def locate(params: Params, stores: Stores, version: int | None) -> Path:
     if number is None or found is None:
         raise StoreError(
             f"model {params.name}", found="no champion" if version is None else f"no version {version}",
-            expected="a registered version", remedy="Run `holdfast run` first, or name a version that is there.",
+            expected="a registered version",
+            remedy="`holdfast audit` lists the versions; --version N gives the page of one, with why it was kept out.",
         )  # fmt: skip
     path = _path(stores, params.name, number)
     if not path.exists():

@@ -18,7 +18,8 @@ from holdfast.data.table import encode
 from holdfast.drills.events.base import Scene
 from holdfast.drills.worlds import windows
 from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
-from holdfast.model import ModelSpec, factory_digest, load_model, pick_device
+from holdfast.factory import factory_digest
+from holdfast.model import ModelSpec, load_model, pick_device
 from holdfast.monitoring.watch import Watch
 from holdfast.scenarios.poisoning.badnets import Badnets, stamp_table
 from holdfast.seeding import Noise

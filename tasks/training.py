@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
 from holdfast.errors import ModelError
-from holdfast.model import ModelSpec, check_factory, factory_digest, load_model, pick_device, save_model
+from holdfast.factory import check_factory, factory_digest
+from holdfast.model import ModelSpec, load_model, pick_device, save_model
 from holdfast.params import Params
 from holdfast.recovery.promotion import register as record_version
 from holdfast.registry import code_of

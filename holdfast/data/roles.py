@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from holdfast.errors import DataError
 from holdfast.results import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from holdfast.data.params import DataParams
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -85,3 +88,26 @@ def _touches(cluster: Array, rows: Array) -> Array:
     held = np.zeros(cluster.max(initial=-1) + 1, dtype=bool)
     held[cluster[rows]] = True
     return held[cluster]
+
+
+def check_roles(params: DataParams, roles: Array, labels: Array, fitted: Array, classes: tuple[str, ...]) -> None:
+    """Refuse a split in which a role came out empty, or the training rows lack a class: no model could learn it.
+
+    Raises:
+        DataError: it did, or they do.
+    """
+    if empty := [role for role in params.roles if not (roles == role).any()]:
+        raise DataError(
+            params.path, found=f"{len(roles)} rows, of which none has the role {', '.join(empty)}",
+            expected="rows of every role in data.roles",
+            remedy="Add rows, or give larger shares; rows that are duplicates of each other share a role.",
+        )  # fmt: skip
+    counts = np.bincount(labels[fitted], minlength=len(classes))
+    if len(classes) < 2 or not counts.all():  # noqa: PLR2004  a choice needs two
+        lacking = [name for name, count in zip(classes, counts, strict=True) if not count] or ["a second class"]
+        raise DataError(
+            f"{params.path}, rows that train", found=f"none of class {', '.join(lacking)}",
+            expected=f"rows of every class: {', '.join(classes)}",
+            remedy="Add rows of it, take it out of data.classes, or give train a larger share;"
+            " `holdfast data quarantine` lists what was set aside.",
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from holdfast.data.assigned import read_assigned
 from holdfast.data.clusters import differing_clusters, exact_clusters, near_clusters
 from holdfast.data.columns import read_labels, read_times
 from holdfast.data.images import read_images
-from holdfast.data.roles import NONE, ROLES, assign
+from holdfast.data.roles import NONE, ROLES, assign, check_roles
 from holdfast.data.rows import digest_rows, frame_bytes, image_digests, row_ids, words
 from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
@@ -279,7 +279,7 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
         roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
-    _check_roles(params, roles, labels, fitted)
+    check_roles(params, roles, labels, fitted, classes)
     space = fit_table(frame[fitted], names, params)
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(
@@ -317,7 +317,7 @@ def _load_images(path: Path, params: DataParams, excluded_ids: AbstractSet[int])
         roles = assign(digests, clusters, params.roles, tested=images.tested)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
-    _check_roles(params, roles, labels, fitted)
+    check_roles(params, roles, labels, fitted, classes)
     return finish(
         params, frame=None, pixels=images.pixels, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,
         time=None, later=np.zeros(len(ids), dtype=bool), period=None, excluded=excluded,
@@ -335,23 +335,6 @@ def finish(params: DataParams, **parts: Any) -> Loaded:  # noqa: ANN401  the fie
 
 def _summary(ids: Array) -> RoleSummary:
     return RoleSummary(rows=len(ids), digest=digest_json(np.sort(ids).tolist()))
-
-
-def _check_roles(params: DataParams, roles: Array, labels: Array, fitted: Array) -> None:
-    """Refuse a split in which a role came out empty, or the training rows hold one class only.
-
-    Raises:
-        DataError: it did, or they do.
-    """
-    empty: list[str] = [role for role in params.roles if not (roles == role).any()]
-    if not fitted.any() or len(np.unique(labels[fitted])) < 2:  # noqa: PLR2004  a choice needs two
-        empty.append("train (with two classes)")
-    if empty:
-        raise DataError(
-            params.path, found=f"{len(roles)} rows, of which none has the role {', '.join(empty)}",
-            expected="rows of every role in data.roles",
-            remedy="Add rows, or give larger shares; rows that are duplicates of each other share a role.",
-        )  # fmt: skip
 
 
 def _differing(params: DataParams, features: int) -> int:

@@ -140,7 +140,7 @@ def encode(
     Raises:
         DataError: columns are missing, of another type, infinite, or refused; all are listed.
     """
-    problems = [f"no column {name!r}" for name in space.names if name not in frame]
+    problems = [f"no column {name!r}{_near(name, frame, space)}" for name in space.names if name not in frame]
     if extra == "refuse":
         problems += [f"a column {name!r} that is no feature" for name in frame.columns if name not in space.names]
     columns = []
@@ -163,6 +163,13 @@ def encode(
         )  # fmt: skip
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
     return torch.from_numpy(stacked.astype(np.float32))
+
+
+def _near(name: str, frame: pd.DataFrame, space: Table) -> str:
+    """Name the column that may be meant, among those that are no features."""
+    others = [str(each) for each in frame.columns if each not in space.names]
+    close = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
+    return f" (there is {close[0]!r})" if close else ""
 
 
 def decode(row: Tensor, space: Table) -> dict[str, str | float | None]:

@@ -107,12 +107,7 @@ class Quarantine:
         Raises:
             StoreError: a file is not what was written.
         """
-        released = {
-            (row, check): release
-            for release in sorted(self._read("releases", Release), key=lambda one: one.at)
-            for row, checks in zip(release.rows, release.checks, strict=True)
-            for check in checks
-        }
+        released = self._released()
         held = {
             (batch.snapshot, batch.check, row): Held(
                 row=row, check=batch.check, reason=reason, snapshot=batch.snapshot,
@@ -125,8 +120,35 @@ class Quarantine:
         return tuple(held[key] for key in sorted(held))
 
     def excluded(self, snapshot: str | None = None) -> set[int]:
-        """Give the ids of rows that must not be used: those held by any check, and not released from it."""
+        """Give the ids of rows that any check ever held, and nobody released from it."""
         return {held.row for held in self.list(snapshot) if held.released is None}
+
+    def holding(self, findings: Iterable[IntegrityFinding]) -> set[int]:
+        """Give the ids of rows that must not be used: those that these findings set aside and nobody released.
+
+        What an earlier check held, with other settings or another seed, is not among them: what may train follows from
+        the data, the checks and what people released, never from what was once tried in the same stores.
+
+        Raises:
+            StoreError: a file is not what was written.
+        """
+        released = self._released()
+        return {
+            row
+            for finding in findings
+            if finding.verdict == "quarantine"
+            for row in finding.rows
+            if (row, finding.check) not in released
+        }
+
+    def _released(self) -> dict[tuple[int, str], Release]:
+        """Give the last release of each row from each check."""
+        return {
+            (row, check): release
+            for release in sorted(self._read("releases", Release), key=lambda one: one.at)
+            for row, checks in zip(release.rows, release.checks, strict=True)
+            for check in checks
+        }
 
     def release(self, rows: Sequence[int], who: str, why: str, at: datetime) -> int:
         """Let rows go, on a named person's word.

@@ -17,6 +17,7 @@ from holdfast.statistics import (
     paired_power,
     tango,
 )
+from holdfast.statistics.intervals import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,8 @@ class Comparison(NamedTuple):
     """Candidate minus champion."""
     low: float
     """Its lower one-sided 95 % limit."""
+    high: float
+    """Its upper one-sided 95 % limit."""
     power: float
     """Power of the test for an equal candidate."""
     needed: int
@@ -63,12 +66,13 @@ def by_flags(candidate: PerExample, champion: PerExample, margin: float, power: 
     """
     right, before = candidate.unpack_flags(), champion.unpack_flags()
     won, lost, n = int((right & ~before).sum()), int((before & ~right).sum()), candidate.n
-    low, _ = tango(won, lost, n, confidence=1.0 - 2.0 * LEVEL)
+    low, high = tango(won, lost, n, confidence=1.0 - 2.0 * LEVEL)
     discordance = _plausible_discordance(lost, n)
     found = paired_power(discordance, n, margin, LEVEL)
     return Comparison(
         difference=(won - lost) / n,
         low=low,
+        high=high,
         power=found,
         needed=n if found >= power else needed_n(discordance, margin, power, LEVEL),
         details=f"Tango; won {won}, lost {lost}; discordance at most {discordance:.4f}",
@@ -112,6 +116,7 @@ def by_metric(
     return Comparison(
         difference=found.value,
         low=found.low,
+        high=max(found.high, found.value + quantile(1.0 - LEVEL, two_sided=False) * error),
         power=reached,
         needed=len(labels) if reached >= power else normal_needed_n(error, len(labels), margin, power, LEVEL),
         details=f"{metric}, paired bootstrap; standard error {error:.4f}",

@@ -61,7 +61,7 @@ class Gates(Value):
         return tuple(NonInferiority(scenario=path, margin=m) for path, m in sorted(self.non_inferiority.items()))
 
 
-Outcome = Literal["passed", "block", "floor", "underpowered", "inferior"]
+Outcome = Literal["passed", "block", "floor", "worse", "underpowered", "inferior"]
 
 
 class _Ruling(NamedTuple):
@@ -105,9 +105,11 @@ def decide(
     """Decide whether the candidate takes the champion's place; every rule that was asked leaves its reason.
 
     The first that applies: **block** when a validity check failed, or a scenario that a gate names is missing
-    or unscored; **keep** when a floor failed; **inconclusive** when a comparison has less than the asked power
-    (the reason says the n it needs); **keep** when a lower limit is not above minus its margin; else
-    **promote**. All rules must pass (an intersection-union test), so no level is corrected for their number.
+    or unscored; **keep** when a floor failed, or a comparison shows the candidate worse by its margin or more (its
+    upper limit is below minus the margin: no further point would change that); **inconclusive** when a comparison
+    has less than the asked power (the reason says the n it needs); **keep** when a lower limit is not above minus
+    its margin; else **promote**. All rules must pass (an intersection-union test), so no level is corrected for their
+    number.
     Gates that name no scenario promote nothing.
 
     Args:
@@ -193,7 +195,7 @@ def _action(rulings: Sequence[_Ruling], gates: Gates) -> Literal["promote", "kee
     outcomes = {ruling.outcome for ruling in rulings}
     if "block" in outcomes:
         return "block"
-    if "floor" in outcomes or not (gates.floors or gates.non_inferiority):
+    if outcomes & {"floor", "worse"} or not (gates.floors or gates.non_inferiority):
         return "keep"
     if "underpowered" in outcomes:
         return "inconclusive"
@@ -322,6 +324,8 @@ def _compare(rule: NonInferiority, ours: Finding, theirs: Finding, case: _Case) 
         f"candidate minus champion {found.difference:+.4f}, lower 95 % limit {found.low:+.4f}, "
         f"margin {rule.margin:.4f}, n = {mine.n} ({found.details}; power {found.power:.2f} for an equal candidate)"
     )
+    if found.high < -rule.margin:
+        return _Ruling("worse", rule.scenario, f"inferior: upper 95 % limit {found.high:+.4f}; {numbers}")
     if found.power < case.gates.power:
         text = f"inconclusive: needs n = {found.needed} for power {case.gates.power:.2f}; {numbers}"
         return _Ruling("underpowered", rule.scenario, text)

@@ -123,9 +123,8 @@ def compared(
         (low, high), method = tango(won, lost, n), "Tango"
     else:
         labels, a, b = ours.unpack_labels(), values_of(metric, ours), values_of(metric, theirs)
-        up = paired_bootstrap(metric, labels, a, b, rng=np.random.default_rng(0), costs=costs, level=LEVEL)
-        down = paired_bootstrap(metric, labels, b, a, rng=np.random.default_rng(0), costs=costs, level=LEVEL)
-        difference, low, high, method = up.value, up.low, -down.low, "paired bootstrap"
+        found = paired_bootstrap(metric, labels, a, b, rng=np.random.default_rng(0), costs=costs, level=LEVEL)
+        difference, low, high, method = found.value, found.low, found.high, "paired bootstrap"
     return Change(
         world=world, path=after.path, before=before.score, after=after.score, difference=difference, low=low,
         high=high, n=n, method=method, lost=lost,

@@ -28,10 +28,11 @@ _CHUNK = 200
 
 
 class Difference(NamedTuple):
-    """A paired difference, its lower one-sided limit and its standard error."""
+    """A paired difference, its lower and its upper one-sided limit, and its standard error."""
 
     value: float
     low: float
+    high: float
     error: float
 
 
@@ -168,7 +169,7 @@ def paired_bootstrap(
         champion: the same of the champion.
         rng: generator of the bootstrap.
         costs: non-negative cost (true class, predicted class); for expected cost.
-        level: the limit is the percentile at ``level``, one-sided.
+        level: the limits are the percentiles at ``level`` and 1 - ``level``, each one-sided.
 
     Raises:
         ScenarioError: what the metric needs is missing or malformed, or the two differ in length.
@@ -184,7 +185,8 @@ def paired_bootstrap(
         draws = first - second
     else:
         value, draws = _resample_means(metric, labels, (candidate, champion), costs, rng)
-    return Difference(value, float(np.quantile(draws, level)), float(draws.std(ddof=1)))
+    low, high = np.quantile(draws, (level, 1.0 - level))
+    return Difference(value, float(low), float(high), float(draws.std(ddof=1)))
 
 
 def _resample_means(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.errors import DataError, ModelError
+from holdfast.model import check_network
 from holdfast.training.continual import ContinualRecipe
 
 if TYPE_CHECKING:
@@ -14,14 +15,20 @@ if TYPE_CHECKING:
     from holdfast.training.warm_start import Former
 
 
+_ASKED = 3
+"""Rows that a fresh network is asked about: batch normalisation needs two, and no size in use is three."""
+
+
 def check(recipe: Recipe, spec: ModelSpec, train: Samples, validation: Samples, former: Former | None) -> None:
     """Hold recipe, model, rows and the former model against each other.
 
     Raises:
         DataError: no rows, labels outside the classes, or no rows of the kind that the recipe lives on.
-        ModelError: the recipe does not fit the input space or needs a former model, or that is another network.
+        ModelError: the recipe does not fit the input space or needs a former model, that is another network, or the
+            network gives no logits of these classes.
     """
     _check_rows(recipe, spec, train, validation)
+    check_network(spec, validation.x[:_ASKED].cpu())
     if isinstance(recipe, ContinualRecipe):
         recipe.require(train, former)
     if former is not None and former.target.spec != spec:

@@ -16,7 +16,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import holdfast
 from holdfast.errors import StoreError
-from holdfast.model import SPEC, WEIGHTS, factory_sources
+from holdfast.factory import factory_sources
+from holdfast.model import SPEC, WEIGHTS
 from holdfast.results import ModelVersion
 from tasks.tracking.connection import answering, client, code_of, paged
 from tasks.tracking.runs import experiment

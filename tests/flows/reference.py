@@ -37,7 +37,10 @@ PLAIN: dict[str, dict[str, str]] = {
     "deploy": {"deployments": "what runs by itself, and when; a line each"},
     "report": {"report": "path of the page"},
     "data add": {"commit": "commands that commit the data, in order"},
-    "data quarantine": {"rows": f"list of `{Held.__name__}`"},
+    "data quarantine": {
+        "rows": f"list of `{Held.__name__}`: every row that was ever set aside",
+        "held": "ids of those that the checks hold now; null where no run has examined the data with these params",
+    },
     "data release": {"released": "rows that are excluded no more"},
     "data release-window": {"released": "place of the window that may train again"},
     "data docs": {"docs": "path of the first page of Great Expectations' Data Docs"},

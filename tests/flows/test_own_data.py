@@ -133,6 +133,7 @@ def commit(folder: Path) -> None:
 def test_a_table_and_a_model_that_are_not_ours(make: Callable[..., Any], tmp_path: Path) -> None:
     """A CSV and a module of one's own go from `data add` to a champion that answers, without a change of code."""
     project, rows = make(git=True), customers(1500)
+    rows.loc[:7, "age"] = range(120, 128)  # eight that the schema sets aside: their ids are negative as often as not
     rows.to_csv(tmp_path / "churn.csv", index=False)
     (project.folder / "profiles" / "churn.yaml").write_text(CHURN)
     (project.folder / "churn_model.py").write_text(CHURN_MODEL)
@@ -143,13 +144,43 @@ def test_a_table_and_a_model_that_are_not_ours(make: Callable[..., Any], tmp_pat
     report = project.holdfast("run", "--json", *profile).document
     assert report["decision"]["action"] == "promote", report["decision"]["reasons"]
     assert project.ledger().head("churn").version == 1
-    asked = rows.drop(columns="churned").head(40)
-    asked.to_csv(project.folder / "asked.csv", index=False)
-    project.holdfast("predict", "asked.csv", "--out", "answers.csv", *profile)
+    asked = rows.tail(40)
+    asked.assign(note="new").to_csv(project.folder / "asked.csv", index=False)
+    done = project.holdfast("predict", "asked.csv", "--out", "answers.csv", *profile)
+    assert "columns that are no features of version 1: churned, note" in done.out
     answers = pd.read_csv(project.folder / "answers.csv")
-    assert (answers["prediction"] == rows["churned"].head(40)).mean() > 0.7
+    assert (answers["prediction"] == asked["churned"].reset_index(drop=True)).mean() > 0.7
+    asked.rename(columns={"monthly_fee": "monthlyfee"}).to_csv(project.folder / "asked.csv", index=False)
+    refused = project.holdfast("predict", "asked.csv", "--out", "answers.csv", *profile, expect=3)
+    assert "asked.csv: found no column 'monthly_fee' (there is 'monthlyfee')" in refused.words
+    listed = project.holdfast("data", "quarantine", "--json", *profile).document
+    held = listed["held"]
+    assert (len(held), sorted(row["row"] for row in listed["rows"])) == (8, held)
+    released = project.holdfast("data", "release", *map(str, held), "--why", "looked at", "--json", *profile)
+    assert released.document == {"released": 8}
+    assert project.holdfast("data", "quarantine", "--json", *profile).document["held"] == []
     told = project.holdfast("audit", "--json", *profile).document
     assert (told["champion"], told["chain_valid"], told["agrees"]) == (1, True, True)
+
+
+def test_a_users_broken_module_is_told_by_its_line_and_trains_nothing(make: Callable[..., Any], tmp_path: Path) -> None:
+    """A module that cannot be imported fails the doctor; one whose logits do not fit the classes is refused untrained."""
+    project, module = make(git=True), "churn_model.py"
+    customers(600).to_csv(tmp_path / "churn.csv", index=False)
+    (project.folder / "profiles" / "churn.yaml").write_text(CHURN)
+    (project.folder / module).write_text(CHURN_MODEL.replace("return nn", "retrun nn"))
+    project.holdfast("data", "add", str(tmp_path / "churn.csv"))
+    profile = ("--params", "profiles/churn.yaml", "--json")
+    told = {check["about"]: check for check in project.holdfast("doctor", *profile, expect=1).document["checks"]}
+    assert told["model"]["passed"] is False
+    assert "SyntaxError: invalid syntax (churn_model.py, line 7)" in told["model"]["text"]
+    (project.folder / module).write_text(CHURN_MODEL.replace("width, classes)", "width, classes + 1)"))
+    refused = project.holdfast("run", *profile, expect=5)
+    assert refused.document["error"]["kind"] == "ModelError"
+    assert refused.document["error"]["found"] == "(3, 3) of torch.float32"
+    assert "Traceback" not in refused.err
+    assert "epoch" not in refused.words
+    assert project.entries("registered") == []
 
 
 @pytest.mark.slow

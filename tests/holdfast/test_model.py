@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 from holdfast.errors import ModelError
+from holdfast.factory import factory_digest
 from holdfast.model import (
     ModelSpec,
     Target,
-    check_factory,
-    factory_digest,
-    factory_sources,
+    check_network,
     load_model,
     save_model,
 )
@@ -161,18 +160,6 @@ def test_names_not_seen_and_missing_values_have_codes_of_their_own():
     assert codes.sum(1).tolist() == [1.0] * 4
 
 
-def test_the_users_module_is_named_by_its_source(tmp_path, monkeypatch):
-    """An edited factory is another factory; Holdfast's own are covered by the library's digest."""
-    monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "users_own_net.py"
-    module.write_text("def build(shape, classes): ...\n")
-    before = factory_digest("users_own_net:build")
-    module.write_text("def build(shape, classes): return None\n")
-    assert before
-    assert factory_digest("users_own_net:build") != before
-    assert factory_digest("holdfast.networks:mlp") == ""
-
-
 def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypatch):
     """The weights' digest says nothing of the code that runs them: edited code, or an edited helper, is refused."""
     monkeypatch.syspath_prepend(tmp_path)
@@ -193,41 +180,6 @@ def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypa
     net.write_text(net.read_text() + "# edited\n")
     with pytest.raises(ModelError, match="as trained with"):
         load_model(folder, digest)
-
-
-def test_a_package_takes_along_all_that_it_imports_beside_it(tmp_path, monkeypatch):
-    """From any file of the package, at any depth and by any form of import; not what nobody imports."""
-    monkeypatch.syspath_prepend(tmp_path)
-    files = {
-        "pkg_c/__init__.py": "", "pkg_c/inner/__init__.py": "", "pkg_c/broken.py": "def (",
-        "pkg_c/net.py": "import blocks_c\nfrom .inner import deep\nimport math, torch, holdfast\ndef build(shape, classes): ...\n",
-        "pkg_c/inner/deep.py": "def later():\n    import lib_c.extra.more as more\n    from plain_c import heads\n",
-        "blocks_c.py": "from parts_c.wide import W\n", "parts_c/__init__.py": "import pkg_c\n",
-        "parts_c/wide.py": "W = 1\n", "lib_c/__init__.py": "", "lib_c/extra/__init__.py": "",
-        "lib_c/extra/more.py": "", "plain_c/heads.py": "from . import tails\n", "plain_c/tails.py": "",
-        "unused_c.py": "", "plain_c/unused.py": "", "holdfast.py": "",
-    }  # fmt: skip
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    root, found = factory_sources("pkg_c.net:build")
-    assert root == tmp_path
-    unused = {"unused_c.py", "plain_c/unused.py", "holdfast.py"}
-    assert {file.relative_to(root).as_posix() for file in found} == set(files) - unused
-    for name, text in files.items():
-        before = factory_digest("pkg_c.net:build")
-        (tmp_path / name).write_text(text + "# edited\n")
-        assert (factory_digest("pkg_c.net:build") == before) == (name in unused), name
-
-
-def test_an_installed_package_is_its_own_files(tmp_path, monkeypatch):
-    """What lies beside it in site-packages is other people's, and is not followed."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path)])
-    (tmp_path / "inst_d").mkdir()
-    (tmp_path / "inst_d" / "__init__.py").write_text("import vast_d\ndef build(shape, classes): ...\n")
-    (tmp_path / "vast_d.py").write_text("")
-    assert factory_sources("inst_d:build") == (tmp_path, (tmp_path / "inst_d" / "__init__.py",))
 
 
 def logged(root, spec, seed):
@@ -278,16 +230,50 @@ def test_mlflow_loads_nothing_without_a_logged_digest(tmp_path, description):
         _load_pyfunc(str(folder))
 
 
+class Stubborn(nn.Module):
+    """A network of a user's that breaks in one way."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.inner = how, nn.Linear(SPEC_WIDTH, 2)
+
+    def forward(self, x):
+        answers = {
+            "one too many": lambda: torch.cat([self.inner(x), x[:, :1]], 1),
+            "another width": lambda: nn.functional.linear(x[:, :2], self.inner.weight),
+            "one batch size": lambda: self.inner(x).view(64, -1),
+            "a tuple": lambda: (self.inner(x),),
+            "classes": lambda: self.inner(x).argmax(1),
+            "only in training": lambda: self.inner(x) if self.training else undefined(x),  # noqa: F821  what it is about
+            "not finite": lambda: self.inner(x) / 0,
+        }
+        return answers[self.how]()
+
+
+SPEC_WIDTH = TableEncoder(SPEC.space).width
+
+
+def stubborn(shape, classes, how):
+    return Stubborn(how)
+
+
 @pytest.mark.parametrize(
-    ("name", "settings", "words"),
+    ("how", "found"),
     [
-        ("holdfast.networks:mlp", {"widht": 8}, "unexpected keyword argument 'widht'"),
-        ("holdfast.networks:mpl", {}, "has no attribute 'mpl'"),
-        ("no_such_module:build", {}, "No module named 'no_such_module'"),
+        ("one too many", r"found \(3, 3\) of torch.float32; expected logits of shape \(3, 2\): .*no, yes"),
+        ("another width", r"RuntimeError: mat1 and mat2 shapes"),
+        ("one batch size", r"RuntimeError: shape '\[64, -1\]'.*\(test_model.py, line \d+\)"),
+        ("a tuple", "found tuple"),
+        ("classes", r"found \(3,\) of torch.int64"),
+        ("only in training", r"NameError: name 'undefined' is not defined \(test_model.py, line \d+\)"),
+        ("not finite", "not finite, with fresh weights"),
     ],
 )
-def test_a_factory_is_held_against_its_settings_before_any_work(name, settings, words):
-    """A misspelt setting, function or module is refused without data, and the function's own settings are told."""
-    with pytest.raises(ModelError, match=words):
-        check_factory(name, settings)
-    check_factory("holdfast.networks:mlp", {"width": 8})
+def test_a_network_that_gives_no_logits_is_refused_before_it_trains(how, found):
+    """Whatever a user's forward does wrong on three rows is a ModelError that names the place, and draws no number."""
+    spec = SPEC.model_copy(update={"factory": f"{__name__}:stubborn", "settings": {"how": how}})
+    state = torch.get_rng_state()
+    with pytest.raises(ModelError, match=found):
+        check_network(spec, X[:3])
+    check_network(SPEC, X[:3])
+    assert torch.equal(state, torch.get_rng_state())

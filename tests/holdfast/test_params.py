@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import ParamsError
 from holdfast.params import load
+from holdfast.params_files import read
 
 PROJECT = Path(__file__).parents[2]
 PARAMS = PROJECT / "params.yaml"
@@ -371,3 +372,31 @@ def test_the_classes_of_checks_need_no_classifiers():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_stands_twice_is_refused_with_all_its_lines(tmp_path):
+    """YAML would take the last and lose the others; nested, in an overlay, behind an alias or in --set alike."""
+    overlay = tmp_path / "twice.yaml"
+    overlay.write_text(
+        "seed: 1\ntraining:\n  settings:\n    epochs: 3\n    batch_size: 8\n    epochs: 4\n    epochs: 5\nseed: 2\n"
+        "data: &one {exclude: [a], exclude: [b]}\nmodel: *one\n"
+    )
+    with pytest.raises(ParamsError) as error:
+        read(PARAMS, (overlay,))
+    assert error.value.where == str(overlay)
+    assert error.value.found.split("; ") == [
+        "epochs stands 3 times in one section: lines 4, 6, 7", "exclude stands 2 times in one section: lines 9, 9",
+        "seed stands 2 times in one section: lines 1, 8",
+    ]  # fmt: skip
+    with pytest.raises(ParamsError, match="--set training"):
+        read(PARAMS, (), ("training={recipe: standard, recipe: trades}",))
+    overlay.write_text("training: {settings: {epochs: 3}}\nprediction: {settings: {epochs: 3}}\n")
+    assert read(PARAMS, (overlay,)).tree["training"]["settings"]["epochs"] == 3
+
+
+def test_set_takes_a_section_whole_with_or_without_the_mark():
+    """What a profile says with ``replace: true`` may be pasted behind --set."""
+    marked, plain = (
+        read(PARAMS, (), (f"training={{{mark}recipe: trades}}",)).tree["training"] for mark in ("replace: true, ", "")
+    )
+    assert marked == plain == {"recipe": "trades"}

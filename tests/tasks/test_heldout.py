@@ -236,7 +236,7 @@ def test_both_sides_face_the_threat_of_the_data(stores, frame, snapshot):
 
 def test_a_finding_names_the_code_of_the_model_it_is_about(stores, frame, snapshot, tmp_path, monkeypatch):
     """A version of another factory than params name now keeps its own code's digest."""
-    from holdfast.model import factory_digest  # noqa: PLC0415  beside the module that it names
+    from holdfast.factory import factory_digest  # noqa: PLC0415  beside the module that it names
 
     source = "from torch import nn\n\ndef build(shape, classes):\n    return nn.Linear(shape[0], classes)\n"
     (tmp_path / "users_net.py").write_text(source)

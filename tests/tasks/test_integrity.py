@@ -157,6 +157,52 @@ def test_two_models_on_one_data_set_are_each_recorded(stores, verdict):
     assert recorded == [("people", "alice"), ("strangers", "alice")]
 
 
+def set_aside(stores, *findings):
+    """Go through the stage with these findings in place of the checks' own; give the snapshot that may train."""
+    found = integrity.found_data.fn(Params, stores)
+    report = StageReport(stage="integrity", subject=found.file_md5, integrity=findings)
+    integrity.quarantine.fn(Params, stores, found, report)
+    return integrity.usable_data.fn(Params, stores, report)
+
+
+def holding(check, *rows):
+    return IntegrityFinding(check=check, verdict="quarantine", reason="odd", examined=400, rows=tuple(sorted(rows)))
+
+
+def test_a_rule_that_was_tried_once_holds_nothing_later(stores, said):
+    """What may train follows from data, checks and releases: rows of a rule that is asked no more come back, said so."""
+    clean = set_aside(stores)
+    first, second, third = (int(row) for row in storage.load_data(stores, Params, clean).ids[:3])
+    kept = set_aside(stores, holding("schema", first))
+    assert set_aside(stores, holding("schema", first, second), holding("label_errors", third)) != kept
+    assert "integrity: 3 rows quarantined; `holdfast data quarantine` lists them" in said()
+    assert set_aside(stores, holding("schema", first)) == kept
+    words = said()[-2:]
+    assert words[0] == "integrity: 1 rows quarantined, as before; `holdfast data quarantine` lists them"
+    assert words[1].startswith("integrity: 2 rows that other checks or settings once held are used")
+
+
+def test_a_released_row_is_used_again(stores):
+    """A person's word frees a row from the check that held it, and from that alone."""
+    row = int(storage.load_data(stores, Params, set_aside(stores)).ids[0])
+    held = set_aside(stores, holding("schema", row))
+    assert integrity.release(Params, stores, (row,), "looked at") == 1
+    assert set_aside(stores, holding("schema", row)).content != held.content
+    assert set_aside(stores, holding("duplicates", row)).content == held.content
+
+
+def test_the_list_tells_what_is_held_now(stores):
+    """Every row that was ever set aside is listed; held are those of the checks as they are, where they were asked."""
+    found = integrity.found_data.fn(Params, stores)
+    row = int(storage.load_data(stores, Params, found).ids[0])
+    set_aside(stores, holding("schema", row))
+    rows, held = integrity.quarantined(Params, stores)
+    assert ([each["row"] for each in rows], held) == ([row], None)
+    integrity.examine.fn(Params, stores, found)
+    rows, held = integrity.quarantined(Params, stores)
+    assert ([each["row"] for each in rows], held) == ([row], set())
+
+
 def test_a_data_set_that_is_not_versioned_is_refused(stores):
     """A file that .dvcignore hides has no md5 that anybody pinned."""
     (stores.project / ".dvcignore").write_text("data/people.csv\n")

@@ -141,6 +141,7 @@ def test_material_is_finite_and_whole(tmp_path):
         ({"churned": "go"}, {}, "one class"),
         ({"churned": 0.5}, {}, "Regression is not supported yet"),
         ({}, {"classes": ("left", "right")}, "labels go, stay"),
+        ({}, {"classes": ("go", "gone", "stay", "stray")}, "none of class gone, stray; expected rows of every class"),
         ({"joined": "soon"}, {}, "dates as in"),
         ({}, {"exclude": ("age", "town", "member")}, "no columns but"),
         ({}, {"features": {"agee": FeatureParams()}, "exclude": ("twon",)}, "'twon'.*'agee'"),

@@ -214,12 +214,12 @@ def test_all_comparisons_must_pass_and_each_is_told():
         [finding(CHAMPION, flags), finding(CHAMPION, flags, path="probes/quality")], "accuracy",
     )  # fmt: skip
     told = {reason.about: reason.passed for reason in decision.reasons}
-    assert decision.action in {"keep", "inconclusive"}
+    assert decision.action == "keep"
     assert (told[PATH], told["probes/quality"], told["validity"]) == (False, True, True)
 
 
 def test_order_of_the_verdicts():
-    """Block goes before a failed floor, a failed floor before too little power, too little power before inferiority."""
+    """Block goes before a failed floor, that and shown inferiority before too little power, that before the limit."""
     n, few = 4000, 20
     gates = Gates(floors={PATH: 0.5}, non_inferiority={"attacks/fgsm": 0.05, "attacks/square": 0.05})
 
@@ -240,11 +240,38 @@ def test_order_of_the_verdicts():
     assert action(champion_flags=right(few, 0.9)) == "inconclusive"
     assert action(points=n, champion_flags=right(n, 0.9)) == "promote"
     inferior = decide(
-        Gates(non_inferiority={PATH: 0.03}), CANDIDATE, CHAMPION,
+        Gates(non_inferiority={PATH: 0.04}), CANDIDATE, CHAMPION,
         [finding(CANDIDATE, right(n, 0.86))], [finding(CHAMPION, right(n, 0.9))], "accuracy",
     )  # fmt: skip
     assert inferior.action == "keep"
     assert "not shown to be non-inferior" in texts(inferior)
+
+
+def test_a_candidate_that_is_shown_worse_is_kept_out_however_little_power_there_was():
+    """Where the upper limit is below minus the margin more points change nothing; within it they might."""
+    for n, lost, action in ((500, 100, "keep"), (120, 8, "inconclusive")):
+        theirs = right(n, 0.9)
+        ours = theirs & (np.cumsum(theirs) > lost)
+        decision = compare(finding(CANDIDATE, ours), finding(CHAMPION, theirs), margin=0.05)
+        high = tango(0, lost, n, 0.9)[1]
+        assert (decision.action, high < -0.05) == (action, action == "keep")
+        assert f"inferior: upper 95 % limit {high:+.4f}" in texts(decision) or action == "inconclusive"
+    # Another comparison that has no power asks for no more points either: one that fails is enough.
+    gates = Gates(non_inferiority={PATH: 0.05, "attacks/square": 0.01})
+    few = right(30, 0.9)
+    decision = decide(
+        gates, CANDIDATE, CHAMPION,
+        [finding(CANDIDATE, theirs & False), finding(CANDIDATE, few, path="attacks/square")],
+        [finding(CHAMPION, theirs), finding(CHAMPION, few, path="attacks/square")], "accuracy",
+    )  # fmt: skip
+    assert decision.action == "keep"
+
+
+def test_a_ranking_that_is_shown_worse_is_kept_out():
+    """The upper limit of the bootstrap counts too, and is never nearer than what unseen points allow."""
+    theirs, ours = ranked(CHAMPION, 0.0, n=60), ranked(CANDIDATE, 3.0, n=60)
+    decision = compare(ours, theirs, 0.02, "auroc", "probes/quality")
+    assert (decision.action, "inferior: upper 95 % limit -" in texts(decision)) == ("keep", True)
 
 
 @pytest.mark.parametrize("side", ["candidate", "champion"])
