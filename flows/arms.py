@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def course_key(incident: Incident, params: Params, folder: Path, arm: Arm, seed: int) -> str:
     """Name one arm of one drill by all that it depends on; the folder's name says champion, data and params."""
-    asked = [incident.fingerprint(), str(params.drills.rows), folder.name, arm]
+    asked = [incident.fingerprint(), str(params.drills.rows), folder.name, arm, *incident.code()]
     return work_key("drill", *asked, seed=seed)
 
 

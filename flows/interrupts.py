@@ -31,9 +31,9 @@ class Strokes:
 
     def unwind(self, number: int, _frame: FrameType | None) -> None:
         """Say that the stroke was heard, and unwind: what computes in another thread first comes to its end."""
+        # A function, not SIG_IGN: that would be handed to processes that the clean-up starts.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         if number == signal.SIGTERM:
-            # A function, not SIG_IGN: that would be handed to processes that the clean-up starts.
-            signal.signal(signal.SIGTERM, lambda *_: None)
             raise Terminated
         signal.signal(signal.SIGINT, self.end)
         STDERR.print("[yellow]stopping[/]: what is under way ends first; Ctrl-C again ends at once")
@@ -50,7 +50,7 @@ class Strokes:
 
 @contextmanager
 def unwound() -> Iterator[Strokes]:
-    """Let the first SIGINT or SIGTERM unwind what runs inside; a second SIGTERM cannot cut the clean-up short.
+    """Let the first SIGINT or SIGTERM unwind what runs inside; a SIGTERM after it cannot cut the clean-up short.
 
     Raises:
         KeyboardInterrupt: SIGINT came; it stays deaf to it where the process was started so.

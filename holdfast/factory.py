@@ -6,11 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import traceback
+from functools import cache
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.digests import NUMERIC_LIBRARIES
 from holdfast.errors import ModelError
-from holdfast.sources import digest_below, sources
+from holdfast.sources import digest_below, imported, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,6 +92,30 @@ def factory_digest(name: str) -> str:
         return ""
     root, files = found
     return digest_below(root, files)
+
+
+def factory_packages(name: str) -> dict[str, str]:
+    """Give the versions of the installed distributions that a user's factory and its files import, by name.
+
+    They decide what the network computes as its source does; an edited source is another model, another version of a
+    package is the same model under other conditions. Libraries that every key names anyway are left out.
+
+    Raises:
+        ModelError: there is no such module or function.
+    """
+    found = factory_sources(name)
+    if found is None:
+        return {}
+    root, files = found
+    tops = {name.partition(".")[0], *(parts[0] for file in files for parts in imported(file, root) if parts)}
+    distributions = _distributions()
+    names = {each for top in tops for each in distributions.get(top, ())}
+    return {each: version(each) for each in sorted(names - {"holdfast", *NUMERIC_LIBRARIES})}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def told(error: Exception) -> str:

@@ -135,7 +135,7 @@ def _holds_secret(name: str, value: object) -> bool:
 
 def _read(path: Path) -> Tree:
     try:
-        tree = _parse(path.read_text(encoding="utf-8"))
+        tree = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(
             str(path), found=error.strerror or "nothing", expected="a YAML file", remedy="Name an existing file."
@@ -151,8 +151,8 @@ def _read(path: Path) -> Tree:
     return tree
 
 
-def _parse(text: str) -> object:
-    """Read YAML.
+def parse(text: str) -> object:
+    """Read YAML in which each name stands once in its section.
 
     Raises:
         ValueError: it is none; the message names the place and repeats no value of the file.
@@ -245,7 +245,7 @@ def _assign(tree: Tree, assignment: str) -> Layer:
     if not equals or not place:
         raise _unset(short(place), "no place" if equals else "no '='", "the form a.b=c")
     try:
-        value = _parse(text)
+        value = parse(text)
     except ValueError:
         raise _unset(place, "a value that is no YAML", "a YAML value") from None
     *parents, last = place.split(".")

@@ -36,7 +36,7 @@ def sources(start: Path, root: Path) -> tuple[Path, ...]:
             continue
         found.add(file)
         if follow:
-            for name in _imported(file, root):
+            for name in imported(file, root):
                 waiting += _beside(name, root)
     return tuple(sorted(found))
 
@@ -50,8 +50,8 @@ def _with_package(file: Path) -> list[Path]:
     return list(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 
-def _imported(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
-    """Give each dotted name that a file may import, as parts from the root."""
+def imported(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
+    """Give each dotted name that a file may import, as parts; relative ones from the root."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # what Python cannot read imports nothing

@@ -19,6 +19,7 @@ from holdfast.stores import Stores
 from tasks import tracking
 from tasks.evaluation import context
 from tasks.progress import tell
+from tasks.sandbox import loop_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,8 @@ def report_on(
     """Read scores, measures, curves and the right-response check off the courses of one incident."""
     del stores
     score = recovery_score(trios, incident) if incident.measures == "recovery" else evolution_score(trios)
-    origin = context(params, _plain(params), "").origin(champion.digest, folder.name, "drill", "cpu")
+    origin = context(params, _plain(params), None).origin(champion.digest, folder.name, "drill", "cpu")
+    origin = origin.model_copy(update={"code": loop_digest()})
     scored = None if isinstance(score, str) else score
     finding = Finding(
         path=f"drills/{incident.name}", dimension=incident.measures,
@@ -106,9 +108,9 @@ def kept_key(version: ModelVersion) -> str:
 
 
 def drilled(stores: Stores, version: ModelVersion) -> tuple[Finding, ...]:
-    """Give what drills found about a version; none where it was never drilled."""
+    """Give what drills found about a version and the loop as it is; none where that was never drilled."""
     known = stores.results.get(kept_key(version), StageReport)
-    return () if known is None else known.findings
+    return () if known is None else tuple(f for f in known.findings if f.provenance.code == loop_digest())
 
 
 @task(cache_policy=NO_CACHE)

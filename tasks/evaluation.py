@@ -10,8 +10,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.source import name_without
+from holdfast.digests import digest_json
 from holdfast.errors import ModelError, ScenarioError
-from holdfast.factory import factory_digest
+from holdfast.factory import factory_digest, factory_packages
 from holdfast.model import ModelSpec, Target, load_model, pick_device
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Finding, ModelVersion, Provenance, Role, Value, question
@@ -33,8 +34,14 @@ if TYPE_CHECKING:
     from holdfast.space import Box, Table
 
 
-def context(params: Params, snapshot: DataSnapshot, code: str) -> Context:
-    """Say what a finding's origin needs and a scenario cannot know; the code is the subject's own."""
+def context(params: Params, snapshot: DataSnapshot, spec: ModelSpec | None) -> Context:
+    """Say what a finding's origin needs and a scenario cannot know.
+
+    The code is the subject's own: its user's module, and the versions of the packages that this imports.
+    """
+    code = "" if spec is None else spec.code
+    if spec is not None and (packages := factory_packages(spec.factory)):
+        code = digest_json([code, packages])
     return Context(
         seed=params.seed, code=code, revision=snapshot.revision,
         metric=params.metric, costs=params.costs,
@@ -65,7 +72,7 @@ def run_scenario(
     workshop = _workshop(params, load_data(stores, params, snapshot)) if isinstance(scenario, OnRecipe) else None
     subject: Workshop | Target = workshop or load_model(tracking.fetch_model(stores, version), version.digest, device)
     without = left_out_ids(stores, left_out) if workshop is None else ()  # a recipe trains: it has no gate rows
-    origin = context(params, snapshot, subject.spec.code)
+    origin = context(params, snapshot, subject.spec)
     if scenario.trains and isinstance(subject, Target):
         data = load_data(stores, params, snapshot)
         origin = replace(origin, workshop=_workshop(params, data, subject.space.under(data.space)))
@@ -116,7 +123,7 @@ def _replay(
     if isinstance(found, str):
         tell("evaluation", f"{path}  unscored: {found}")
         return Answer(finding=_unscored(path, scenario, provenance, found))
-    origin = context(params, snapshot, target.spec.code)
+    origin = context(params, snapshot, target.spec)
     key = question(path, scenario.settings, provenance.model_copy(update={"data": found.samples.snapshot}))
     if (known := stores.results.get(key, Finding)) is not None:
         tell("evaluation", f"{path}  {_brief(known)}  reused")

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import work_key
-from holdfast.errors import IntegrityError, ParamsError
+from holdfast.errors import DataError, IntegrityError, ParamsError
 from holdfast.integrity.base import Material, run_checks, verdict
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.integrity.schema import Schema
@@ -33,8 +33,18 @@ def found_data(params: Params, stores: Stores) -> DataSnapshot:
 
 @task(cache_policy=NO_CACHE)
 def usable_data(params: Params, stores: Stores, report: StageReport) -> DataSnapshot:
-    """Name what may train: the verified data without the rows that the report sets aside and nobody released."""
-    return snapshot(params, stores, Quarantine(stores.quarantine).holding(report.integrity))
+    """Name what may train: the examined data without the rows that the report sets aside and nobody released.
+
+    Raises:
+        DataError: other data is pinned by now than was examined.
+    """
+    found = snapshot(params, stores, Quarantine(stores.quarantine).holding(report.integrity))
+    if found.file_md5 != report.subject:
+        raise DataError(
+            found.path, found=f"md5 {found.file_md5}", expected=f"{report.subject}, as was examined",
+            remedy="Somebody pinned other data meanwhile: run again.",
+        )  # fmt: skip
+    return found
 
 
 def describe(params: Params, stores: Stores) -> DataSnapshot:
@@ -147,11 +157,14 @@ def quarantined(params: Params, stores: Stores) -> tuple[list[dict[str, Any]], s
 
     Returns:
         The rows; and the ids of those that the checks of params hold now, None where no run has examined the data with
-        them yet.
+        them yet, or the data is not what is pinned.
     """
-    materialise(stores.project)
     rows = [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
-    return rows, _held_back(params, stores, snapshot(params, stores))
+    try:
+        return rows, _held_back(params, stores, snapshot(params, stores))
+    except DataError as error:
+        tell("integrity", f"which rows are held now is not known: {error}")
+        return rows, None
 
 
 def _held_back(params: Params, stores: Stores, found: DataSnapshot) -> set[int] | None:

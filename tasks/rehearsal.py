@@ -257,7 +257,7 @@ def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[f
     if asked is None:
         return clean, None, None
     path, attack = asked
-    found = attack.run(target, held, context(params, snapshot, target.spec.code), path)
+    found = attack.run(target, held, context(params, snapshot, target.spec), path)
     return clean, None if found.score is None else found.score.value, found.per_example
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.source import RowsSeen
-from holdfast.digests import digest_json, library_digest
+from holdfast.digests import digest_json, digest_sources, library_digest
 from holdfast.errors import ModelError
 from holdfast.model import load_model
 from holdfast.params import DrillParams, Params
 from holdfast.recovery.promotion import promote, register
+from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason
 from holdfast.stores import Stores, write_atomically
 from tasks import objects, tracking
@@ -46,7 +48,7 @@ def pack(params: Params, stores: Stores, snapshot: DataSnapshot, champion: Model
         ModelError: the ledger does not say what the champion was made from.
     """
     params = params.model_copy(update={"drills": DrillParams()})  # another incident needs no other sandbox
-    key = digest_json([champion.digest, snapshot.content, params.fingerprint(), library_digest()])[:16]
+    key = digest_json([champion.digest, snapshot.content, params.fingerprint(), loop_digest(), *_theirs(params)])[:16]
     folder = stores.root / "drills" / key
     if (folder / _READY).exists():
         return folder
@@ -74,6 +76,19 @@ def pack(params: Params, stores: Stores, snapshot: DataSnapshot, champion: Model
     write_atomically(folder / "params.json", params.model_dump_json())
     write_atomically(folder / _READY, "")
     return folder
+
+
+@cache
+def loop_digest() -> str:
+    """Name the loop itself, library, tasks and flows: a drill measures how they respond."""
+    above = Path(__file__).parents[1]
+    return digest_json([library_digest(), *(digest_sources(above / floor) for floor in ("tasks", "flows"))])
+
+
+def _theirs(params: Params) -> list[str]:
+    """Name the source of whatever in the loop is not Holdfast's own."""
+    parts = (*params.checks(), params.recipe(), params.retrained().recipe(), *params.panel().detectors.values())
+    return [code_of(type(part)) for part in parts]
 
 
 def _moved(stores: Stores, project: Path, lineage: Json) -> Json:

@@ -153,7 +153,12 @@ def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
     else:
         data = _load_pinned(stores, params, snapshot.md5, snapshot.quarantined)
     if data.digest != snapshot.content:
-        raise _changed(f"rows and roles {data.digest[:16]}", snapshot.content[:16])
+        raise DataError(
+            f"{params.name}: the snapshot {snapshot.content[:16]}", found=f"rows and roles {data.digest[:16]}",
+            expected="the same, since the bytes are",
+            remedy="The section data of params is another than when the snapshot was taken: set it back, or let"
+            " `holdfast run` make a version with this one.",
+        )  # fmt: skip
     _remember(stores, data)
     return data
 

@@ -9,9 +9,9 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from holdfast.digests import work_key
+from holdfast.digests import canonical, work_key
 from holdfast.errors import ModelError
-from holdfast.factory import check_factory, factory_digest
+from holdfast.factory import check_factory, factory_digest, factory_packages
 from holdfast.model import ModelSpec, load_model, pick_device, save_model
 from holdfast.params import Params
 from holdfast.recovery.promotion import register as record_version
@@ -55,6 +55,7 @@ def training_key(params: Params, snapshot: DataSnapshot, former: ModelVersion | 
         params.section_digest("name", "data", "model", "training", "device"),
         snapshot.content,
         factory_digest(params.model.factory),
+        canonical(factory_packages(params.model.factory)),
         code_of(type(params.recipe())),
         pick_device(params.device).type,
         *([former.digest] if former else []),

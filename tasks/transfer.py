@@ -122,7 +122,7 @@ def _untrained(
     trained = load_model(tracking.fetch_model(stores, candidate), candidate.digest, device)
     fresh = Target(trained.spec.build(params.seed), trained.spec, f"untrained {candidate.digest}", device)
     path, scenario = question
-    data, origin = load_data(stores, params, snapshot), context(params, snapshot, trained.spec.code)
+    data, origin = load_data(stores, params, snapshot), context(params, snapshot, trained.spec)
     return ask(scenario, fresh, data, "gate", origin, path, left_out_ids(stores, left))
 
 

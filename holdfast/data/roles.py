@@ -90,8 +90,17 @@ def _touches(cluster: Array, rows: Array) -> Array:
     return held[cluster]
 
 
-def check_roles(params: DataParams, roles: Array, labels: Array, fitted: Array, classes: tuple[str, ...]) -> None:
+def check_roles(
+    params: DataParams,
+    roles: Array,
+    labels: Array,
+    fitted: Array,
+    classes: tuple[str, ...],
+    later: Array | None = None,
+) -> None:
     """Refuse a split in which a role came out empty, or the training rows lack a class: no model could learn it.
+
+    A class that comes up after the training period alone is what a changed world may bring.
 
     Raises:
         DataError: it did, or they do.
@@ -103,8 +112,11 @@ def check_roles(params: DataParams, roles: Array, labels: Array, fitted: Array, 
             remedy="Add rows, or give larger shares; rows that are duplicates of each other share a role.",
         )  # fmt: skip
     counts = np.bincount(labels[fitted], minlength=len(classes))
-    if len(classes) < 2 or not counts.all():  # noqa: PLR2004  a choice needs two
-        lacking = [name for name, count in zip(classes, counts, strict=True) if not count] or ["a second class"]
+    afterwards = np.bincount(labels[later], minlength=len(classes)) if later is not None else np.zeros_like(counts)
+    lacking = [classes[i] for i in np.flatnonzero((counts == 0) & (afterwards == 0))]
+    if (counts > 0).sum() < 2 and not lacking:  # noqa: PLR2004  a choice needs two
+        lacking = ["a second class"]
+    if lacking:
         raise DataError(
             f"{params.path}, rows that train", found=f"none of class {', '.join(lacking)}",
             expected=f"rows of every class: {', '.join(classes)}",

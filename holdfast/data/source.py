@@ -279,7 +279,7 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
         roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
-    check_roles(params, roles, labels, fitted, classes)
+    check_roles(params, roles, labels, fitted, classes, later)
     space = fit_table(frame[fitted], names, params)
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(

@@ -119,6 +119,8 @@ def evolution_score(trios: Sequence[Trio]) -> Score | str:
         return f"{len(trios)} seed: an interval needs {_FEWEST}"
     if any(trio.on.old is None or trio.off.old is None for trio in trios):
         return "nobody served at the end"
+    if not all(_remembers(trio) for trio in trios):
+        return "the attack on the old distribution is scored in one arm alone: forgetting is not known"
     after, before, taught = (
         np.array([np.mean(getattr(trio, arm).quality[-RUNNING:]) for trio in trios]) for arm in ARMS
     )
@@ -130,6 +132,12 @@ def evolution_score(trios: Sequence[Trio]) -> Score | str:
     spread = np.clip(gained, 0.0, 1.0) * (1.0 - lost[draws].mean(1))
     value = float(np.clip((after - before).sum() / (taught - before).sum(), 0.0, 1.0) * (1.0 - lost.mean()))
     return _bounded(value, spread, len(trios))
+
+
+def _remembers(trio: Trio) -> bool:
+    """Tell whether the old distribution was asked about alike in both arms: what is missing in one is no number."""
+    clean = trio.on.old is not None and trio.off.old is not None
+    return clean and (trio.on.old_robust is None) == (trio.off.old_robust is None)
 
 
 def forgetting(trio: Trio) -> float:
@@ -182,7 +190,7 @@ def measures(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
         *(_measure(f"loss_{arm}", [loss(trio, arm, incident) for trio in trios], "share of quality") for arm in ARMS),
         _measure("poisoned_rows_admitted", [float(trio.on.poisoned) for trio in trios], "rows"),
     ]
-    if all(trio.on.old is not None and trio.off.old is not None for trio in trios):
+    if all(_remembers(trio) for trio in trios):
         rows.append(_measure("forgetting", [forgetting(trio) for trio in trios], "points / 100"))
     if all(regressions(trio) is not None for trio in trios):
         rows.append(_measure("regressions_under_attack", [regressions(trio) for trio in trios], "share of rows"))

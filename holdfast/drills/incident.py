@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from holdfast.drills.events.base import ArtefactEvent, RowEvent
 from holdfast.errors import ParamsError
-from holdfast.registry import available, find
+from holdfast.params_files import parse
+from holdfast.registry import available, code_of, find
 from holdfast.results import Action, Cause, Value
 
 if TYPE_CHECKING:
@@ -142,6 +142,10 @@ class Incident(Value):
         built = ((number, event.build()) for number, event in enumerate(self.events) if place in event.at)
         return tuple((number, event) for number, event in built if isinstance(event, ArtefactEvent))
 
+    def code(self) -> tuple[str, ...]:
+        """Name the source of each event's class; empty for Holdfast's own."""
+        return tuple(code_of(type(event.build())) for event in self.events)
+
 
 def shipped() -> tuple[str, ...]:
     """Name the incidents that come with Holdfast."""
@@ -162,11 +166,11 @@ def read_incident(name: str, settings: Mapping[str, Any] | None = None, project:
     own = name.endswith(".yaml")
     path = project / name if own else FOLDER / f"{name}.yaml"
     try:
-        body = yaml.safe_load(path.read_text())
+        body = parse(path.read_text())
     except OSError as error:
         raise _refused(name, "no such incident", f"one of {', '.join(shipped())}, or a .yaml file of yours") from error
-    except yaml.YAMLError as error:
-        raise _refused(name, f"no YAML ({str(error).splitlines()[0]})", "a mapping") from error
+    except ValueError as error:
+        raise _refused(name, str(error), "YAML in which each name stands once") from error
     if not isinstance(body, dict):
         raise _refused(name, "no mapping", "title, about, onset ...")
     try:

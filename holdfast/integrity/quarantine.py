@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -28,8 +29,8 @@ class Release(Value):
     """One person's word that rows may be used, whatever the checks named say of them."""
 
     rows: tuple[int, ...]
-    checks: tuple[tuple[str, ...], ...]
-    """For each row, the checks that held it when it was released; another check may hold it again."""
+    faults: tuple[tuple[tuple[str, str], ...], ...]
+    """For each row, check and rule that held it when it was released; another may hold it again."""
     who: str
     why: str
     at: datetime
@@ -109,9 +110,9 @@ class Quarantine:
         """
         released = self._released()
         held = {
-            (batch.snapshot, batch.check, row): Held(
+            (batch.snapshot, batch.check, row, _rule(reason)): Held(
                 row=row, check=batch.check, reason=reason, snapshot=batch.snapshot,
-                released=released.get((row, batch.check)),
+                released=released.get((row, batch.check, _rule(reason))),
             )
             for batch in self._read("batches", _Batch)
             if snapshot is None or batch.snapshot == snapshot
@@ -138,16 +139,16 @@ class Quarantine:
             for finding in findings
             if finding.verdict == "quarantine"
             for row in finding.rows
-            if (row, finding.check) not in released
+            if (row, finding.check, _rule(_reason(finding, row))) not in released
         }
 
-    def _released(self) -> dict[tuple[int, str], Release]:
-        """Give the last release of each row from each check."""
+    def _released(self) -> dict[tuple[int, str, str], Release]:
+        """Give the last release of each row from each rule of a check."""
         return {
-            (row, check): release
+            (row, check, rule): release
             for release in sorted(self._read("releases", Release), key=lambda one: one.at)
-            for row, checks in zip(release.rows, release.checks, strict=True)
-            for check in checks
+            for row, faults in zip(release.rows, release.faults, strict=True)
+            for check, rule in faults
         }
 
     def release(self, rows: Sequence[int], who: str, why: str, at: datetime) -> int:
@@ -165,10 +166,10 @@ class Quarantine:
                 "release from quarantine", found="no name or no reason", expected="who releases the rows, and why",
                 remedy="Name both.",
             )  # fmt: skip
-        checks: dict[int, set[str]] = {}
+        faults: dict[int, set[tuple[str, str]]] = {}
         for held in self.list():
-            checks.setdefault(held.row, set()).add(held.check)
-        if strangers := sorted(set(rows) - set(checks)):
+            faults.setdefault(held.row, set()).add((held.check, _rule(held.reason)))
+        if strangers := sorted(set(rows) - set(faults)):
             raise DataError(
                 "release from quarantine",
                 found=f"row {strangers[0]}, which was never set aside",
@@ -177,8 +178,8 @@ class Quarantine:
             )
         free = sorted(set(rows) & self.excluded())
         if free:
-            holding = tuple(tuple(sorted(checks[row])) for row in free)
-            self._put("releases", Release(rows=tuple(free), checks=holding, who=who, why=why, at=at))
+            holding = tuple(tuple(sorted(faults[row])) for row in free)
+            self._put("releases", Release(rows=tuple(free), faults=holding, who=who, why=why, at=at))
         return len(free)
 
     def redundant(self, needed: AbstractSet[str]) -> tuple[str, ...]:
@@ -193,9 +194,15 @@ class Quarantine:
         Raises:
             StoreError: a file is not what was written.
         """
-        released = {(held.row, held.check) for held in self.list() if held.released is not None}
+        released = self._released()
         batches = {batch.fingerprint(): batch for batch in self._read("batches", _Batch)}
-        held = {name: [row for row in b.rows if (row, b.check) not in released] for name, b in batches.items()}
+        held = {
+            name: [
+                row for row, reason in zip(b.rows, b.reasons, strict=True)
+                if (row, b.check, _rule(reason)) not in released
+            ]
+            for name, b in batches.items()
+        }  # fmt: skip
         holders = Counter(row for rows in held.values() for row in rows)
         spare = []
         for name in sorted(batches, key=lambda name: self._files(name)[0].stat().st_mtime):
@@ -234,7 +241,7 @@ class Quarantine:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["_row", "_check", "_reason"])
 
     def _write(self, finding: IntegrityFinding, values: pd.DataFrame, snapshot: str) -> None:
-        reasons = tuple(finding.reasons.get(str(row), finding.reason) for row in finding.rows)
+        reasons = tuple(_reason(finding, row) for row in finding.rows)
         batch = _Batch(snapshot=snapshot, check=finding.check, rows=finding.rows, reasons=reasons)
         mixed = {name: str for name in values.columns if values[name].dtype == object}
         path = self.folder / "batches" / f"{batch.fingerprint()}.parquet"
@@ -257,6 +264,15 @@ class Quarantine:
             if value.fingerprint() != path.stem:
                 raise _corrupt(path)
             yield value
+
+
+def _reason(finding: IntegrityFinding, row: int) -> str:
+    return finding.reasons.get(str(row), finding.reason)
+
+
+def _rule(reason: str) -> str:
+    """Give a reason without its numbers, which move with the data: what the check said of a row, in kind."""
+    return re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", reason)
 
 
 def _corrupt(path: Path) -> StoreError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from holdfast.errors import DataError, ModelError
 from holdfast.model import check_network
 from holdfast.training.continual import ContinualRecipe
@@ -28,7 +30,7 @@ def check(recipe: Recipe, spec: ModelSpec, train: Samples, validation: Samples, 
             network gives no logits of these classes.
     """
     _check_rows(recipe, spec, train, validation)
-    check_network(spec, validation.x[:_ASKED].cpu())
+    check_network(spec, train.x[torch.arange(_ASKED) % len(train)].cpu())
     if isinstance(recipe, ContinualRecipe):
         recipe.require(train, former)
     if former is not None and former.target.spec != spec:

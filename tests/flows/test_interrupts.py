@@ -38,6 +38,7 @@ except KeyboardInterrupt:
         ("SIGINT", 1, ["stopping", "unwound"], True),
         ("SIGINT SIGINT", 130, ["stopping", "ended at once"], False),
         ("SIGTERM SIGTERM", 1, ["terminated"], True),
+        ("SIGINT SIGTERM", 1, ["stopping", "unwound"], True),
         ("SIGTERM SIGINT", 1, ["stopping", "unwound"], True),
     ],
 )

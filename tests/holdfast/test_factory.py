@@ -1,9 +1,11 @@
 """A user's factory: called by its name, refused before any work, and known by the source that decides what it does."""
 
+from importlib.metadata import version
+
 import pytest
 
 from holdfast.errors import ModelError
-from holdfast.factory import check_factory, factory_digest, factory_sources
+from holdfast.factory import check_factory, factory_digest, factory_packages, factory_sources
 
 
 def test_the_users_module_is_named_by_its_source(tmp_path, monkeypatch):
@@ -66,6 +68,15 @@ def test_a_factory_is_held_against_its_settings_before_any_work(name, settings, 
     with pytest.raises(ModelError, match=words):
         check_factory(name, settings)
     check_factory("holdfast.networks:mlp", {"width": 8})
+
+
+def test_packages_that_the_module_imports_are_named_with_their_versions(tmp_path, monkeypatch):
+    """From any of its files; not the standard library, nor what every key names anyway, nor what nobody imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "help_f.py").write_text("def later():\n    import yaml.nodes\n")
+    (tmp_path / "net_f.py").write_text("import json, torch, help_f\nfrom pydantic import Field\ndef build(s, c): ...\n")
+    assert factory_packages("net_f:build") == {each: version(each) for each in ("PyYAML", "pydantic")}
+    assert factory_packages("holdfast.networks:mlp") == {}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.data.params import DataParams
 from holdfast.digests import digest_json
-from holdfast.errors import IntegrityError
+from holdfast.errors import DataError, IntegrityError
 from holdfast.integrity.duplicates import Duplicates
 from holdfast.integrity.label_errors import LabelErrors
 from holdfast.integrity.provenance import Provenance
@@ -189,6 +189,27 @@ def test_a_released_row_is_used_again(stores):
     assert integrity.release(Params, stores, (row,), "looked at") == 1
     assert set_aside(stores, holding("schema", row)).content != held.content
     assert set_aside(stores, holding("duplicates", row)).content == held.content
+
+
+def test_data_that_was_pinned_after_it_was_examined_does_not_train(stores):
+    """Whoever pins another table while the checks run: what may train is what was examined, or nothing."""
+    found = integrity.found_data.fn(Params, stores)
+    report = integrity.examine.fn(Params, stores, found)
+    assert integrity.usable_data.fn(Params, stores, report).file_md5 == report.subject
+    people().assign(age=9999.0).to_csv(stores.project / "data" / "people.csv", index=False)
+    datasets.add(stores.project, stores.project / "data" / "people.csv")
+    with pytest.raises(DataError, match=f"expected {report.subject}, as was examined"):
+        integrity.usable_data.fn(Params, stores, report)
+
+
+def test_the_list_is_given_where_the_data_is_not_what_is_pinned(stores, said):
+    """That is when people want it most; which rows are held is then not known, and said so."""
+    row = int(storage.load_data(stores, Params, set_aside(stores)).ids[0])
+    set_aside(stores, holding("schema", row))
+    (stores.project / "data" / "people.csv").write_text("age\n1\n")
+    rows, held = integrity.quarantined(Params, stores)
+    assert ([each["row"] for each in rows], held) == ([row], None)
+    assert said()[-1].startswith("integrity: which rows are held now is not known: data/: found md5")
 
 
 def test_the_list_tells_what_is_held_now(stores):

@@ -156,6 +156,18 @@ def test_data_that_is_not_what_params_say_is_refused(tmp_path, change, more, sai
         load(put(tmp_path, people().assign(**change)), settings(**more))
 
 
+def test_a_class_that_comes_up_after_the_training_period_is_let_in(tmp_path):
+    """A changed world may bring new classes; one that no row has at all is a mistake."""
+    frame = people()
+    frame.loc[frame["joined"] >= "2017", "churned"] = "back"
+    for classes in ((), ("back", "go", "stay")):
+        data = load(put(tmp_path, frame), settings(classes=classes))
+        assert data.classes == ("back", "go", "stay")
+        assert set(data.samples("train").y.tolist()) == {1, 2}
+    with pytest.raises(DataError, match="none of class away"):
+        load(put(tmp_path, frame), settings(classes=("away", "back", "go", "stay")))
+
+
 def test_whole_numbers_count_the_names_of_classes(tmp_path):
     """0 and 1 are the first and second of two names; names that match go by name."""
     frame = people()

@@ -52,6 +52,25 @@ def back(after: int) -> list[float]:
     return [0.8, 0.8] + [0.0] * after + [0.8] * (6 - after)
 
 
+@pytest.mark.parametrize("lacking", ["on", "off"])
+def test_a_robust_number_that_is_missing_in_one_arm_is_no_forgetting_of_none(lacking: str) -> None:
+    """Whether robustness was lost is not known then: the score says so, and no measure is given."""
+    robust = {"on": 0.05, "off": 0.6} | {lacking: None}
+    low, mid, high = ([value] * HORIZON for value in (0.5, 0.7, 0.8))
+    trios = [
+        Trio(
+            on=course("on", mid, seed, old_robust=robust["on"]), off=course("off", low, seed, old_robust=robust["off"]),
+            oracle=course("oracle", high, seed),
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    assert (
+        evolution_score(trios)
+        == "the attack on the old distribution is scored in one arm alone: forgetting is not known"
+    )
+    assert "forgetting" not in {measure.name for measure in measures(trios, incident())}
+
+
 @pytest.mark.parametrize("after", range(7))
 def test_the_recovery_score_is_the_share_of_the_loss_that_was_avoided(after: int) -> None:
     """Down for k of the six windows after onset, of a loss that would have lasted, scores 1 - k / 6."""

@@ -43,6 +43,9 @@ def test_an_incident_of_a_users_own_needs_no_code(tmp_path: Path) -> None:
         "events: [{do: missing_column, at: [1], settings: {feature: a}}]\nright: {action: quarantine}\n"
     )
     assert read_incident(str(path)).name == "late_feed"
+    path.write_text(f"{path.read_text()}\nright: {{action: none}}\n")
+    with pytest.raises(ParamsError, match="right stands 2 times in one section"):
+        read_incident(str(path))
 
 
 @pytest.mark.parametrize(

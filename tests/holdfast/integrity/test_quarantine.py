@@ -76,6 +76,26 @@ def test_another_check_can_hold_a_released_row(store, material):
     assert store.excluded() == {4}
 
 
+def test_a_rule_that_was_declared_later_holds_a_released_row(store, material):
+    """A release is about what the check said of the row, its numbers aside; what it says now is another matter."""
+    told = {"4": "term: outside 1.0 to 360.0", "11": "twice: of row 7"}
+    found = finding().model_copy(update={"reasons": told})
+    store.add([found], material, "m1")
+    store.release([4, 11], "Ada", "fine", NOW)
+    store.add([found], material, "m1")
+    assert store.holding([found]) == store.excluded() == set()
+    moved = finding().model_copy(
+        update={"reasons": told | {"4": "term: outside 1.0 to 300.5", "11": "twice: of row -8"}}
+    )
+    assert store.holding([moved]) == set()
+    other = finding().model_copy(update={"reasons": told | {"4": "gr_appv: below 1.0"}})
+    store.add([other], material, "m1")
+    assert store.holding([other]) == store.excluded() == {4}
+    assert {(h.row, h.reason): h.released is None for h in store.list()} == {
+        (4, "term: outside 1.0 to 360.0"): False, (4, "gr_appv: below 1.0"): True, (11, "twice: of row 7"): False
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("rows", "who", "why"), [([4], "", "x"), ([4], "Ada", " "), ([4, 18], "Ada", "fine")])
 def test_a_release_without_name_reason_or_row_is_refused(store, material, rows, who, why):
     """Nobody, nothing or a row never held: an error, and nothing is released."""

@@ -268,5 +268,7 @@ def test_what_cannot_be_trained_is_refused(table_world):
         fit(QUICK, world.spec, replace(world.train, y=world.train.y + 1), world.validation, seed=0, device=CPU)
     with pytest.raises(ModelError, match="augment"):
         train(world, QUICK.model_copy(update={"augment": True}))
+    broken = world.train.x.clone()
+    broken[9] = torch.inf
     with pytest.raises(ModelError, match="loss of"):
-        fit(QUICK, world.spec, replace(world.train, x=world.train.x * torch.inf), world.validation, seed=0, device=CPU)
+        fit(QUICK, world.spec, replace(world.train, x=broken), world.validation, seed=0, device=CPU)
