@@ -43,6 +43,10 @@ _PATIENT = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_MEANWHILE = (
+    "flows.lifecycle", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_svg", "matplotlib.figure",
+)  # fmt: skip
+"""What a run imports sooner or later: seconds that cost nothing while its server boots."""
 SERVER_START_SECONDS = 120
 """Seconds that a local Prefect server may take to answer."""
 
@@ -296,7 +300,8 @@ def _start_server(stores: Stores) -> tuple[subprocess.Popen[bytes], str]:
     _pid_file(stores).write_text(str(server.pid))
     os.environ["PREFECT_API_URL"] = url  # Prefect reads it when it is imported
     try:
-        importlib.import_module("flows.lifecycle")  # seconds of imports, while the server boots
+        for module in _MEANWHILE:
+            importlib.import_module(module)
         _wait_for(server, url, home)
     except BaseException:  # an interrupt leaves no server behind either
         del os.environ["PREFECT_API_URL"]
