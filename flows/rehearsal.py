@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from flows.console import narrated
 from flows.environment import end_orphan, prefect_server, prepare
+from flows.imports import no_garbage
 from flows.interrupts import INTERRUPTED, unwound
 from holdfast.errors import HoldfastError
 from holdfast.params import Params
@@ -45,8 +47,10 @@ def main() -> None:
     try:
         with unwound() as strokes, narrated():
             strokes.at_once = lambda: end_orphan(server)
-            with prefect_server(server):
-                from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
+            with ExitStack() as held:
+                with no_garbage():
+                    held.enter_context(prefect_server(server))
+                    from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
 
                 rehearse(folder, Asked.model_validate_json(asked.read_text()))
     except HoldfastError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import sys
 from contextlib import ExitStack, contextmanager
@@ -15,6 +13,7 @@ import typer
 
 from flows.console import STDERR, narrated
 from flows.environment import end_orphan, one_at_a_time, open_stores, prefect_server, prepare
+from flows.imports import no_garbage
 from flows.interrupts import INTERRUPTED, TERMINATED, Terminated, unwound
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.params_files import read
@@ -58,7 +57,7 @@ def session(
                 early()
             layers = read(project / "params.yaml", tuple(overlays or ()), tuple(assignments or ()))
             with ExitStack() as held:
-                with _no_garbage():
+                with no_garbage():
                     from holdfast.params import validate  # noqa: PLC0415  torch takes seconds, a wrong path should not
 
                     params = validate(layers)
@@ -84,22 +83,6 @@ def session(
                 _print_error(type(error).__name__, _unforeseen(error))
             raise
         _refuse(_unrecorded(error), as_json=as_json)
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Import without collecting garbage, and have no later collection walk through what was imported.
-
-    Half a million objects live as long as the process does: walked through again and again they take a fifth of the
-    imports' time, and seconds when the process ends.
-    """
-    atexit.register(gc.freeze)  # whatever else is done at exit comes before it
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.freeze()
 
 
 def _unrecorded(error: Exception) -> StoreError:

@@ -59,7 +59,7 @@ def test_prefect_walks_through_no_setting():
 def test_what_was_imported_is_out_of_the_collectors_sight():
     """A start imports with collection off, has none of it walked through again, and leaves collection on."""
     script = (
-        "import gc\nfrom flows.session import _no_garbage\nwith _no_garbage():\n    off = not gc.isenabled()\n"
+        "import gc\nfrom flows.imports import no_garbage\nwith no_garbage():\n    off = not gc.isenabled()\n"
         "    import holdfast.params\n"
         "print(off, gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))\n"
     )
