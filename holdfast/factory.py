@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -27,7 +28,7 @@ def resolve_factory(name: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = name.partition(":")
     try:
-        function: Any = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise whatever it likes
         raise ModelError(
             f"model.factory {name}",
@@ -35,6 +36,15 @@ def resolve_factory(name: str) -> Callable[..., Any]:
             expected="an importable package.module:function",
             remedy="Mend or install the module, or run from the folder that holds it.",
         ) from error
+    function: Any = getattr(module, attribute, None)
+    if function is None:
+        known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        near = difflib.get_close_matches(attribute, known, n=1, cutoff=0.5)
+        raise ModelError(
+            f"model.factory {name}", found=f"no {attribute} in {module_name}",
+            expected="a function of that module",
+            remedy=f"Did you mean {near[0]}?" if near else "Name one that it has.",
+        )  # fmt: skip
     if not callable(function):
         raise ModelError(
             f"model.factory {name}", found=type(function).__name__, expected="a function", remedy="Name a function."

@@ -215,6 +215,8 @@ def explain(error: ValidationError, model: type[Any], prefix: str) -> list[str]:
         else:
             text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             text = text[:1].lower() + text[1:]
+            if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+                text += " in quotes: YAML reads yes, no, on, off and numbers otherwise"
             lines.append(f"{place.rstrip('.')}: {text} (got {_short(item['input'], item['loc'])})")
     return lines
 

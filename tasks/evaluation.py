@@ -232,6 +232,10 @@ def _brief(finding: Finding) -> str:
         return f"unscored: {finding.unscored}"
     score, mark = finding.score, {"upper_bound": "<=", "lower_bound": ">=", "measured": "  "}
     note = "" if finding.valid else "  INVALID"
+    if metric := finding.details.get("metric"):
+        note += f"  {metric}"
+    if finding.provenance.role != "test":
+        note += f"  on {finding.provenance.role} rows"
     return f"{mark[score.kind]} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] n={score.n}{note}"
 
 

@@ -51,6 +51,7 @@ def opened(project: Path, *, quiet: bool = False) -> Iterator[Repo]:
         except SCMError:
             core["no_scm"] = True
         repo = Repo(str(project), config={"core": core})
+        repo.scm_context.quiet = True  # what to commit is said once, by us
         try:
             if {"hardlink", "symlink"} & set(repo.config["cache"].get("type") or ()):
                 raise DataError(

@@ -27,6 +27,8 @@ MOST_CATEGORIES = 1000
 PIECES = 48
 """Pieces of the piecewise linear encoding of a number, at most: ties among the quantiles leave fewer."""
 _SHOWN = 5
+_ENOUGH_ROWS = 20
+"""Rows from which values that do not come again say something about a column."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -72,7 +74,7 @@ def check_columns(frame: pd.DataFrame, params: DataParams) -> None:
     if lacking:
         raise DataError(
             params.path, found="; ".join(lacking), expected=f"columns of the table: {', '.join(frame.columns)}",
-            remedy="Correct the names in params.yaml, or the file.",
+            remedy="Correct the names in params (a file, or --set), or the table.",
         )  # fmt: skip
 
 
@@ -218,6 +220,8 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
         if len(values) > MOST_CATEGORIES:
             msg = f"{len(values)} different values; set data.exclude: [{name}] if it names things"
             raise ValueError(msg)
+        if said is None or said.kind is None:
+            _require_kinds(name, _without(names_of(column), codes))
         return Feature(name=name, kind="category", categories=tuple(sorted(values, key=natural_order)), **limits)
     number = _numbers(column, codes)
     known = number[~np.isnan(number)]
@@ -230,6 +234,22 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
         knots=tuple(np.unique(np.quantile(known, np.linspace(0.0, 1.0, PIECES + 1)).astype(np.float32)).tolist()),
         **limits,
     )  # fmt: skip
+
+
+def _require_kinds(name: str, values: pd.Series[Any]) -> None:
+    """Hold that a column which nobody called a category has values that come again: else every new row is a stranger.
+
+    Raises:
+        ValueError: most rows have a value of their own.
+    """
+    counts = values.value_counts()
+    single, rows = int((counts == 1).sum()), int(counts.sum())
+    if rows >= _ENOUGH_ROWS and single > rows / 2:
+        msg = (
+            f"{single} of {rows} training rows have a value of their own, so it names rows, and new ones would all be"
+            f" strangers; set data.exclude: [{name}], or data.features: {{{name}: {{kind: category}}}} to keep it"
+        )
+        raise ValueError(msg)
 
 
 def _spread(known: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from datetime import datetime
@@ -174,7 +175,8 @@ class Schema(IntegrityCheck):
             rules.append(Rule("ExpectTableColumnsToMatchSet", every, "columns: not those declared", of_rows=False))
         named = {*self.columns, *self.monotone, *(c.at_most for c in self.columns.values() if c.at_most)}
         for name in sorted(named):
-            rules.append(Rule("ExpectColumnToExist", {"column": name}, f"{name}: no such column", of_rows=False))
+            about = f"{name}: no such column{_nearest(name, frame)}"
+            rules.append(Rule("ExpectColumnToExist", {"column": name}, about, of_rows=False))
             type_ = self.columns[name].type if name in self.columns else None
             if type_ is not None and name in frame.columns:
                 rules.append(_type_rule(name, type_))
@@ -205,6 +207,11 @@ def _type_rule(name: str, type_: str) -> Rule:
         return Rule("ExpectColumnValuesToBeOfType", {"column": name, "type_": "str"}, about, of_rows=False)
     arguments = {"column": name, "type_list": _TYPES[type_]}
     return Rule("ExpectColumnValuesToBeInTypeList", arguments, about, of_rows=False)
+
+
+def _nearest(name: str, frame: pd.DataFrame) -> str:
+    close = [] if name in frame.columns else difflib.get_close_matches(name, list(frame.columns), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _column_rules(name: str, column: Column, frame: pd.DataFrame) -> Iterator[Rule]:

@@ -181,9 +181,13 @@ def membership_auc(members: npt.ArrayLike, nonmembers: npt.ArrayLike) -> Area:
 
 
 def membership_score(members: npt.ArrayLike, nonmembers: npt.ArrayLike) -> Score:
-    """1 - 2 max(0, AUC - 1/2), an upper bound of privacy: 1 where the attack is no better than chance."""
+    """1 - 2 max(0, AUC - 1/2), an upper bound of privacy: 1 where the attack is no better than chance.
+
+    An attack that came out worse than chance is no surer than one at chance: its interval is as wide as there.
+    """
     area = membership_auc(members, nonmembers)
-    value, low, high = (1.0 - 2.0 * max(0.0, end - _HALF) for end in (area.value, area.high, area.low))
+    up = max(0.0, _HALF - area.value)
+    value, low, high = (1.0 - 2.0 * max(0.0, end - _HALF) for end in (area.value, area.high + up, area.low))
     n = np.size(members) + np.size(nonmembers)
     return make_score(value, (low, high), n, area.method, "upper_bound")
 

@@ -59,7 +59,7 @@ def test_an_installed_package_is_its_own_files(tmp_path, monkeypatch):
     ("name", "settings", "words"),
     [
         ("holdfast.networks:mlp", {"widht": 8}, "unexpected keyword argument 'widht'"),
-        ("holdfast.networks:mpl", {}, "has no attribute 'mpl'"),
+        ("holdfast.networks:mpl", {}, "no mpl in holdfast.networks.* Did you mean mlp"),
         ("no_such_module:build", {}, "No module named 'no_such_module'"),
     ],
 )

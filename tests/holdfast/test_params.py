@@ -48,6 +48,7 @@ WRONG = [
     ("model.settings.api_token=12345", "model.settings.api_token: looks like a secret with a value"),
     ("model.settings.passwords=[hunter2]", "model.settings.passwords.0: looks like a secret with a value"),
     ("data.features.no_emp={low: 5, high: 1}", "data.features.no_emp: low 5 is above high 1"),
+    ("data.classes=[no, yes]", "data.classes.0: must be a valid string in quotes: YAML reads yes, no, on, off and numbers"),
     ("data.task=[regression]", "data.task: must be 'classification'"),
     ("evaluation.uses.run=[a]", "evaluation.uses.run: no pack ['a']"),
     ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),

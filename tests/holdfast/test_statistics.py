@@ -227,6 +227,15 @@ def test_membership_finds_the_leak_and_reads_chance_as_private():
     assert membership_score(mixed[:400], mixed[400:]).value > 0.85
 
 
+def test_an_attack_worse_than_chance_is_no_certainty():
+    """Its score is 1 with a low end as far below as at chance: losing every guess is no proof of privacy."""
+    members, others = rng(1).normal(-0.5, 1, 400), rng(2).normal(0, 1, 400)
+    assert membership_auc(members, others).high < 0.5
+    worse, chance = membership_score(members, others), membership_score(others[:200], others[200:])
+    assert worse.value == worse.high == 1.0
+    assert chance.low - 0.02 < worse.low < 0.95
+
+
 @given(seed=st.integers(0, 999), n=st.integers(20, 300), fpr=st.floats(0.0005, 0.9))
 def test_the_threshold_keeps_the_false_positive_rate(seed, n, fpr):
     """No more non-members than allowed are over the threshold, and the rate read is one that n supports."""

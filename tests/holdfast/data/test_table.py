@@ -111,6 +111,17 @@ def test_identifiers_and_moments_are_no_features():
     assert "at: a moment" in str(refusal.value)
 
 
+def test_a_column_that_names_rows_is_refused_unless_it_is_called_a_category():
+    """Values that never come again would make every new row a stranger; what comes again, or is declared, stays."""
+    names = [f"r{i}" for i in range(200)]
+    frame = pd.DataFrame({"id": names, "plan": ["a", "b"] * 100, "half": ["x"] * 100 + names[100:]})
+    with pytest.raises(DataError, match=r"id: 200 of 200 training rows .* data.exclude: \[id\]") as refusal:
+        fit_table(frame, ("id", "plan", "half"), params())
+    assert "plan" not in str(refusal.value)
+    assert "half" not in str(refusal.value)
+    assert len(fit_table(frame, ("id",), params(features={"id": {"kind": "category"}})).features[0].categories) == 200
+
+
 def test_parquet_and_csv_hold_the_same_table(tmp_path):
     """The same table reads the same from both formats."""
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, np.nan]})
