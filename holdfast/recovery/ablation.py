@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
-from holdfast.integrity.classifiers import classify
+from holdfast.integrity.classifiers import classify, one_thread
 from holdfast.recovery.screening import Suspect
 from holdfast.results import Share, Value
 
@@ -176,8 +176,9 @@ def _linear(rows: Labelled, asked: Array, classes: int) -> Array:
     if len(present) == 1:
         found[:, present[0]] = 1.0
     else:
-        model = LogisticRegression(max_iter=2000).fit(_crossed(rows.features), rows.labels)
-        found[:, present] = np.maximum(model.predict_proba(_crossed(asked)), _FLOOR)
+        with one_thread(len(rows)):
+            model = LogisticRegression(max_iter=2000).fit(_crossed(rows.features), rows.labels)
+            found[:, present] = np.maximum(model.predict_proba(_crossed(asked)), _FLOOR)
     return np.asarray(found / found.sum(1, keepdims=True))
 
 

@@ -107,12 +107,17 @@ def test_an_unreachable_tracking_server_is_an_outage_and_its_password_is_not_sho
     unharmed(champion, entries)
 
 
-def test_an_alias_moved_by_hand_is_refused_reported_and_repaired(champion: Any) -> None:
-    """An alias that was taken away: prediction refuses, the audit reports, a named reason puts it back."""
+def test_an_alias_moved_by_hand_is_refused_reported_and_repaired(
+    champion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that somebody sets on a version of his own: prediction refuses, the audit reports, a reason mends it."""
     from mlflow import MlflowClient  # noqa: PLC0415  seconds
 
     mine = MlflowClient(url := f"sqlite:///{champion.root / 'mlflow.db'}", registry_uri=url)
-    mine.delete_registered_model_alias("tiny", "champion")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)  # a new version's source is looked up there
+    crowned = mine.get_model_version_by_alias("tiny", "champion")
+    slipped = mine.create_model_version("tiny", crowned.source, crowned.run_id).version  # the very bytes, unrecorded
+    mine.set_registered_model_alias("tiny", "champion", slipped)
     mine._tracking_client.store.engine.dispose()
     profile, rows = ("--params", "profiles/tiny.yaml"), f"data/{LOANS}"
     refused = champion.holdfast("predict", rows, "--out", "answers.csv", *profile, expect=8)
@@ -121,8 +126,12 @@ def test_an_alias_moved_by_hand_is_refused_reported_and_repaired(champion: Any) 
     audit = champion.holdfast("audit", "--json", *profile, expect=8).document
     assert audit["chain_valid"]
     assert not audit["agrees"]
-    assert (audit["champion"], audit["alias_version"]) == (1, None)
+    assert (audit["champion"], audit["alias_version"]) == (1, int(slipped))
+    assert "ProjectionError" in champion.run(expect=8).words
     champion.holdfast("audit", "--repair", "--why", "somebody slipped", *profile)
+    assert champion.registry().get_model_version_by_alias("tiny", "champion").version == crowned.version
+    mine.delete_model_version("tiny", slipped)
+    mine._tracking_client.store.engine.dispose()
     assert [entry.body["why"] for entry in champion.entries("projected")] == ["somebody slipped"]
     champion.hold()
 
