@@ -220,7 +220,7 @@ def inspect_one(place: World, seen: Witness, window: tuple[Any, Array], noise: N
     found = inspect(*place.known(*window), seen, place.trusted, noise)
     return {
         "poison": found.poison, "margins": found.margins, "suspects": len(found.suspects),
-        "statistic": max((each.statistic for each in found.suspects), default=0.0),
+        "statistic": max((each.statistic for each in found.suspects), default=0.0), "largest": found.statistic,
         "ablation": [[a.suspect.column, round(a.effect, 4), round(a.p_value, 4), a.poison] for a in found.ablations],
         "seconds": round(time.perf_counter() - started, 2),
     }  # fmt: skip
@@ -251,7 +251,7 @@ def screen_stream(name: str, place: World, record: Record, seed: int, poison: tu
         if line is not None and not line["poison"]:
             rows, parts = place.known(*window)
             margins = np.frombuffer(base64.b64decode(line["margins"]), dtype="<f4").astype(np.float64)
-            clean.append(Known(rows, Judged(margins, parts)))
+            clean.append(Known(rows, Judged(margins, parts), line["largest"]))
 
 
 def quarantined(record: Record, world: str, kind: str, part: float) -> Score:

@@ -131,9 +131,10 @@ def _clean(params: Params, stores: Stores, data: Loaded, names: Names, record: W
     before = [w for w in there if verdicts.get(w.position) == "clean"]
     found = []
     for each in before[-params.recovery.screening.past :]:
-        margins = Inspection.model_validate_json(watch.screening(each.position) or "").unpack()
+        told = Inspection.model_validate_json(watch.screening(each.position) or "")
+        margins = told.unpack()
         rows, parts = _window(params, stores, data, names, each, len(margins))
-        found.append(Known(rows, Judged(margins, parts)))
+        found.append(Known(rows, Judged(margins, parts), told.statistic))
     return found
 
 

@@ -20,6 +20,7 @@ from holdfast.recovery.screening import (
     belongs,
     contradicted,
     drawn_clean,
+    largest,
     margins_of,
     screen,
 )
@@ -49,6 +50,8 @@ class Known:
 
     rows: Labelled
     judged: Judged
+    statistic: float = 0.0
+    """The largest that its parts came with when it was screened itself."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +72,8 @@ class Inspection(Value):
     suspects: tuple[Suspect, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     """Of the gravest suspects, until one is poison."""
+    statistic: float = 0.0
+    """Largest of all parts, suspicious or not."""
     margins: str = ""
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
     unreadable: str = ""
@@ -178,6 +183,8 @@ class Witness:
     """Statistics (replays,) of clean windows of its size, drawn from the past."""
     settings: Screening
     kind: Kind
+    lately: float = 0.0
+    """Largest statistic that one of the last clean windows came with."""
 
 
 def call(
@@ -211,6 +218,7 @@ def call(
         past=past, settings=settings, kind=kind,
         probabilities=classify(kind, learned.features, learned.labels, features, classes, seed),
         drawn=drawn_clean(past.judged, len(features), settings, noise.derive("replay")),
+        lately=max((each.statistic for each in recent), default=0.0),
     )  # fmt: skip
 
 
@@ -230,7 +238,7 @@ def inspect(
     """
     past, settings = witness.past, witness.settings
     judged = Judged(margins_of(witness.probabilities, window.labels), parts)
-    suspects = screen(judged, past.judged, witness.drawn, settings)
+    suspects = screen(judged, past.judged, witness.drawn, settings, witness.lately)
     order = noise.derive("halves").numpy().permutation(len(past))
     half, other = past.take(order[::2]), past.take(order[1::2])
     others = other if trusted is None else other.beside(trusted)
@@ -240,7 +248,10 @@ def inspect(
             break  # one is enough
         ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
     poison = any(each.poison for each in ablations)
-    return Inspection.of(judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations))
+    return Inspection.of(
+        judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations),
+        statistic=largest(judged, past.judged, facts=settings.facts),
+    )  # fmt: skip
 
 
 def _ablated(

@@ -131,7 +131,7 @@ def drawn_clean(past: Judged, rows: int, settings: Screening, noise: Noise) -> A
     return np.sort(_Scan(past, facts=settings.facts).largest(np.stack(orders)))
 
 
-def screen(window: Judged, past: Judged, drawn: Array, settings: Screening) -> tuple[Suspect, ...]:
+def screen(window: Judged, past: Judged, drawn: Array, settings: Screening, lately: float = 0.0) -> tuple[Suspect, ...]:
     """Find the parts of a window whose labels are contradicted beyond what clean windows show.
 
     A part is any set of values of one column, at most half of the window; where labels are facts also each class, and
@@ -144,6 +144,8 @@ def screen(window: Judged, past: Judged, drawn: Array, settings: Screening) -> t
         past: rows known to be good, judged in the same way; the parts are the same, with the same codes.
         drawn: statistics of clean windows (replays,), rising.
         settings: the budget of false suspicion, and whether labels are facts.
+        lately: the largest statistic that the last clean windows came with. Where labels are outcomes the world moves
+            some parts more than others: what it did to windows that were cleared is no suspicion in the next.
 
     Returns:
         The suspects, at most one for each column, the gravest first; empty for most clean windows.
@@ -152,6 +154,7 @@ def screen(window: Judged, past: Judged, drawn: Array, settings: Screening) -> t
     scanning); Zhang and Neill 2016, arXiv:1611.08292 (slices where a classifier is contradicted).
     """
     threshold = float(drawn[min(len(drawn) - 1, int(np.ceil((1.0 - settings.budget) * len(drawn))))])
+    threshold = threshold if settings.facts else max(threshold, lately)
     found = [part for part in _Scan(past, facts=settings.facts).of(window) if part.statistic > threshold]
     return tuple(
         Suspect(
@@ -160,6 +163,11 @@ def screen(window: Judged, past: Judged, drawn: Array, settings: Screening) -> t
         )
         for part in sorted(found, key=lambda part: -part.statistic)
     )  # fmt: skip
+
+
+def largest(window: Judged, past: Judged, *, facts: bool) -> float:
+    """Give the largest statistic of a window's parts, suspicious or not: what `screen` holds later windows against."""
+    return max((part.statistic for part in _Scan(past, facts=facts).of(window)), default=0.0)
 
 
 def belongs(suspect: Suspect, rows: Judged) -> Array:

@@ -54,6 +54,7 @@ def test_a_turned_slice_is_poison_and_told_by_name(world):
     frame.loc[inside, "y"] = 1 - frame.loc[inside, "y"]
     found = examined(world, frame)
     assert found.poison
+    assert found.statistic == found.suspects[0].statistic
     (reason, *_) = found.reasons(world[1])
     assert reason.startswith("trade b, d:")
     assert "harm above 0.02" in reason
@@ -130,12 +131,13 @@ def test_clean_windows_take_the_place_of_the_pinned_past():
     clean = []
     for seed in (1, 2, 3):
         rows, parts = shown(*pictures(200, seed))
-        clean.append(Known(rows, Judged(np.zeros(200), parts)))
+        clean.append(Known(rows, Judged(np.zeros(200), parts), statistic=10.0 - seed))
     asked = pictures(200, 9)[0].reshape(200, -1)
     few, enough = (
         call(asked, base=base, clean=some, settings=settings, kind="images", classes=4, noise=NOISE)
         for some in (clean[:1], clean)
     )
+    assert (few.lately, enough.lately) == (9.0, 8.0)  # the last two
     assert len(few.past) == 600
     assert len(enough.past) == 400
     assert np.array_equal(enough.past.rows.labels, np.concatenate([clean[1].rows.labels, clean[2].rows.labels]))

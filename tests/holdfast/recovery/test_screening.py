@@ -15,6 +15,7 @@ from holdfast.recovery.screening import (
     belongs,
     contradicted,
     drawn_clean,
+    largest,
     likelihood_ratio,
     margins_of,
     screen,
@@ -72,6 +73,18 @@ def test_a_part_that_is_contradicted_alone_is_found_by_name():
     counted = contradicted(gravest, window)
     assert counted.sum() == gravest.contradicted
     assert not (counted & ~inside).any()
+
+
+@pytest.mark.parametrize("facts", [False, True])
+def test_what_cleared_windows_came_with_is_no_suspicion(facts):
+    """Where labels are outcomes a part must stand out from what the world did lately; facts are moved by no world."""
+    past, window = judged(6000, 0, facts=facts), judged(1000, 1, slice_wrong=0.6, facts=facts)
+    chosen = Screening(facts=facts)
+    drawn = drawn_clean(past, 1000, chosen, NOISE)
+    (gravest, *_) = screen(window, past, drawn, chosen)
+    assert largest(window, past, facts=facts) == gravest.statistic
+    assert screen(window, past, drawn, chosen, lately=0.9 * gravest.statistic)[0].values == (2,)
+    assert bool(screen(window, past, drawn, chosen, lately=gravest.statistic)) is facts
 
 
 def test_what_moves_all_parts_alike_is_drift():
