@@ -70,7 +70,7 @@ def check_columns(frame: pd.DataFrame, params: DataParams) -> None:
     named += [("data.exclude", name) for name in params.exclude]
     named += [("data.features", name) for name in params.features]
     named += [("data.missing_values", name) for name in params.missing_values]
-    lacking = [f"{place} names {name!r}{_nearest(name, frame.columns)}" for place, name in named if name not in frame]
+    lacking = [f"{place} names {name!r}{nearest(name, frame.columns)}" for place, name in named if name not in frame]
     if lacking:
         raise DataError(
             params.path, found="; ".join(lacking), expected=f"columns of the table: {', '.join(frame.columns)}",
@@ -216,12 +216,13 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
     if said:
         limits |= {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable}
     if kind == "category":
-        values = set(_without(names_of(column), codes).dropna())
+        named = _without(names_of(column), codes)
+        values = set(named.dropna())
         if len(values) > MOST_CATEGORIES:
             msg = f"{len(values)} different values; set data.exclude: [{name}] if it names things"
             raise ValueError(msg)
         if said is None or said.kind is None:
-            _require_kinds(name, _without(names_of(column), codes))
+            _require_kinds(name, named)
         return Feature(name=name, kind="category", categories=tuple(sorted(values, key=natural_order)), **limits)
     number = _numbers(column, codes)
     known = number[~np.isnan(number)]
@@ -338,7 +339,8 @@ def _examples(values: pd.Series[Any]) -> str:
     return ", ".join(repr(value)[:30] for value in values.unique()[:_SHOWN])
 
 
-def _nearest(name: str, names: Sequence[str] | pd.Index[Any]) -> str:
+def nearest(name: str, names: Sequence[str] | pd.Index[Any]) -> str:
+    """Say in brackets which name may be meant; empty where none is near."""
     close = difflib.get_close_matches(name, [str(each) for each in names], n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, final
 import pandas as pd
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
+from holdfast.data.table import nearest
 from holdfast.errors import IntegrityError
 from holdfast.integrity.base import Faults, IntegrityCheck, Material, measure
 from holdfast.integrity.expectations import Answer, Rule, Severity, ask, write_docs
@@ -175,7 +175,7 @@ class Schema(IntegrityCheck):
             rules.append(Rule("ExpectTableColumnsToMatchSet", every, "columns: not those declared", of_rows=False))
         named = {*self.columns, *self.monotone, *(c.at_most for c in self.columns.values() if c.at_most)}
         for name in sorted(named):
-            about = f"{name}: no such column{_nearest(name, frame)}"
+            about = f"{name}: no such column{'' if name in frame.columns else nearest(name, frame.columns)}"
             rules.append(Rule("ExpectColumnToExist", {"column": name}, about, of_rows=False))
             type_ = self.columns[name].type if name in self.columns else None
             if type_ is not None and name in frame.columns:
@@ -207,11 +207,6 @@ def _type_rule(name: str, type_: str) -> Rule:
         return Rule("ExpectColumnValuesToBeOfType", {"column": name, "type_": "str"}, about, of_rows=False)
     arguments = {"column": name, "type_list": _TYPES[type_]}
     return Rule("ExpectColumnValuesToBeInTypeList", arguments, about, of_rows=False)
-
-
-def _nearest(name: str, frame: pd.DataFrame) -> str:
-    close = [] if name in frame.columns else difflib.get_close_matches(name, list(frame.columns), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _column_rules(name: str, column: Column, frame: pd.DataFrame) -> Iterator[Rule]:

@@ -28,6 +28,8 @@ _LEAST = 10
 _ANY = -1e-9
 """Margin of a label that is not the likeliest class, but for rounding."""
 _RAREST = 1e-6
+_MOST_RISEN = 3.0
+"""Times the threshold that cleared windows may raise it to: poison that was missed once must not hide what follows."""
 _LARGEST = 0.5
 """Largest part of a window that is held against the rest of it."""
 
@@ -154,7 +156,7 @@ def screen(window: Judged, past: Judged, drawn: Array, settings: Screening, late
     scanning); Zhang and Neill 2016, arXiv:1611.08292 (slices where a classifier is contradicted).
     """
     threshold = float(drawn[min(len(drawn) - 1, int(np.ceil((1.0 - settings.budget) * len(drawn))))])
-    threshold = threshold if settings.facts else max(threshold, lately)
+    threshold = threshold if settings.facts else max(threshold, min(lately, _MOST_RISEN * threshold))
     found = [part for part in _Scan(past, facts=settings.facts).of(window) if part.statistic > threshold]
     return tuple(
         Suspect(

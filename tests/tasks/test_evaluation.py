@@ -136,3 +136,13 @@ def test_a_surrogate_is_trained_once_by_the_recipe_at_hand(world, made, monkeypa
     assert not other.reused
     assert other.finding.provenance.recipe != first.finding.provenance.recipe != ""
     assert other.finding.provenance.subject == first.finding.provenance.subject == made.version.digest
+
+
+@pytest.mark.parametrize(("role", "told"), [("test", "auroc"), ("gate", "auroc  on gate rows")])
+def test_a_line_names_its_metric_and_rows_that_are_no_test_rows(role, told):
+    """The same scenario is asked of two roles: its two numbers must not look like one that changed."""
+    score = Score(value=0.9, low=0.8, high=0.95, n=5, method="wilson")
+    finding = SimpleNamespace(
+        score=score, valid=True, details={"metric": "auroc"}, provenance=SimpleNamespace(role=role)
+    )
+    assert evaluation._brief(finding).endswith(f"n=5  {told}")

@@ -194,11 +194,13 @@ def test_missing_files_come_back(clone):
     assert storage.materialise(clone) == pin(clone)
 
 
-def test_a_users_file_is_added_and_git_is_theirs(clone, tmp_path):
+def test_a_users_file_is_added_and_git_is_theirs(clone, tmp_path, caplog):
     """``add`` copies, pins, says what to commit, commits nothing, and what it says makes the tree clean."""
     storage.materialise(clone)
     before, head = pin(clone), git(clone, "rev-parse", "HEAD")
-    commands = datasets.add(clone, people(tmp_path))
+    with caplog.at_level("INFO", "dvc"):
+        commands = datasets.add(clone, people(tmp_path))
+    assert "auto staging" not in caplog.text  # DVC's own advice: what to commit is said once
     assert pin(clone) != before
     assert storage.verify(clone) == pin(clone)
     assert git(clone, "rev-parse", "HEAD") == head

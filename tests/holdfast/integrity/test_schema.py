@@ -96,7 +96,7 @@ def test_a_duplicate_id_is_a_fault_of_every_row_that_holds_it(build):
     [
         (lambda f: f.iloc[:80].reset_index(drop=True), "row count: outside 100 to 1000 (found 80)"),
         (lambda f: f.drop(columns="grade"), "grade: no such column"),
-        (lambda f: f.rename(columns={"grade": "grades"}), "grade: no such column (did you mean grades?)"),
+        (lambda f: f.rename(columns={"grade": "grades"}), "grade: no such column (did you mean 'grades'?)"),
         (lambda f: f.assign(extra=1), "columns: not those declared"),
         (lambda f: f.assign(amount=f["amount"].astype(str)), "amount: not of type number (found str)"),
         (lambda f: f.assign(grade=1), "grade: not of type text (found int64)"),

@@ -78,13 +78,23 @@ def test_a_part_that_is_contradicted_alone_is_found_by_name():
 @pytest.mark.parametrize("facts", [False, True])
 def test_what_cleared_windows_came_with_is_no_suspicion(facts):
     """Where labels are outcomes a part must stand out from what the world did lately; facts are moved by no world."""
-    past, window = judged(6000, 0, facts=facts), judged(1000, 1, slice_wrong=0.6, facts=facts)
+    past, window = judged(6000, 0, facts=facts), judged(1000, 1, slice_wrong=0.2, facts=facts)
     chosen = Screening(facts=facts)
     drawn = drawn_clean(past, 1000, chosen, NOISE)
     (gravest, *_) = screen(window, past, drawn, chosen)
     assert largest(window, past, facts=facts) == gravest.statistic
     assert screen(window, past, drawn, chosen, lately=0.9 * gravest.statistic)[0].values == (2,)
     assert bool(screen(window, past, drawn, chosen, lately=gravest.statistic)) is facts
+
+
+def test_poison_that_was_missed_once_does_not_hide_what_follows():
+    """What cleared windows came with raises the threshold threefold at most, however much it was."""
+    past, window = judged(6000, 0), judged(1000, 1, slice_wrong=0.9)
+    chosen = Screening()
+    drawn = drawn_clean(past, 1000, chosen, NOISE)
+    usual, raised = (screen(window, past, drawn, chosen, lately=lately)[0] for lately in (0.0, 1e6))
+    assert raised.values == (2,)
+    assert raised.threshold == pytest.approx(3 * usual.threshold)
 
 
 def test_what_moves_all_parts_alike_is_drift():
