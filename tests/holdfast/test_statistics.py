@@ -460,10 +460,10 @@ def test_power_is_what_simulation_finds():
 @given(discordance=st.floats(0.0, 0.6), margin=st.floats(0.005, 0.3), power=st.floats(0.5, 0.95))
 @settings(max_examples=40, deadline=None)
 def test_needed_n_has_the_power_and_four_fifths_of_it_has_not(discordance, margin, power):
-    """The answer suffices, and a fifth fewer pairs do not, where saw teeth are small."""
+    """The answer suffices, and a fifth fewer pairs do not, where so many differ that saw teeth are small."""
     n = needed_n(discordance, margin, power)
     assert paired_power(discordance, n, margin) >= power
-    if n > 200:
+    if n > 200 and n * discordance > 5:
         assert paired_power(discordance, int(0.8 * n), margin) < power
 
 
