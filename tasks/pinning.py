@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,18 @@ from tasks import objects
 from tasks.lineage import registered
 from tasks.on_record import pending
 from tasks.recovery import find_version
-from tasks.storage import admitted_parts, verify
-from tasks.versioning import DATA, PIN, data_files, folder_md5, hash_path, keep_in_cache, opened
+from tasks.storage import admitted_parts, materialise, verify
+from tasks.versioning import (
+    DATA,
+    PIN,
+    check_out,
+    data_files,
+    folder_md5,
+    hash_path,
+    keep_files,
+    keep_in_cache,
+    opened,
+)
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -78,7 +87,7 @@ def pin(params: Params, stores: Stores, number: int | None = None, *, apply: boo
     """
     version = find_version.fn(params, stores, number)
     made_from = DataSnapshot.model_validate(registered(stores, version)["data"])
-    before = verify(stores.project)
+    before = materialise(stores.project) if apply else verify(stores.project)
     source = stores.project / DATA / params.data.path
     known = pinned_manifest(source)
     if made_from.manifest == known and made_from.manifest:
@@ -100,20 +109,17 @@ def pin(params: Params, stores: Stores, number: int | None = None, *, apply: boo
 
 
 def _put(parts: tuple[Path, ...], place: Path, repo: Repo) -> None:
-    """Move files into ``data/`` and have DVC pin them; where that fails, what was there is there again."""
-    former = {part: part.with_name(f"{part.name}.former") for part in parts if (place / part.name).exists()}
-    for part, kept in former.items():
-        shutil.copyfile(place / part.name, kept)
+    """Move files into ``data/`` and have DVC pin them; where that fails, what was pinned is there again.
+
+    They are in its cache before that: whatever is killed in between, the next start may put the pinned ones back.
+    """
+    keep_files(repo, parts)
     try:
         for part in parts:
             part.replace(place / part.name)
         repo.add(str(Path(repo.root_dir) / DATA))
     except BaseException:
-        for part in parts:
-            if part in former:
-                former[part].replace(place / part.name)
-            else:
-                (place / part.name).unlink(missing_ok=True)
+        check_out(repo, data_files(repo) or {}, {})
         raise
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from holdfast.data.admission import AdmittedWindow, Manifest
 from holdfast.data.assigned import roles_file
@@ -173,6 +176,58 @@ def test_a_pin_that_fails_leaves_what_was_pinned(here, monkeypatch):
         pinning.pin(here.params, here.stores, apply=True)
     assert files(here.project) == before
     assert storage.verify(here.project) == here.base.md5
+
+
+def _moved_into_data(replace):
+    """Give `Path.replace` that is killed when it has moved a file into data/."""
+
+    def moved(self, target):
+        found = replace(self, target)
+        if Path(target).parent.name == "data":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    return moved
+
+
+def _killed(when):
+    """Give what wraps a function so that its process is killed before or after a call."""
+
+    def wrap(function):
+        def armed(*arguments, **named):
+            if when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            function(*arguments, **named)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return armed
+
+    return wrap
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "wrap", "pinned"),
+    [
+        (pinning, "keep_files", _killed("after"), False),
+        (Path, "replace", _moved_into_data, False),
+        (Repo, "add", _killed("before"), False),
+        (Repo, "add", _killed("after"), True),
+    ],
+    ids=["kept", "moved", "before it is pinned", "after it"],
+)
+def test_a_pin_that_is_killed_is_undone_or_done_by_the_next_start(here, owner, name, wrap, pinned):
+    """Wherever SIGKILL comes, what is pinned is restored by itself, and the next pin is the one that was proposed."""
+    before, proposed = files(here.project), pinning.pin(here.params, here.stores)
+    if (child := os.fork()) == 0:
+        setattr(owner, name, wrap(getattr(owner, name)))
+        pinning.pin(here.params, here.stores, apply=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    storage._loaded.clear()
+    assert storage.materialise(here.project) == (proposed.after if pinned else proposed.before)
+    assert (files(here.project) == before) is not pinned
+    done = pinning.pin(here.params, here.stores, apply=True)
+    assert done.after == storage.verify(here.project) == proposed.after
 
 
 def test_a_response_under_way_comes_first(here):
