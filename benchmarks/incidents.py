@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +67,26 @@ def table(findings: list[dict[str, Any]], origin: str) -> str:
     return "\n".join([*lines, "", origin])
 
 
-def origin(findings: list[dict[str, Any]]) -> str:
+def drilled(folder: Path) -> tuple[list[dict[str, Any]], float]:
+    """Play what is not played yet; give the findings, and the minutes of all runs on this folder, cut off or not."""
+    file, began = folder / "seconds", time.monotonic()
+    before = float(file.read_text()) if file.exists() else 0.0
+    try:
+        findings = holdfast(folder, "drill")["findings"]
+    finally:
+        spent = before + time.monotonic() - began
+        file.write_text(f"{spent:.1f}")
+    return findings, spent / 60
+
+
+def origin(findings: list[dict[str, Any]], minutes: float) -> str:
     """Say what the numbers are of."""
     made, arms = findings[0]["provenance"], len(findings[0]["curves"])
-    seeds, seconds = findings[0]["curves"][0]["points"][0]["score"]["n"], sum(f["cost"]["seconds"] for f in findings)
+    seeds = findings[0]["curves"][0]["points"][0]["score"]["n"]
     return (
         f"Champion {made['subject'][:16]}, library {made['library'][:16]}; {seeds} seeds, {arms} arms; means over "
-        f"seeds, scores with 95 % intervals; {seconds / 60:.0f} minutes in all."
+        f"seeds, scores with 95 % intervals; seconds are of all arms and seeds, which are played side by side: "
+        f"{minutes:.0f} minutes in all on {os.cpu_count()} cores."
     )
 
 
@@ -83,14 +98,13 @@ def main() -> int:
     asked = parser.parse_args()
     projects.make(asked.folder)
     holdfast(asked.folder, "run")
-    findings = holdfast(asked.folder, "drill")["findings"]
-    said = table(findings, origin(findings))
+    findings, minutes = drilled(asked.folder)
+    said = table(findings, origin(findings, minutes))
     print(said)
     if asked.page:
         before, _, rest = asked.page.read_text().partition(BEGIN)
         asked.page.write_text(f"{before}{BEGIN}\n{said}\n{END}{rest.partition(END)[2]}")
     wrong = [f["path"] for f in findings if any(check["status"] != "passed" for check in f["checks"])]
-    minutes = sum(finding["cost"]["seconds"] for finding in findings) / 60
     print(f"wrong: {', '.join(wrong) or 'none'}; {minutes:.1f} minutes, claim: at most {LIMIT_MINUTES:.0f}")
     return 0 if not wrong and minutes <= LIMIT_MINUTES else 1
 

@@ -51,10 +51,21 @@ class Asked(Value):
     seeds: tuple[int, ...]
 
 
+def shared_out(folder: Path, asked: Asked, workers: int) -> tuple[Asked, ...]:
+    """Deal the seeds of which an arm is not finished to so many workers, none of whom goes without."""
+    params, kept = read_params(folder, asked.rows), courses(folder)
+    left = tuple(
+        seed for seed in asked.seeds
+        if any(kept.get(course_key(asked.incident, params, folder, arm, seed), Course) is None for arm in ARMS)
+    )  # fmt: skip
+    workers = min(workers, len(left))
+    return tuple(asked.model_copy(update={"seeds": left[place::workers]}) for place in range(workers))
+
+
 def rehearse(folder: Path, asked: Asked) -> None:
     """Play every arm and seed of an incident that is not finished, in the order of the seeds."""
     params, kept, incident = read_params(folder, asked.rows), courses(folder), asked.incident
-    origin, snapshot = _template(folder, params)
+    origin, snapshot = template(folder, params)
 
     for seed in asked.seeds:
         for arm in ARMS:
@@ -74,7 +85,7 @@ def read_params(folder: Path, rows: int) -> Params:
     return params.model_copy(update={"drills": params.drills.model_copy(update={"rows": rows})})
 
 
-def _template(folder: Path, params: Params) -> tuple[Stores, DataSnapshot]:
+def template(folder: Path, params: Params) -> tuple[Stores, DataSnapshot]:
     """Give the stores that every arm begins with, and the data: examined, and the panel calibrated, once."""
     stores = sandbox.template(folder, params)
     snapshot, _ = integrity(params, stores)

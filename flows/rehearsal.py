@@ -1,15 +1,19 @@
 """A rehearsal: one incident played in a sandbox, in a process of its own with a Prefect server of its own.
 
-``python -m flows.rehearsal FOLDER ASKED`` plays what no earlier rehearsal finished of what the file ASKED names;
-``... --worker GIVEN`` is the worker that an incident kills.
+``python -m flows.rehearsal FOLDER ASKED`` plays what no earlier rehearsal finished of what the file ASKED names, its
+seeds side by side on the cores there are, each share of them in a process ``... FOLDER ASKED --part`` that the same
+server records; ``... --worker GIVEN`` is the worker that an incident kills.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.console import narrated
 from flows.environment import end_orphan, prefect_server, prepare
@@ -18,6 +22,11 @@ from flows.interrupts import INTERRUPTED, unwound
 from holdfast.errors import HoldfastError
 from holdfast.params import Params
 from holdfast.stores import Stores
+
+if TYPE_CHECKING:
+    from flows.arms import Asked
+
+PART = "--part"
 
 
 def _work(given: Path) -> None:
@@ -30,6 +39,25 @@ def _work(given: Path) -> None:
         Params.model_validate(asked["params"]),
         Stores.local(Path(where["project"]), Path(where["root"]), actor=where["actor"]),
     )
+
+
+def _side_by_side(folder: Path, asked: Path, parts: tuple[Asked, ...]) -> None:
+    """Play shares of the seeds in processes of their own; whatever ends this one ends them."""
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, part in enumerate(parts):
+            given = asked.with_suffix(f".{number}.json")
+            given.write_text(part.model_dump_json())
+            command = [sys.executable, "-m", "flows.rehearsal", str(folder), str(given), PART]
+            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603  our own interpreter
+        code = next((code for each in running if (code := each.wait())), 0)
+    finally:
+        for each in running:
+            each.terminate()
+        for each in running:
+            each.wait()
+    if code:
+        raise SystemExit(code)  # its words are told
 
 
 def main() -> None:
@@ -50,9 +78,15 @@ def main() -> None:
             with ExitStack() as held:
                 with no_garbage():
                     held.enter_context(prefect_server(server))
-                    from flows.arms import Asked, rehearse  # noqa: PLC0415  Prefect reads its settings at import
+                    from flows.arms import Asked, read_params, rehearse, shared_out, template  # noqa: PLC0415  as above
 
-                rehearse(folder, Asked.model_validate_json(asked.read_text()))
+                wanted = Asked.model_validate_json(asked.read_text())
+                parts = () if sys.argv[3:] == [PART] else shared_out(folder, wanted, len(os.sched_getaffinity(0)))
+                if len(parts) > 1:
+                    template(folder, read_params(folder, wanted.rows))  # made before anyone copies it
+                    _side_by_side(folder, asked, parts)
+                else:
+                    rehearse(folder, wanted)
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None

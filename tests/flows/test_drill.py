@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from holdfast.params import load
+
 pytestmark = pytest.mark.timeout(900)  # whole rehearsals, on a machine that may have other work
 
+TOP = Path(__file__).parents[2]
 TINY = (
     "--params", "profiles/tiny.yaml", "--set", "monitoring.detectors={calibration_drift: {}}", "--set",
     "monitoring.replays=200",
@@ -30,6 +34,32 @@ def everything(root: Path) -> dict[str, str]:
     }
 
 
+def test_seeds_that_are_not_finished_are_dealt_to_workers(tmp_path: Path) -> None:
+    """Each goes to one worker, one that is finished to none, and no worker goes without."""
+    from flows.arms import Asked, course_key, courses, read_params, shared_out  # noqa: PLC0415  Prefect's settings
+    from holdfast.drills.curve import ARMS, Course  # noqa: PLC0415  as above
+
+    whole = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",), (f"drills={DAMAGE}",))
+    (tmp_path / "params.json").write_text(whole.model_dump_json())
+    (incident,) = whole.incidents().values()
+    asked = Asked(incident=incident, rows=300, seeds=(7, 8, 9, 10))
+    assert [part.seeds for part in shared_out(tmp_path, asked, 3)] == [(7, 10), (8,), (9,)]
+
+    def finish(seed: int) -> None:
+        for arm in ARMS:
+            key = course_key(incident, read_params(tmp_path, 300), tmp_path, arm, seed)
+            course = Course(incident=incident.name, arm=arm, seed=seed, quality=(1.0,), rows=300)
+            courses(tmp_path).put(key, course)
+
+    finish(8)
+    assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(7, 10), (9,)]
+    for seed in (7, 9):
+        finish(seed)
+    assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(10,)]
+    finish(10)
+    assert shared_out(tmp_path, asked, 2) == ()
+
+
 @pytest.mark.slow
 def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) -> None:
     """Killed when all is played, production is byte for byte what it was; the next start plays nothing again."""
@@ -44,6 +74,8 @@ def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) 
     assert (champion.folder / "data.dvc").read_bytes() == pin
     kept = sorted((path, path.stat().st_mtime_ns) for path in champion.root.glob("drills/*/courses/*/*.json"))
     assert len(kept) == 6  # two seeds, three arms
+    if len(os.sched_getaffinity(0)) > 1:
+        assert len(list(champion.root.glob("drills/*/tampered_artefact.*.json"))) == 2  # a worker for each seed
     done = champion.holdfast("drill", "--json", *arguments)
     assert sorted((p, p.stat().st_mtime_ns) for p in champion.root.glob("drills/*/courses/*/*.json")) == kept
     (finding,) = done.document["findings"]
