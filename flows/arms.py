@@ -7,6 +7,7 @@ import shutil
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from flows.environment import one_at_a_time
 from flows.integrity import integrity
 from flows.monitoring import monitoring
 from holdfast.digests import work_key
@@ -15,7 +16,7 @@ from holdfast.drills.incident import Incident
 from holdfast.errors import ModelError, StoreError
 from holdfast.params import Params
 from holdfast.results import Value
-from holdfast.stores import ResultStore
+from holdfast.stores import ResultStore, Stores
 from tasks import sandbox
 from tasks.monitoring import calibrate_for
 from tasks.on_record import answered_so_far
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from holdfast.drills.curve import Arm, Taken
     from holdfast.results import DataSnapshot
-    from holdfast.stores import Stores
 
 
 def course_key(incident: Incident, params: Params, folder: Path, arm: Arm, seed: int) -> str:
@@ -70,13 +70,15 @@ def rehearse(folder: Path, asked: Asked) -> None:
     for seed in asked.seeds:
         for arm in ARMS:
             key = course_key(incident, params, folder, arm, seed)
-            if kept.get(key, Course) is None:
-                began = monotonic()
-                place = folder / "arms" / f"{incident.name}-{seed}-{arm}"  # of its own: clients keep databases open
+            if kept.get(key, Course) is not None:
+                continue
+            began, named = monotonic(), f"{incident.name}-{seed}-{arm}"
+            place = folder / "arms" / named  # of its own: clients keep databases open
+            with one_at_a_time(Stores.local(folder, folder), lock=f"{named}.lock"):  # who was orphaned may still play
                 course = _play(params, origin, snapshot, incident, arm, seed, place)
-                kept.put(key, course.model_copy(update={"seconds": round(monotonic() - began, 3)}))
-                ends = f"quality {course.quality[0]:.3f} to {course.quality[-1]:.3f}, lowest {min(course.quality):.3f}"
-                tell("drills", f"{incident.name}  seed {seed}  {arm}: {ends}  {monotonic() - began:.0f} s")
+            kept.put(key, course.model_copy(update={"seconds": round(monotonic() - began, 3)}))
+            ends = f"quality {course.quality[0]:.3f} to {course.quality[-1]:.3f}, lowest {min(course.quality):.3f}"
+            tell("drills", f"{incident.name}  seed {seed}  {arm}: {ends}  {monotonic() - began:.0f} s")
 
 
 def read_params(folder: Path, rows: int) -> Params:

@@ -61,16 +61,18 @@ def data_quarantine(overlays: Overlay = None, assignments: Assignments = None, a
     with session(overlays, assignments, as_json=as_json, server=False, lock=False) as now:
         from tasks.integrity import quarantined  # noqa: PLC0415
 
-        rows, held = quarantined(now.params, now.stores)
-    lines = [f"{row['row']}: {row['check']}: {row['reason']}{_standing(row, held)}" for row in rows]
+        rows, held, data = quarantined(now.params, now.stores)
+    lines = [f"{row['row']}: {row['check']}: {row['reason']}{_standing(row, held, data)}" for row in rows]
     document = {"rows": rows, "held": None if held is None else sorted(held)}
     say(document, "\n".join(lines) or "none", as_json=as_json)
 
 
-def _standing(row: dict[str, Any], held: set[int] | None) -> str:
+def _standing(row: dict[str, Any], held: set[int] | None, data: str) -> str:
     """Say of a row that was set aside whether it is used now."""
     if row["released"]:
         return "  (released)"
+    if data and row["snapshot"] != data:
+        return "  (of other data than params name now)"
     return "" if held is None or row["row"] in held else "  (used: the checks of params hold it no more)"
 
 

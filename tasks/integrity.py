@@ -152,19 +152,20 @@ def data_docs(params: Params, stores: Stores) -> Path:
     return schema.write_data_docs(_material(params, stores, snapshot(params, stores)), stores.root / "data_docs")
 
 
-def quarantined(params: Params, stores: Stores) -> tuple[list[dict[str, Any]], set[int] | None]:
+def quarantined(params: Params, stores: Stores) -> tuple[list[dict[str, Any]], set[int] | None, str]:
     """List every row ever set aside in these stores, with its reason, and who released it where somebody did.
 
     Returns:
-        The rows; and the ids of those that the checks of params hold now, None where no run has examined the data with
-        them yet, or the data is not what is pinned.
+        The rows; the ids of those that the checks of params hold now, None where no run has examined the data with
+        them yet, or the data is not what is pinned; and the md5 of the data that params name, empty where it is not.
     """
     rows = [row.model_dump(mode="json") for row in Quarantine(stores.quarantine).list()]
     try:
-        return rows, _held_back(params, stores, snapshot(params, stores))
+        found = snapshot(params, stores)
     except DataError as error:
         tell("integrity", f"which rows are held now is not known: {error}")
-        return rows, None
+        return rows, None, ""
+    return rows, _held_back(params, stores, found), found.file_md5
 
 
 def _held_back(params: Params, stores: Stores, found: DataSnapshot) -> set[int] | None:

@@ -23,9 +23,9 @@ from tasks.versioning import (
     data_files,
     folder_md5,
     hash_path,
-    keep_files,
     keep_in_cache,
     opened,
+    under_way,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from holdfast.params import Params
     from holdfast.results import ModelVersion
     from holdfast.stores import Stores
+    from tasks.versioning import Files
 
 
 class Pin(Value):
@@ -108,16 +109,20 @@ def pin(params: Params, stores: Stores, number: int | None = None, *, apply: boo
     return _laid_out(params, stores, version, made_from.manifest, before, apply=apply)
 
 
-def _put(parts: tuple[Path, ...], place: Path, repo: Repo) -> None:
+def _put(parts: Files, scratch: Path, repo: Repo) -> None:
     """Move files into ``data/`` and have DVC pin them; where that fails, what was pinned is there again.
 
-    They are in its cache before that: whatever is killed in between, the next start may put the pinned ones back.
+    Args:
+        parts: md5 by path below ``data/``.
+        scratch: folder in which they lie by name.
+        repo: whose.
     """
-    keep_files(repo, parts)
+    data = Path(repo.root_dir) / DATA
     try:
-        for part in parts:
-            part.replace(place / part.name)
-        repo.add(str(Path(repo.root_dir) / DATA))
+        with under_way(repo, parts):
+            for path in parts:
+                (scratch / path[-1]).replace(data.joinpath(*path))
+            repo.add(str(data))
     except BaseException:
         check_out(repo, data_files(repo) or {}, {})
         raise
@@ -145,7 +150,7 @@ def _laid_out(params: Params, stores: Stores, version: ModelVersion, manifest: s
             after = folder_md5(files | fresh)
             if apply:
                 keep_in_cache(repo)  # so that what was pinned can be had again
-                _put(parts, project / DATA / name.parent, repo)
+                _put(fresh, Path(folder), repo)
     if apply and (found := verify(project)) != after:
         raise DataError(f"{DATA}/", found=f"md5 {found}", expected=after, remedy="It changed meanwhile: pin again.")
     said = f"Pin the data of {version.name} version {version.version}"

@@ -218,12 +218,15 @@ def judge(
 def _judged_bad(stores: Stores, candidate: ModelVersion) -> Reason | None:
     """Say why a version that was judged bad stays out, whatever its numbers; None where nobody judged it so."""
     with open_ledger(stores).reading() as view:
-        bad = candidate.version in view.condemned(candidate.name)
+        bad = view.judged_bad(candidate)
+    if bad is None:
+        return None
+    same = "" if bad == candidate.version else f", which has the very bytes of version {candidate.version},"
     text = (
-        f"version {candidate.version} was judged bad, or rolled back from; "
-        f"`holdfast clear {candidate.version} --why ...` takes that back in a person's name"
+        f"version {bad}{same} was judged bad, or rolled back from; "
+        f"`holdfast clear {bad} --why ...` takes that back in a person's name"
     )
-    return Reason(about="judgement", passed=False, text=text) if bad else None
+    return Reason(about="judgement", passed=False, text=text)
 
 
 def record_decision(params: Params, stores: Stores, decision: Decision) -> Decision:

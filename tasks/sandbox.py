@@ -12,8 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.source import RowsSeen
-from holdfast.digests import digest_json, digest_sources, library_digest
+from holdfast.digests import canonical, digest_json, digest_sources, library_digest
 from holdfast.errors import ModelError
+from holdfast.factory import factory_packages
 from holdfast.model import load_model
 from holdfast.params import DrillParams, Params
 from holdfast.recovery.promotion import promote, register
@@ -86,9 +87,11 @@ def loop_digest() -> str:
 
 
 def _theirs(params: Params) -> list[str]:
-    """Name the source of whatever in the loop is not Holdfast's own."""
-    parts = (*params.checks(), params.recipe(), params.retrained().recipe(), *params.panel().detectors.values())
-    return [code_of(type(part)) for part in parts]
+    """Name the source of what in the loop is not Holdfast's own, and the packages that the network is built with."""
+    scenarios = params.scenarios(params.evaluation.uses.gate).values()
+    recipes = (params.recipe(), params.retrained().recipe())
+    parts = (*params.checks(), *recipes, *params.panel().detectors.values(), *scenarios)
+    return [*(code_of(type(part)) for part in parts), canonical(factory_packages(params.model.factory))]
 
 
 def _moved(stores: Stores, project: Path, lineage: Json) -> Json:
@@ -160,10 +163,11 @@ def _crown(params: Params, stores: Stores, digest: str, bundle: Json) -> None:
 def copy_of(origin: Stores, place: Path) -> Stores:
     """Begin an arm: the template's stores copied to a place of their own.
 
-    The registry's artefacts stay where the template has them: arms add to them, and read the champion's.
+    The registry's artefacts stay where the template has them: arms add to them, and read the champion's. What others
+    who read the template's databases meanwhile lay beside these comes and goes, and holds nothing.
     """
     shutil.rmtree(place, ignore_errors=True)
-    skipped = shutil.ignore_patterns("artifacts", _READY)
+    skipped = shutil.ignore_patterns("artifacts", _READY, "*.db-wal", "*.db-shm", "*.db-journal", ".part-*")
     shutil.copytree(origin.root, place / "state", ignore=skipped)
     return Stores.local(origin.project, place / "state", actor=ACTOR)
 

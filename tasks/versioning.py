@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -24,6 +24,7 @@ from dvc_objects.errors import ObjectFormatError
 from scmrepo.exceptions import SCMError as GitError
 
 from holdfast.errors import DataError
+from holdfast.stores import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,18 +285,27 @@ def keep_in_cache(repo: Repo) -> None:
         ours.commit(relink=False)
 
 
-def keep_files(repo: Repo, files: tuple[Path, ...]) -> None:
-    """Put files into DVC's cache under their md5, before anything pins them."""
-    repo.cache.local.add([str(file) for file in files], LocalFileSystem(), [hash_path(repo, file) for file in files])
+@contextmanager
+def under_way(repo: Repo, files: Files) -> Iterator[None]:
+    """Put on record which files are about to come into ``data/``, until they are pinned or gone again.
+
+    Whatever is killed inside, the next start knows them for nobody's work, and puts back what is pinned.
+    """
+    record = _record(repo)
+    write_atomically(record, json.dumps({"/".join(path): md5 for path, md5 in files.items()}))
+    yield
+    record.unlink()
 
 
-def _kept(repo: Repo, md5: str) -> bool:
-    """Tell whether the cache holds the very bytes of an md5."""
-    path = Path(str(repo.cache.local.oid_to_path(md5)))
-    if not path.is_file():
-        return False
-    with path.open("rb") as body:
-        return hashlib.file_digest(body, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
+def _begun(repo: Repo) -> Files:
+    """Give the files of a pin that was cut off."""
+    record = _record(repo)
+    told = json.loads(record.read_text()) if record.exists() else {}
+    return {tuple(path.split("/")): str(md5) for path, md5 in told.items()}
+
+
+def _record(repo: Repo) -> Path:
+    return Path(repo.root_dir) / ".dvc" / "tmp" / "pin-under-way.json"
 
 
 def _unpinned(path: tuple[str, ...], md5: str, pinned: Files) -> str:
@@ -314,8 +324,8 @@ def check_out(repo: Repo, present: Files, embedded: Files) -> None:
     """
     tree = output(repo).get_dir_cache()
     known = set() if tree is None else set(tree_files(tree).items())
-    sound = known | set(embedded.items())
-    unknown = {path: md5 for path, md5 in present.items() if (path, md5) not in sound and not _kept(repo, md5)}
+    sound = known | set(embedded.items()) | set(_begun(repo).items())
+    unknown = {path: md5 for path, md5 in present.items() if (path, md5) not in sound}
     if unknown:
         raise DataError(
             f"{DATA}/", found="; ".join(_unpinned(path, md5, dict(known)) for path, md5 in sorted(unknown.items())[:5]),
@@ -328,6 +338,7 @@ def check_out(repo: Repo, present: Files, embedded: Files) -> None:
             if tree is None or output(repo).changed_cache():
                 repo.fetch(targets=[_pin(repo)])
             repo.checkout(targets=[_pin(repo)], force=True)
+        _record(repo).unlink(missing_ok=True)
     except _FAILURES as error:
         raise DataError(
             f"{DATA}/", found=f"no copy of md5 {pinned_md5(repo)} ({words(error)})",

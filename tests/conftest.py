@@ -76,7 +76,7 @@ def _parent(proc: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def own_postgres() -> Iterator[Postgres]:
     """A private PostgreSQL, started."""
     initdb = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if initdb is None:
@@ -101,6 +101,6 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def cluster(postgres: Postgres) -> str:
+def cluster(own_postgres: Postgres) -> str:
     """The URL of a private PostgreSQL, without a database."""
-    return postgres.url
+    return own_postgres.url

@@ -271,8 +271,12 @@ def _reason(finding: IntegrityFinding, row: int) -> str:
 
 
 def _rule(reason: str) -> str:
-    """Give a reason without its numbers, which move with the data: what the check said of a row, in kind."""
-    return re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", reason)
+    """Give a reason without its numbers, which move with the data: what the check said of a row, in kind.
+
+    Digits in names stay, and so does what stands before the first colon: two columns have two rules.
+    """
+    name, colon, told = reason.partition(": ")
+    return name + colon + re.sub(r"(?<![\w.])[-+]?\d+(\.\d+)?(e[-+]?\d+)?(?!\w)", "#", told)
 
 
 def _corrupt(path: Path) -> StoreError:

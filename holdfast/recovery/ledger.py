@@ -148,6 +148,12 @@ class LedgerView:
                 bad.discard(entry.version)
         return frozenset(bad)
 
+    def judged_bad(self, version: ModelVersion) -> int | None:
+        """Tell the condemned version that this one is, or has the bytes of; None where nobody judged either."""
+        bad = self.condemned(version.name)
+        same = (number for number in sorted(bad) if self.digest(version.name, number) == version.digest)
+        return version.version if version.version in bad else next(same, None)
+
     def in_flight(self, model: str | None = None) -> Iterator[Entry]:
         """Stream the intents that are neither done nor undone: at most one for each model."""
         ended = ENTRIES.alias()

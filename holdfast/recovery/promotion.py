@@ -327,8 +327,9 @@ def _check(
     recorded = view.digest(model, candidate.version)
     if recorded not in (None, candidate.digest):
         raise _refused(model, f"digest {candidate.digest}", f"{recorded}, as version {candidate.version} was recorded")
-    if candidate.version in view.condemned(model):
-        raise _refused(model, f"version {candidate.version}, which was judged bad", "a version that nobody condemned")
+    bad = view.judged_bad(candidate)
+    if bad == candidate.version or (bad is not None and decision.action != "rollback"):
+        raise _refused(model, f"bytes of version {bad}, which was judged bad", "a version that nobody condemned")
     if decision.action == "rollback" and not _reigned(view, candidate):
         raise _refused(model, f"a rollback to version {candidate.version}", "a former champion with these bytes")
 

@@ -147,7 +147,8 @@ def screen(window: Judged, past: Judged, drawn: Array, settings: Screening, late
         drawn: statistics of clean windows (replays,), rising.
         settings: the budget of false suspicion, and whether labels are facts.
         lately: the largest statistic that the last clean windows came with. Where labels are outcomes the world moves
-            some parts more than others: what it did to windows that were cleared is no suspicion in the next.
+            some parts more than others: what it did to windows that were cleared is no suspicion in the next. It
+            raises the threshold threefold at most; where labels are facts it does not count.
 
     Returns:
         The suspects, at most one for each column, the gravest first; empty for most clean windows.

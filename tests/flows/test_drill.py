@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.params import load
+from holdfast.stores import Stores
 
 pytestmark = pytest.mark.timeout(900)  # whole rehearsals, on a machine that may have other work
 
@@ -58,6 +59,32 @@ def test_seeds_that_are_not_finished_are_dealt_to_workers(tmp_path: Path) -> Non
     assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(10,)]
     finish(10)
     assert shared_out(tmp_path, asked, 2) == ()
+
+
+def test_an_arm_begins_without_what_others_lay_beside_the_template(tmp_path: Path) -> None:
+    """Files that come and go with a reader's connection are copied by nobody: one could be gone halfway."""
+    from tasks.sandbox import copy_of  # noqa: PLC0415  Prefect's settings
+
+    origin = Stores.local(tmp_path / "project", tmp_path / "template")
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm", "quarantine/.part-x", "quarantine/excluded-1.json"):
+        (origin.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (origin.root / name).write_text("")
+    arm = copy_of(origin, tmp_path / "arm")
+    found = sorted(str(path.relative_to(arm.root)) for path in arm.root.rglob("*") if path.is_file())
+    assert found == ["ledger.db", "quarantine/excluded-1.json"]
+
+
+def test_a_sandbox_is_another_where_scenarios_or_packages_of_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate of an arm asks the pack's scenarios, and its retraining builds the network: both are in the name."""
+    from tasks import sandbox  # noqa: PLC0415  Prefect's settings
+
+    params = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",))
+    before = sandbox._theirs(params)
+    with monkeypatch.context() as patched:
+        patched.setattr(sandbox, "code_of", lambda kind: "theirs" if kind.__name__ == "MissingValues" else "")
+        assert "theirs" in sandbox._theirs(params)
+    monkeypatch.setattr(sandbox, "factory_packages", lambda _: {"somebodys-layers": "2.0"})
+    assert sandbox._theirs(params) != before
 
 
 @pytest.mark.slow

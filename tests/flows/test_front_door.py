@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,20 @@ def test_a_wrong_name_in_params_is_answered_without_trackers_and_orchestrators()
     assert code == 2
     assert "--set evaluation.scenarios.attacks.pgdd={}: found 1 mistake" in said
     assert not imported & {"mlflow", "prefect", "great_expectations", "dvc"}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"row": 1, "snapshot": "now", "released": None}, ""),
+        ({"row": 2, "snapshot": "now", "released": None}, "  (used: the checks of params hold it no more)"),
+        ({"row": 2, "snapshot": "other", "released": None}, "  (of other data than params name now)"),
+        ({"row": 2, "snapshot": "other", "released": {"who": "Ada"}}, "  (released)"),
+    ],
+)
+def test_the_list_of_quarantined_rows_says_of_each_whether_it_is_used(row: dict[str, Any], told: str) -> None:
+    """Rows of another model's data, or of data that are no more, are neither held nor used."""
+    from flows.cli_data import _standing  # noqa: PLC0415  as a command imports it
+
+    assert _standing(row, {1}, "now") == told
+    assert _standing({**row, "snapshot": "now", "released": None}, None, "now") == ""

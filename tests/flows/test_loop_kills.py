@@ -44,13 +44,13 @@ def feed(folder: Path, windows: range) -> None:
             (folder / "arriving").rename(folder / place / f"{number:02}.parquet")
 
 
-def killed(world: Any, postgres: Any, who: str, process: subprocess.Popen[str]) -> None:
+def killed(world: Any, database: Any, who: str, process: subprocess.Popen[str]) -> None:
     """Kill one of those who take part, with SIGKILL, and start it again as whoever keeps services up does."""
     if who == "worker":
         process.send_signal(signal.SIGKILL)
     elif who == "database":
-        postgres.kill()
-        postgres.start()
+        database.kill()
+        database.start()
     else:
         victim = world.stack.running[who]
         with suppress(ProcessLookupError):
@@ -89,7 +89,7 @@ def answered(entries: list[Any]) -> list[tuple[Any, ...]]:
 
 
 def test_twenty_kills_change_nothing_of_what_the_loop_does(
-    world: Any, postgres: Any, make: Any, request: pytest.FixtureRequest, tmp_path: Path
+    world: Any, own_postgres: Any, make: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Worker, servers and database killed at moments nobody chose: the same decisions, windows and champions."""
     seed = random.SystemRandom().randrange(10**6)
@@ -107,7 +107,7 @@ def test_twenty_kills_change_nothing_of_what_the_loop_does(
         process = watching(world, log)
         time.sleep(drawn.uniform(0, 10))
         ended_before = process.poll() is not None
-        killed(world, postgres, who, process)
+        killed(world, own_postgres, who, process)
         try:
             process.wait(600)
         except subprocess.TimeoutExpired:

@@ -207,8 +207,8 @@ def test_the_list_is_given_where_the_data_is_not_what_is_pinned(stores, said):
     row = int(storage.load_data(stores, Params, set_aside(stores)).ids[0])
     set_aside(stores, holding("schema", row))
     (stores.project / "data" / "people.csv").write_text("age\n1\n")
-    rows, held = integrity.quarantined(Params, stores)
-    assert ([each["row"] for each in rows], held) == ([row], None)
+    rows, held, data = integrity.quarantined(Params, stores)
+    assert ([each["row"] for each in rows], held, data) == ([row], None, "")
     assert said()[-1].startswith("integrity: which rows are held now is not known: data/: found md5")
 
 
@@ -217,10 +217,10 @@ def test_the_list_tells_what_is_held_now(stores):
     found = integrity.found_data.fn(Params, stores)
     row = int(storage.load_data(stores, Params, found).ids[0])
     set_aside(stores, holding("schema", row))
-    rows, held = integrity.quarantined(Params, stores)
-    assert ([each["row"] for each in rows], held) == ([row], None)
+    rows, held, data = integrity.quarantined(Params, stores)
+    assert ([each["row"] for each in rows], held, data) == ([row], None, found.file_md5)
     integrity.examine.fn(Params, stores, found)
-    rows, held = integrity.quarantined(Params, stores)
+    rows, held, _ = integrity.quarantined(Params, stores)
     assert ([each["row"] for each in rows], held) == ([row], set())
 
 

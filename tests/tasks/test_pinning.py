@@ -23,7 +23,7 @@ from holdfast.params import load as load_params
 from holdfast.recovery.promotion import register
 from holdfast.results import Decision, ModelVersion
 from holdfast.stores import Stores
-from tasks import objects, pinning, storage
+from tasks import objects, pinning, storage, versioning
 from tasks.monitoring import judged_from
 from tasks.recovery import open_ledger
 
@@ -208,12 +208,12 @@ def _killed(when):
 @pytest.mark.parametrize(
     ("owner", "name", "wrap", "pinned"),
     [
-        (pinning, "keep_files", _killed("after"), False),
+        (versioning, "write_atomically", _killed("after"), False),
         (Path, "replace", _moved_into_data, False),
         (Repo, "add", _killed("before"), False),
         (Repo, "add", _killed("after"), True),
     ],
-    ids=["kept", "moved", "before it is pinned", "after it"],
+    ids=["on record", "moved", "before it is pinned", "after it"],
 )
 def test_a_pin_that_is_killed_is_undone_or_done_by_the_next_start(here, owner, name, wrap, pinned):
     """Wherever SIGKILL comes, what is pinned is restored by itself, and the next pin is the one that was proposed."""

@@ -160,6 +160,10 @@ def test_a_version_that_was_judged_bad_is_blocked_until_a_person_takes_it_back(t
     assert (judged.action, judged.reasons[-1].about, judged.reasons[-1].passed) == ("block", "judgement", False)
     with ledger.reading() as view:
         assert next(view.entries(backwards=True)).body["action"] == "block"
+    again = versions(2).model_copy(update={"version": 3})
+    judged = recovery.judge.fn(params, stores, again, versions(1), (), (), ())
+    assert judged.action == "block"
+    assert judged.reasons[-1].text.startswith("version 2, which has the very bytes of version 3, was judged bad")
     approval.clear(params, stores, 2, "looked at it")
     assert recovery.judge.fn(params, stores, versions(2), versions(1), (), (), ()) == passed
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from holdfast.errors import DataError, StoreError
-from holdfast.integrity.quarantine import Quarantine
+from holdfast.integrity.quarantine import Quarantine, _rule
 from holdfast.results import IntegrityFinding
 from holdfast.stores import write_atomically
 
@@ -88,12 +88,28 @@ def test_a_rule_that_was_declared_later_holds_a_released_row(store, material):
         update={"reasons": told | {"4": "term: outside 1.0 to 300.5", "11": "twice: of row -8"}}
     )
     assert store.holding([moved]) == set()
+    namesake = finding().model_copy(update={"reasons": told | {"4": "term2: outside 1.0 to 360.0"}})
+    assert store.holding([namesake]) == {4}
     other = finding().model_copy(update={"reasons": told | {"4": "gr_appv: below 1.0"}})
     store.add([other], material, "m1")
     assert store.holding([other]) == store.excluded() == {4}
     assert {(h.row, h.reason): h.released is None for h in store.list()} == {
         (4, "term: outside 1.0 to 360.0"): False, (4, "gr_appv: below 1.0"): True, (11, "twice: of row 7"): False
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("V1: outside 0 to 5 (found 9)", "V1: outside 0 to 5 (found 7.5e3)", True),
+        ("V1: outside 0 to 5 (found 9)", "V2: outside 0 to 5 (found 9)", False),
+        ("2020: missing", "2021: missing", False),
+        ("a: missing; V1: below 1 (found -2)", "a: missing; V2: below 1 (found -2)", False),
+    ],
+)
+def test_numbers_in_the_names_of_columns_are_no_findings(one, other, same):
+    """Two columns have two rules, also where their names differ in a digit alone."""
+    assert (_rule(one) == _rule(other)) is same
 
 
 @pytest.mark.parametrize(("rows", "who", "why"), [([4], "", "x"), ([4], "Ada", " "), ([4, 18], "Ada", "fine")])

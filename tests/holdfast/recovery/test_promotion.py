@@ -160,6 +160,23 @@ def test_what_may_not_become_champion_changes_nothing(tmp_path, clock, alias, ch
     assert_settled(ledger, alias, 1)
 
 
+def test_bytes_that_were_judged_bad_come_back_under_no_other_number(tmp_path, clock, alias):
+    """Trained again they are the same model; whoever reigned with them before may still be gone back to."""
+    ledger = Ledger.create(f"sqlite:///{tmp_path / 'l.db'}", clock)
+    go(ledger, alias, 0)
+    first = go(ledger, alias, 1).promotion
+    register(ledger, version(2), who="trainer", lineage={})
+    condemn(ledger, version(2), who="triage", why="backdoor")
+    again = version(3, version(2).digest)
+    with pytest.raises(LedgerError, match="bytes of version 2, which was judged bad"):
+        promote(ledger, alias, decide(ledger, again), expected=first, who="w", why="y")
+    register(ledger, version(4, version(0).digest), who="trainer", lineage={})
+    condemn(ledger, version(4, version(0).digest), who="triage", why="late")
+    back = decide(ledger, version(0)).model_copy(update={"action": "rollback"})
+    promote(ledger, alias, back, expected=first, who="w", why="y")
+    assert_settled(ledger, alias, 0)
+
+
 def test_a_version_is_registered_once(tmp_path, clock):
     """The same version with the same lineage is one entry; with other bytes it is refused."""
     ledger = Ledger.create(f"sqlite:///{tmp_path / 'l.db'}", clock)
