@@ -1,0 +1,310 @@
+"""Claim: over 2005 to 2009 the loop gains 90 % of what retraining at every window gains, and no less than a calendar.
+
+The loans of 2000 to 2012, each year as six windows in an order that a seed draws, are watched by `holdfast monitor`
+in a project of its own for each seed and label delay. Beside it, on the same windows, by the same admission and recipe:
+never retraining, retraining at every window under the same delay (no gate), and calendars with as many retrainings as
+the loop had, at all offsets. Accuracy is that of whoever serves when a window comes, on all its rows. With ``--moved``
+the champion is trained to another year, which moves the onset within the stream. What is done is kept in ``--folder``
+by the digest of the code: a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import projects
+import torch
+from scipy import stats
+
+from holdfast import registry
+from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.source import Loaded, inputs_of, load
+from holdfast.data.streams.base import Arrival, Site
+from holdfast.digests import digest_json, digest_sources
+from holdfast.integrity.quarantine import Quarantine
+from holdfast.model import ModelSpec, load_model
+from holdfast.params import Params
+from holdfast.params import load as load_params
+from holdfast.recovery.ledger import Ledger
+from holdfast.stores import WallClock
+from holdfast.training.loop import fit
+
+Array = np.ndarray[Any, np.dtype[Any]]
+PROFILE = "profiles/crisis.yaml"
+A_YEAR, FIRST, LAST = 6, 2005, 2009
+CALM = 2003
+"""Last year in which nothing but the harm test may have a retraining begun."""
+FELL = 0.05
+SHARE = {0: 0.9, 2: 0.9, 6: 0.8}
+"""Least share of the gain of retraining at every window, by delay."""
+MOST = 6
+LATEST = 2
+"""Matured windows after the fall within which harm must be found."""
+MOVED = (1997, 1998, 2000, 2001, 2002, 2003)
+"""Years that a champion is trained to where the onset is moved."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stream: who is trained to when, with which seed, and when labels mature."""
+
+    seed: int
+    delay: int
+    trained: int = 1999
+
+    @classmethod
+    def of(cls, seed: int, delay: int, *, moved: bool) -> Case:
+        """Draw the year for a seed where the onset is moved."""
+        return cls(seed, delay, int(np.random.default_rng(seed).choice(MOVED)) if moved else 1999)
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """What differs from the profile."""
+        stream = f"{{windows_per_period: {A_YEAR}, label_delay: {self.delay}, until: 2012, seed: {self.seed}}}"
+        return (
+            f"seed={self.seed}", f"data.train_until={self.trained}", f"monitoring.stream.settings={stream}",
+            "recovery.policy.budget={runs: 100, windows: 80}",  # what holds it back is to be seen
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.trained}-seed{self.seed}-delay{self.delay}"
+
+    def places(self, first: int, last: int) -> range:
+        """Give the windows of some years."""
+        return range(A_YEAR * (first - self.trained - 1), A_YEAR * (last - self.trained))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the loop did."""
+
+    accuracy: Array
+    """Of who served, on each window (n,)."""
+    retrained: tuple[int, ...]
+    promoted: int
+    harmed: tuple[int, ...]
+    """Windows at which harm was diagnosed."""
+
+
+def code() -> str:
+    """Name the code that a result depends on."""
+    top = Path(registry.__file__).parents[1]
+    return digest_json([digest_sources(top / part) for part in ("holdfast", "tasks", "flows", "params.yaml", PROFILE)])
+
+
+def main() -> int:
+    """Play what is not played yet, print a line for each case, and fail where a claim does not hold."""
+    asked = arguments()
+    torch.set_num_threads(1)
+    folder, held = asked.folder / code()[:16], True
+    for delay in asked.delays:
+        shares = []
+        moved = ", onset moved" if asked.moved else ""
+        print(f"label delay {delay}: accuracy {FIRST} to {LAST}{moved}; code {folder.name}")
+        print("| trained to, seed | never | loop | every window | of its gain | calendar | retrainings | harm found |")
+        print("|---|---|---|---|---|---|---|---|")
+        for seed in range(asked.seeds):
+            case = Case.of(seed, delay, moved=asked.moved)
+            shares.append(compared(case, played(case, folder / str(case)), reference(case, folder)))
+            print(shares[-1]["line"], flush=True)
+        held &= judged(delay, shares)
+    return 0 if held else 1
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="of projects and results")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--delays", type=int, nargs="+", default=list(SHARE), choices=list(SHARE))
+    parser.add_argument("--moved", action="store_true", help="move the onset within the stream")
+    return parser.parse_args()
+
+
+def played(case: Case, folder: Path) -> Loop:
+    """Train a champion, and have the whole stream watched; what was watched before is not watched again."""
+    projects.make(folder)
+    began = time.perf_counter()
+    knobs = [part for knob in case.knobs for part in ("--set", knob)]
+    with (folder / "words.log").open("a") as log:
+        for command in ("run", "monitor"):
+            line = [str(Path(sys.executable).with_name("holdfast")), command, "--params", PROFILE, *knobs]
+            done = subprocess.run(line, cwd=folder, check=False, stdout=log, stderr=log)
+            if done.returncode != 0:
+                sys.exit(f"{case}: {command} ended with {done.returncode}, see {log.name}")
+    print(f"{case}: watched in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    with Ledger(f"sqlite:///{folder / '.holdfast' / 'ledger.db'}", WallClock()).reading() as view:
+        told = [entry.body for entry in view.entries(kinds=("decision",)) if entry.body.get("position") is not None]
+        digests = {int(e.version or 0): str(e.body["digest"]) for e in view.entries(kinds=("registered",))}
+        answers = [e.body for e in view.entries(kinds=("run",)) if e.body.get("about") == "response"]
+    retrained = [body for body in answers if body["action"] == "retrain"]
+    return Loop(
+        accuracy=served(case, folder, [digests[int(body["champion"]["version"])] for body in told]),
+        retrained=tuple(int(body["position"]) for body in retrained),
+        promoted=sum(str(body["outcome"]).endswith("promote") for body in retrained),
+        harmed=tuple(int(body["position"]) for body in told if body["cause"] == "harmful_drift"),
+    )
+
+
+def served(case: Case, folder: Path, digests: list[str]) -> Array:
+    """Give the accuracy (n,) of the model that served when each window came."""
+    rows, labels = windows(*opened(case, folder))
+    targets = {digest: load_model(folder / ".holdfast" / "models" / digest, digest) for digest in {*digests}}
+    right = [
+        targets[digest].predict(inputs_of(each, targets[digest].space, f"window {place}")).numpy() == labels[place]
+        for place, (digest, each) in enumerate(zip(digests, rows, strict=True))
+    ]
+    return np.array([part.mean() for part in right])
+
+
+def opened(case: Case, folder: Path) -> tuple[Params, Loaded]:
+    """Read params and data as the project does."""
+    params = load_params(folder / "params.yaml", (folder / PROFILE,), case.knobs)
+    return params, load(folder / "data", params.data, Quarantine(folder / ".holdfast" / "quarantine").excluded())
+
+
+def windows(params: Params, data: Loaded) -> tuple[list[pd.DataFrame], list[Array]]:
+    """Give the rows of every window of the stream, and their class indices."""
+    stream, site = params.stream(), Site(data=data, project=Path())
+    rows: list[pd.DataFrame] = []
+    labels: list[Array] = []
+    while (arrival := stream.arrival(len(rows), site)) is not None:
+        names = stream.labels(arrival.position, arrival.position + 10**6, site)
+        rows.append(arrival.rows)
+        labels.append(np.array([data.classes.index(name) for name in names]))
+    return rows, labels
+
+
+def reference(case: Case, folder: Path) -> Array:
+    """Retrain after every window in turn; give the accuracy (1 + n, n) of each model, the first one of no window.
+
+    Label delay has no part in it: a model that learned up to one window serves later or sooner. It is read of the
+    first case of a seed that was played.
+    """
+    kept = folder / f"reference-{case.trained}-seed{case.seed}.npy"
+    if kept.exists():
+        return np.asarray(np.load(kept))
+    params, data = opened(case, folder / str(case))
+    rows, labels = windows(params, data)
+    came = [
+        Labelled(Arrival(place, each), pd.Series([data.classes[i] for i in label], dtype=object))
+        for place, (each, label) in enumerate(zip(rows, labels, strict=True))
+    ]
+    found = np.full((1 + len(rows), len(rows)), np.nan)
+    began = time.perf_counter()
+    for count in range(1 + len(rows)):
+        found[count, count:] = after(params, data, came[:count], rows[count:], labels[count:])
+        if count % 10 == 0:
+            told = f"{case}: {count} of {len(rows)} retrainings, {time.perf_counter() - began:.0f} s"
+            print(told, file=sys.stderr, flush=True)
+    np.save(kept, found)
+    return found
+
+
+def after(
+    params: Params, data: Loaded, came: list[Labelled], rows: list[pd.DataFrame], labels: list[Array]
+) -> list[float]:
+    """Train on the pinned rows and these windows, and give the accuracy on each of the others."""
+    manifest = Manifest(
+        base_md5="", base_content=data.digest, recent=(),
+        windows=tuple(AdmittedWindow(position=w.arrival.position, digest="") for w in came),
+    )  # fmt: skip
+    grown = admit(data, came, manifest) if came else data
+    spec = ModelSpec(
+        factory=params.model.factory, settings=params.model.settings, space=grown.space, classes=grown.classes
+    )
+    target = fit(
+        params.recipe(), spec, grown.samples("train"), grown.samples("validation"), seed=params.seed,
+        device=torch.device("cpu"),
+    ).target  # fmt: skip
+    if not rows:
+        return []
+    x = inputs_of(pd.concat(rows, ignore_index=True), spec.space, "windows")
+    right = target.predict(x).numpy() == np.concatenate(labels)
+    return [float(part.mean()) for part in np.split(right, np.cumsum([len(label) for label in labels])[:-1])]
+
+
+def compared(case: Case, loop: Loop, table: Array) -> dict[str, Any]:
+    """Set the loop beside never, every window, and calendars."""
+    n, years = table.shape[1], list(case.places(FIRST, LAST))
+    never = table[0, years].mean()
+    every = np.mean([table[max(0, place - case.delay), place] for place in years])
+    loop_mean = float(loop.accuracy[years].mean())
+    calendar = calendars(table, case.delay, len(loop.retrained), years)
+    level = float(table[0, case.places(case.trained + 1, case.trained + 1)].mean())
+    yearly = [(year, float(table[0, case.places(year, year)].mean())) for year in range(case.trained + 1, 2013)]
+    fell = next((case.places(year, year)[0] for year, mean in yearly if mean <= level - FELL), n)
+    found = next((place for place in loop.harmed if place >= fell), None)
+    early = [place for place in loop.harmed if place < fell]
+    lag = None if found is None else found - case.delay - fell + 1
+    lag = 0 if early and found == fell else lag  # an episode that was on already
+    share = (loop_mean - never) / (every - never)
+    calm = [place for place in loop.retrained if place in case.places(case.trained + 1, CALM)]
+    line = (
+        f"| {case.trained}, {case.seed} | {never:.3f} | {loop_mean:.3f} | {every:.3f} | {share:.0%} | {calendar:.3f} |"
+        f" {len(loop.retrained)} at {', '.join(map(str, loop.retrained))}, {loop.promoted} promoted |"
+        f" fell at {fell}, matured windows after: {lag}, first at {min(loop.harmed, default=None)} |"
+    )
+    unasked = [place for place in calm if place not in loop.harmed]
+    return {"line": line, "never": never, "loop": loop_mean, "every": every, "calendar": calendar, "lag": lag,
+            "retrained": len(loop.retrained), "unasked": len(unasked), "delay": case.delay}  # fmt: skip
+
+
+def calendars(table: Array, delay: int, count: int, years: list[int]) -> float:
+    """Give the mean accuracy of calendars with this many retrainings, over all offsets."""
+    n = table.shape[1]
+    if count == 0:
+        return float(table[0, years].mean())
+    step = n // count
+    means = []
+    for offset in range(step):
+        taken = [offset + step * i for i in range(count)]
+        learned = [max((1 + each - delay for each in taken if each < place), default=0) for place in years]
+        means.append(np.mean([table[max(0, k), place] for k, place in zip(learned, years, strict=True)]))
+    return float(np.mean(means))
+
+
+def judged(delay: int, cases: list[dict[str, Any]]) -> bool:
+    """Say which claims hold over the seeds."""
+    gained = np.array([case["loop"] - case["never"] for case in cases])
+    most = np.array([case["every"] - case["never"] for case in cases])
+    apart = np.array([case["loop"] - case["calendar"] for case in cases])
+    late = [case["lag"] for case in cases]
+    share, beyond = gained.sum() / most.sum(), _interval(gained - SHARE[delay] * most)
+    claims = {
+        f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": share >= SHARE[delay],
+        f"{_interval(apart)} over calendars, at least 0": apart.mean() >= 0,
+        f"harm found by matured window {late}, the {LATEST}nd at the latest": all(
+            each is not None and each <= LATEST for each in late
+        ),
+        f"retrainings {[case['retrained'] for case in cases]}, at most {MOST}": all(
+            case["retrained"] <= MOST for case in cases
+        ),
+        f"retrainings to {CALM} that no harm asked for: {sum(case['unasked'] for case in cases)}, none": not any(
+            case["unasked"] for case in cases
+        ),
+    }
+    for claim, holds in claims.items():
+        print(f"{'holds' if holds else 'FAILS'}: {claim}")
+    return all(claims.values())
+
+
+def _interval(values: Array) -> str:
+    """Write a mean over seeds with its Student 95 % interval."""
+    n = len(values)
+    if n == 1:
+        return f"{values[0]:+.3f} (one seed has no interval)"
+    half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}] (n={n} seeds)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
