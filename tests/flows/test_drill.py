@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.errors import StoreError
 from holdfast.params import load
 from holdfast.stores import Stores
 
@@ -59,6 +60,21 @@ def test_seeds_that_are_not_finished_are_dealt_to_workers(tmp_path: Path) -> Non
     assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(10,)]
     finish(10)
     assert shared_out(tmp_path, asked, 2) == ()
+
+
+def test_an_arm_that_somebody_still_plays_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose parent was killed plays on: nobody clears its folder away from under it."""
+    from flows import arms  # noqa: PLC0415  Prefect's settings
+    from flows.environment import one_at_a_time  # noqa: PLC0415  as above
+
+    whole = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",), (f"drills={DAMAGE}",))
+    (tmp_path / "params.json").write_text(whole.model_dump_json())
+    (incident,) = whole.incidents().values()
+    monkeypatch.setattr(arms, "template", lambda *_: (None, None))
+    monkeypatch.setattr(arms, "_play", lambda *_: pytest.fail("it was played"))
+    held = one_at_a_time(Stores.local(tmp_path, tmp_path), lock=f"{incident.name}-7-{arms.ARMS[0]}.lock")
+    with held, pytest.raises(StoreError, match="a run under way"):
+        arms.rehearse(tmp_path, arms.Asked(incident=incident, rows=300, seeds=(7,)))
 
 
 def test_an_arm_begins_without_what_others_lay_beside_the_template(tmp_path: Path) -> None:
