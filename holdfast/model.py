@@ -17,6 +17,7 @@ from holdfast.errors import ModelError
 from holdfast.factory import factory_digest, resolve_factory, told
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
+from holdfast.seeding import drawing
 from holdfast.space import Box, Space
 from holdfast.stores import refused
 
@@ -53,8 +54,7 @@ class ModelSpec(Value):
         else:
             encoder = TableEncoder(self.space)
             shape = (encoder.width,)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
+        with drawing(seed):
             try:
                 network = function(shape, len(self.classes), **self.settings)
             except Exception as error:
@@ -86,8 +86,7 @@ def check_network(spec: ModelSpec, x: Tensor) -> None:
     """
     module, wanted = spec.build(seed=0), (len(x), len(spec.classes))
     for training in (True, False):
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
-            torch.manual_seed(0)
+        with drawing(0), torch.no_grad():
             try:
                 logits: object = module.train(training)(x)
             except Exception as error:

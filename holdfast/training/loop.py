@@ -6,7 +6,7 @@ import hashlib
 import math
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,7 +19,7 @@ from holdfast.digests import digest_json, library_digest, library_versions
 from holdfast.errors import ModelError
 from holdfast.model import Target, save_model
 from holdfast.results import Score, Value
-from holdfast.seeding import Noise
+from holdfast.seeding import Noise, drawing, draws
 from holdfast.space import Box
 from holdfast.statistics import quality
 from holdfast.training.augment import shift_and_mirror
@@ -30,6 +30,7 @@ from holdfast.training.preconditions import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from lightning_fabric import Fabric
 
@@ -196,7 +197,7 @@ class _Run:
         if self.former is not None:
             self.learned = self.former.knows(self.train.ids)
             self._anchor(self.former)
-        self.steps = len(self._batches(1))
+        self.steps, self.draws = len(self._batches(1)), draws(self.module)
         self.weights = None
         if self.recipe.balance_classes:
             seen = self.recipe.seen(self.train, self.learned, self.noise.derive("order"))
@@ -231,14 +232,9 @@ class _Run:
         started, number = time.perf_counter(), len(self.history) + 1
         batches = self._batches(number)
         total = torch.zeros((), device=self.fabric.device)
-        cuda = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            self.network.train()
-            for step, index in enumerate(batches):
-                # Dropout and its like draw from the global generator: theirs is a named one for this step.
-                torch.manual_seed(
-                    self.noise.derive("step", number, step, self.fabric.global_rank).generator().initial_seed()
-                )
+        self.network.train()
+        for step, index in enumerate(batches):
+            with self._drawing(number, step):
                 total += self._step(number, step, index.to(self.fabric.device))
         loss = self._mean_loss(total, sum(map(len, batches)), number)
         self._agree()
@@ -253,6 +249,12 @@ class _Run:
         )  # fmt: skip
         self.history.append(report)
         return report
+
+    def _drawing(self, number: int, step: int) -> AbstractContextManager[None]:
+        """Give dropout and its like, which draw from torch's own generators, a named stream for this step."""
+        if not self.draws:
+            return nullcontext()  # two such trainings need not wait for each other
+        return drawing(self.noise.derive("step", number, step, self.fabric.global_rank).generator().initial_seed())
 
     def _step(self, number: int, step: int, index: Tensor) -> Tensor:
         """Take one step on this process's share of a batch; give the sum of its rows' losses."""

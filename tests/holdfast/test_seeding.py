@@ -1,6 +1,11 @@
 """Noise is a pure function of seed, path and example."""
 
 import random
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,8 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 
-from holdfast.seeding import Noise
+from holdfast.networks import cnn, mlp
+from holdfast.seeding import Noise, drawing, draws
 
 IDS = torch.arange(4000, dtype=torch.int64) * 7919 - 10**9
 
@@ -57,3 +64,74 @@ def test_global_generators_are_never_touched():
 def test_devices_draw_alike():
     """The GPU draws the CPU's very bits."""
     assert torch.equal(Noise(1).uniform(IDS.cuda(), (5,)).cpu(), Noise(1).uniform(IDS, (5,)))
+
+
+def test_threads_draw_each_from_its_own_seed():
+    """What one thread draws of torch's own generators is the same whatever others draw meanwhile."""
+
+    def drawn(seed):
+        with drawing(seed):
+            parts = []
+            for _ in range(4):
+                parts.append(torch.rand(3))
+                time.sleep(0.005)
+        return torch.cat(parts)
+
+    state = torch.get_rng_state()
+    alone = [drawn(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(drawn, range(4)))
+    assert all(map(torch.equal, alone, together))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_threads_that_seed_do_not_wait_for_each_other_without_end():
+    """A garbage collection lets another thread in while torch holds its generator: that thread does not ask for it."""
+    script = """
+        import gc, sys, threading, time
+        import torch
+        from holdfast.seeding import drawing
+
+        def seed_often(seed):
+            for _ in range(200):
+                with drawing(seed):
+                    pass
+
+        gc.callbacks.append(lambda *_: time.sleep(1e-4))
+        gc.set_threshold(2)
+        threads = [threading.Thread(target=seed_often, args=(seed,), daemon=True) for seed in (1, 2)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print("done")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "may"),
+    [
+        (mlp((5,), 2), False),
+        (mlp((5,), 2, dropout=0.1), True),
+        (cnn((1, 12, 12), 3), False),
+        (nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.0), nn.BatchNorm1d(5), nn.ReLU()), False),
+        (nn.Sequential(nn.Linear(5, 5), nn.RReLU()), True),
+        (nn.LSTM(5, 4, num_layers=2, dropout=0.5), True),
+        (nn.LSTM(5, 4), False),
+        (nn.MultiheadAttention(4, 2, dropout=0.5), True),
+        (nn.TransformerEncoderLayer(4, 2), True),
+        (type("Theirs", (nn.Linear,), {})(5, 5), True),
+    ],
+)
+def test_networks_that_may_draw_are_told_from_those_that_do_not(module, may):
+    """Layers that drop a share of something may, and what is neither torch's nor Holdfast's."""
+    assert draws(module) is may
+
+
+def test_a_network_with_a_hook_may_draw():
+    """What a hook does is not to be seen from outside."""
+    module = mlp((5,), 2)
+    module[0].register_forward_hook(lambda *_: None)
+    assert draws(module)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,16 @@ def test_global_generators_are_untouched(table_world, image_world):
     assert (numbers == np.random.get_state()[1]).all()  # noqa: NPY002  as above
     torch.manual_seed(2)
     assert train(table_world).target.digest == digest
+
+
+def test_trainings_beside_each_other_end_as_each_alone(table_world):
+    """Two networks with dropout, trained in two threads at once, take their masks each from its own seed."""
+    assert table_world.spec.settings["dropout"] > 0
+    recipe, seeds = QUICK.model_copy(update={"epochs": 12}), (3, 4, 5, 6)
+    alone = [train(table_world, recipe, seed=seed).target.digest for seed in seeds]
+    with ThreadPoolExecutor(2) as pool:
+        together = pool.map(lambda seed: train(table_world, recipe, seed=seed).target.digest, seeds)
+    assert list(together) == alone
 
 
 def test_the_best_epoch_is_kept_and_patience_stops(table_world):
