@@ -82,20 +82,34 @@ def check_network(spec: ModelSpec, x: Tensor) -> None:
         x: inputs (n, ...) of the spec's space, two rows or more.
 
     Raises:
-        ModelError: it fails on them, or gives anything but finite logits (n, classes).
+        ModelError: it fails on them, gives anything but finite logits (n, classes), has layers whose sizes the first
+            rows decide, or draws its answers.
     """
     module, wanted = spec.build(seed=0), (len(x), len(spec.classes))
+    if any(isinstance(each, nn.UninitializedParameter) for each in module.parameters()):
+        raise _unfit(spec, "layers without sizes until rows have come (lazy ones)", "weights from the beginning")
     for training in (True, False):
         with drawing(0), torch.no_grad():
+            before = torch.get_rng_state()
             try:
                 logits: object = module.train(training)(x)
             except Exception as error:
                 raise _no_logits(spec, wanted, told(error)) from error
+            drew = not torch.equal(before, torch.get_rng_state())
+        if drew and not training:
+            raise _unfit(spec, "answers that are drawn at random after eval()", "dropout and its like in training only")
         if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not logits.is_floating_point():
             found = f"{tuple(logits.shape)} of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
             raise _no_logits(spec, wanted, found)
         if not logits.isfinite().all():
             raise _no_logits(spec, wanted, "values that are not finite, with fresh weights")
+
+
+def _unfit(spec: ModelSpec, found: str, expected: str) -> ModelError:
+    return ModelError(
+        f"model.factory {spec.factory}", found=found, expected=expected,
+        remedy="Mend the factory's module; nothing was trained.",
+    )  # fmt: skip
 
 
 def _no_logits(spec: ModelSpec, wanted: tuple[int, int], found: str) -> ModelError:

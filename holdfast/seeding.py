@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ALONE = threading.RLock()
-"""Held by whoever draws from torch's own generators, which are the whole process's."""
+"""Held by whoever builds or trains: torch's own generators, autocast's cache and Fabric's flags are the process's."""
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 
 
@@ -102,25 +101,3 @@ def drawing(seed: int) -> Iterator[None]:
     with _ALONE, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
-
-
-def draws(module: nn.Module) -> bool:
-    """Tell whether a network may draw from torch's own generators in training.
-
-    Torch's layers do where they drop a share of something, or pool or slope at random, and Holdfast's do not; of
-    others, and of hooks, it cannot be known.
-    """
-    return any(map(_may_draw, module.modules()))
-
-
-def _may_draw(layer: nn.Module) -> bool:
-    if layer._forward_hooks or layer._forward_pre_hooks:  # noqa: SLF001  torch has no other way to ask
-        return True
-    home = type(layer).__module__
-    if not home.startswith("torch.nn.modules."):
-        return home.split(".")[0] != "holdfast"
-    if isinstance(layer, _DropoutNd):
-        return layer.p > 0.0
-    return isinstance(layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d) or bool(
-        getattr(layer, "dropout", 0.0)  # of attention and recurrent layers
-    )

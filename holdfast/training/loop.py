@@ -6,7 +6,7 @@ import hashlib
 import math
 import tempfile
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,7 +19,7 @@ from holdfast.digests import digest_json, library_digest, library_versions
 from holdfast.errors import ModelError
 from holdfast.model import Target, save_model
 from holdfast.results import Score, Value
-from holdfast.seeding import Noise, drawing, draws
+from holdfast.seeding import Noise, drawing
 from holdfast.space import Box
 from holdfast.statistics import quality
 from holdfast.training.augment import shift_and_mirror
@@ -30,7 +30,6 @@ from holdfast.training.preconditions import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from lightning_fabric import Fabric
 
@@ -180,7 +179,7 @@ class _Run:
     best_epoch: int = 0
 
     def __post_init__(self) -> None:
-        self.module = self.spec.build(self.noise.derive("weights").generator().initial_seed())
+        self.module = self.spec.build(self._seed("weights"))
         if self.former is not None:
             self.module.load_state_dict(self.former.target.module.state_dict())
         self.layout = torch.channels_last if isinstance(self.spec.space, Box) else torch.contiguous_format
@@ -197,7 +196,7 @@ class _Run:
         if self.former is not None:
             self.learned = self.former.knows(self.train.ids)
             self._anchor(self.former)
-        self.steps, self.draws = len(self._batches(1)), draws(self.module)
+        self.steps = len(self._batches(1))
         self.weights = None
         if self.recipe.balance_classes:
             seen = self.recipe.seen(self.train, self.learned, self.noise.derive("order"))
@@ -234,12 +233,14 @@ class _Run:
         total = torch.zeros((), device=self.fabric.device)
         self.network.train()
         for step, index in enumerate(batches):
-            with self._drawing(number, step):
+            # Dropout and its like draw from torch's own generators: theirs is a named stream for this step.
+            with drawing(self._seed("step", number, step, self.fabric.global_rank)):
                 total += self._step(number, step, index.to(self.fabric.device))
         loss = self._mean_loss(total, sum(map(len, batches)), number)
         self._agree()
         validated = time.perf_counter()
-        score = self._validate()
+        with drawing(self._seed("validate")):
+            score = self._validate()
         if not self.history or score.value >= max(report.validation.value for report in self.history):
             self.best, self.best_epoch = self._current(), number
         ended = time.perf_counter()
@@ -250,11 +251,8 @@ class _Run:
         self.history.append(report)
         return report
 
-    def _drawing(self, number: int, step: int) -> AbstractContextManager[None]:
-        """Give dropout and its like, which draw from torch's own generators, a named stream for this step."""
-        if not self.draws:
-            return nullcontext()  # two such trainings need not wait for each other
-        return drawing(self.noise.derive("step", number, step, self.fabric.global_rank).generator().initial_seed())
+    def _seed(self, *parts: object) -> int:
+        return self.noise.derive(*parts).generator().initial_seed()
 
     def _step(self, number: int, step: int, index: Tensor) -> Tensor:
         """Take one step on this process's share of a batch; give the sum of its rows' losses."""

@@ -19,6 +19,7 @@ from holdfast.errors import StoreError
 from holdfast.factory import factory_sources
 from holdfast.model import SPEC, WEIGHTS
 from holdfast.results import ModelVersion
+from holdfast.stores import write_atomically
 from tasks.tracking.connection import answering, client, code_of, paged
 from tasks.tracking.runs import experiment
 
@@ -199,11 +200,8 @@ def fetch_model(stores: Stores, version: ModelVersion) -> Path:
                 found=f"no {WEIGHTS} with its {SPEC} in the artefact", expected="the two files of a registered model",
                 remedy="Restore the artefact from a backup, or roll back with `holdfast promote`.",
             )  # fmt: skip
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, SPEC):
-            part = target / f".{name}.part"
-            part.write_bytes((data / name).read_bytes())
-            part.replace(target / name)
+        for name in (WEIGHTS, SPEC):  # two scenarios at once may ask for one version
+            write_atomically(target / name, (data / name).read_bytes())
     return target
 
 

@@ -235,7 +235,7 @@ class Stubborn(nn.Module):
 
     def __init__(self, how):
         super().__init__()
-        self.how, self.inner = how, nn.Linear(SPEC_WIDTH, 2)
+        self.how, self.inner = how, nn.LazyLinear(2) if how == "lazy" else nn.Linear(SPEC_WIDTH, 2)
 
     def forward(self, x):
         answers = {
@@ -246,6 +246,8 @@ class Stubborn(nn.Module):
             "classes": lambda: self.inner(x).argmax(1),
             "only in training": lambda: self.inner(x) if self.training else undefined(x),  # noqa: F821  what it is about
             "not finite": lambda: self.inner(x) / 0,
+            "drawn": lambda: nn.functional.dropout(self.inner(x)),
+            "lazy": lambda: self.inner(x),
         }
         return answers[self.how]()
 
@@ -267,6 +269,8 @@ def stubborn(shape, classes, how):
         ("classes", r"found \(3,\) of torch.int64"),
         ("only in training", r"NameError: name 'undefined' is not defined \(test_model.py, line \d+\)"),
         ("not finite", "not finite, with fresh weights"),
+        ("drawn", r"answers that are drawn at random after eval\(\); expected dropout"),
+        ("lazy", "layers without sizes until rows have come"),
     ],
 )
 def test_a_network_that_gives_no_logits_is_refused_before_it_trains(how, found):

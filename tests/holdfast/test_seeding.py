@@ -13,10 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from torch import nn
 
-from holdfast.networks import cnn, mlp
-from holdfast.seeding import Noise, drawing, draws
+from holdfast.seeding import Noise, drawing
 
 IDS = torch.arange(4000, dtype=torch.int64) * 7919 - 10**9
 
@@ -108,30 +106,3 @@ def test_threads_that_seed_do_not_wait_for_each_other_without_end():
         [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True, timeout=100
     )
     assert done.stdout == "done\n", done.stderr
-
-
-@pytest.mark.parametrize(
-    ("module", "may"),
-    [
-        (mlp((5,), 2), False),
-        (mlp((5,), 2, dropout=0.1), True),
-        (cnn((1, 12, 12), 3), False),
-        (nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.0), nn.BatchNorm1d(5), nn.ReLU()), False),
-        (nn.Sequential(nn.Linear(5, 5), nn.RReLU()), True),
-        (nn.LSTM(5, 4, num_layers=2, dropout=0.5), True),
-        (nn.LSTM(5, 4), False),
-        (nn.MultiheadAttention(4, 2, dropout=0.5), True),
-        (nn.TransformerEncoderLayer(4, 2), True),
-        (type("Theirs", (nn.Linear,), {})(5, 5), True),
-    ],
-)
-def test_networks_that_may_draw_are_told_from_those_that_do_not(module, may):
-    """Layers that drop a share of something may, and what is neither torch's nor Holdfast's."""
-    assert draws(module) is may
-
-
-def test_a_network_with_a_hook_may_draw():
-    """What a hook does is not to be seen from outside."""
-    module = mlp((5,), 2)
-    module[0].register_forward_hook(lambda *_: None)
-    assert draws(module)

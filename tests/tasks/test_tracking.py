@@ -1,14 +1,16 @@
 """Tracking: what MLflow answers is believed as it is, and what it cannot answer is an error without secrets."""
 
 import shutil
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 
 from holdfast.errors import ModelError, StoreError
-from holdfast.model import ModelSpec, save_model
+from holdfast.model import ModelSpec, load_model, save_model
 from holdfast.pyfunc import _load_pyfunc
 from holdfast.results import Finding, ModelVersion, Provenance, Score
 from holdfast.space import Feature, Table
@@ -120,6 +122,20 @@ def test_an_artefact_without_a_model_is_refused(stores, version, lost):
     file.write_bytes(kept)
     assert (tracking.fetch_model(stores, version) / lost).read_bytes() == kept
     shutil.rmtree(stores.models / version.digest)
+
+
+def test_scenarios_that_fetch_one_version_at_once_each_get_it_whole(stores, version):
+    """Nobody takes away, or puts in place, what another is still writing."""
+    for _ in range(6):
+        shutil.rmtree(stores.models / version.digest, ignore_errors=True)
+        barrier = threading.Barrier(4)
+
+        def fetched(barrier=barrier):
+            barrier.wait()
+            return load_model(tracking.fetch_model(stores, version), version.digest)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [each.result().digest for each in [pool.submit(fetched) for _ in range(4)]] == [version.digest] * 4
 
 
 def test_versions_beyond_one_page_are_listed(stores, version, monkeypatch):

@@ -165,13 +165,15 @@ def test_global_generators_are_untouched(table_world, image_world):
     assert train(table_world).target.digest == digest
 
 
-def test_trainings_beside_each_other_end_as_each_alone(table_world):
-    """Two networks with dropout, trained in two threads at once, take their masks each from its own seed."""
-    assert table_world.spec.settings["dropout"] > 0
-    recipe, seeds = QUICK.model_copy(update={"epochs": 12}), (3, 4, 5, 6)
-    alone = [train(table_world, recipe, seed=seed).target.digest for seed in seeds]
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("world", ["table_world", "image_world"])
+def test_trainings_beside_each_other_end_as_each_alone(world, precision, request):
+    """Two trainings in two threads take their dropout each from its own seed, and leave each other's precision alone."""
+    world = request.getfixturevalue(world)
+    recipe, seeds = QUICK.model_copy(update={"epochs": 12, "precision": precision}), (3, 4, 5, 6)
+    alone = [train(world, recipe, seed=seed).target.digest for seed in seeds]
     with ThreadPoolExecutor(2) as pool:
-        together = pool.map(lambda seed: train(table_world, recipe, seed=seed).target.digest, seeds)
+        together = pool.map(lambda seed: train(world, recipe, seed=seed).target.digest, seeds)
     assert list(together) == alone
 
 
