@@ -109,14 +109,10 @@ def evaluate(
         chosen = now.params.evaluation.uses.run if pack is None else pack
         now.params.scenarios(chosen)  # a wrong name is refused before any work
         from flows.lifecycle import scorecard  # noqa: PLC0415
+        from tasks.evaluation import brief  # noqa: PLC0415
 
         report = scorecard(now.params, now.stores, version, chosen)
-    lines = [
-        f"{f.path}: {f.score.value:.3f} [{f.score.low:.3f}, {f.score.high:.3f}] n={f.score.n}"
-        if f.score
-        else f"{f.path}: unscored: {f.unscored}"
-        for f in report.findings
-    ]
+    lines = [f"{finding.path}: {brief(finding).strip()}" for finding in report.findings]
     say(report.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
 
 
@@ -170,6 +166,11 @@ def drill(
     """Rehearse incidents on a copy of the champion, and score its recovery and evolution."""
     with session(overlays, assignments, as_json=as_json) as now:
         known = now.params.incidents()
+        if not known:
+            raise ParamsError(
+                "drills.incidents", found="none", expected="what is to be rehearsed",
+                remedy="List incidents as profiles/crisis.yaml does; docs/rehearse-incidents.md says what there is.",
+            )  # fmt: skip
         if strangers := [name for name in incidents or [] if name not in known]:
             raise ParamsError(
                 "drills.incidents", found=f"no {', '.join(strangers)}", expected=f"some of {', '.join(known)}",

@@ -85,7 +85,7 @@ def run_scenario(
         return _replay(path, scenario, params, stores, snapshot, version, subject, provenance)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
-        tell("evaluation", f"{path}  {_brief(known)}  reused")
+        tell("evaluation", f"{path}  {brief(known)}  reused")
         return Answer(finding=known, reused=True)
     try:
         if isinstance(scenario, OnModel) and isinstance(subject, Target):
@@ -101,7 +101,7 @@ def run_scenario(
         broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
         return Answer(finding=_unscored(path, scenario, provenance, broke))  # not kept: the next run asks again
     stores.results.put(finding.key, finding)
-    tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
+    tell("evaluation", f"{path}  {brief(finding)}  {finding.cost.seconds:.1f} s")
     return Answer(finding=finding)
 
 
@@ -126,11 +126,11 @@ def _replay(
     origin = context(params, snapshot, target.spec)
     key = question(path, scenario.settings, provenance.model_copy(update={"data": found.samples.snapshot}))
     if (known := stores.results.get(key, Finding)) is not None:
-        tell("evaluation", f"{path}  {_brief(known)}  reused")
+        tell("evaluation", f"{path}  {brief(known)}  reused")
         return Answer(finding=known, reused=True)
     finding = scenario.run(target, found.samples, origin, path).model_copy(update={"details": found.told})
     stores.results.put(finding.key, finding)
-    tell("evaluation", f"{path}  {_brief(finding)}  {finding.cost.seconds:.1f} s")
+    tell("evaluation", f"{path}  {brief(finding)}  {finding.cost.seconds:.1f} s")
     return Answer(finding=finding)
 
 
@@ -227,7 +227,8 @@ def _workshop(params: Params, data: Loaded, space: Table | Box | None = None) ->
     )  # fmt: skip
 
 
-def _brief(finding: Finding) -> str:
+def brief(finding: Finding) -> str:
+    """Say a finding in a line: its bound, interval and n, and what is to be known beside them."""
     if finding.score is None:
         return f"unscored: {finding.unscored}"
     score, mark = finding.score, {"upper_bound": "<=", "lower_bound": ">=", "measured": "  "}

@@ -29,6 +29,8 @@ PIECES = 48
 _SHOWN = 5
 _ENOUGH_ROWS = 20
 """Rows from which values that do not come again say something about a column."""
+_FEW_WORDS, _MANY_NUMBERS = 0.05, 20
+"""Share of words up to which a column with more different numbers than this is one of numbers."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -217,6 +219,8 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
         limits |= {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable}
     if kind == "category":
         named = _without(names_of(column), codes)
+        if said is None or said.kind is None:
+            _require_words(name, named.dropna())
         values = set(named.dropna())
         if len(values) > MOST_CATEGORIES:
             msg = f"{len(values)} different values; set data.exclude: [{name}] if it names things"
@@ -237,6 +241,23 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
     )  # fmt: skip
 
 
+def _require_words(name: str, values: pd.Series[Any]) -> None:
+    """Hold that a column which nobody called a category is no column of numbers with some stray words.
+
+    Raises:
+        ValueError: nearly all of its rows are numbers, and of many values.
+    """
+    number = pd.to_numeric(values, errors="coerce")
+    strange = values[number.isna()]
+    if 0 < len(strange) <= _FEW_WORDS * len(values) and number.nunique() > _MANY_NUMBERS:
+        msg = (
+            f"text in {len(strange)} of {len(values)} training rows of a column of numbers ({_examples(strange)}); mend"
+            f" them, name them in data.missing_values: {{{name}: [...]}} where they mean unknown, or set data.features:"
+            f" {{{name}: {{kind: category}}}}"
+        )
+        raise ValueError(msg)
+
+
 def _require_kinds(name: str, values: pd.Series[Any]) -> None:
     """Hold that a column which nobody called a category has values that come again: else every new row is a stranger.
 
@@ -246,9 +267,12 @@ def _require_kinds(name: str, values: pd.Series[Any]) -> None:
     counts = values.value_counts()
     single, rows = int((counts == 1).sum()), int(counts.sum())
     if rows >= _ENOUGH_ROWS and single > rows / 2:
+        numeric = pd.to_numeric(values.dropna(), errors="coerce").notna().all()
+        said = "numbers written as text (in a CSV, one word in any row makes them so); " if numeric else ""
         msg = (
-            f"{single} of {rows} training rows have a value of their own, so it names rows, and new ones would all be"
-            f" strangers; set data.exclude: [{name}], or data.features: {{{name}: {{kind: category}}}} to keep it"
+            f"{said}{single} of {rows} training rows have a value of their own, so it names rows, and new ones would"
+            f" all be strangers; set data.exclude: [{name}], or data.features: {{{name}: {{kind: category}}}} to keep"
+            " it"
         )
         raise ValueError(msg)
 

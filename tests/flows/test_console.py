@@ -18,7 +18,7 @@ from holdfast.errors import ParamsError
 from holdfast.params import load
 from holdfast.recovery.gate import formerly
 from holdfast.recovery.ledger import Ledger
-from holdfast.results import Decision, ModelVersion, Reason, StageReport
+from holdfast.results import Decision, Finding, ModelVersion, Provenance, Reason, Score, StageReport
 from holdfast.stores import Stores, WallClock
 from tasks.publishing import promoted_at
 
@@ -95,6 +95,37 @@ def test_any_pack_can_be_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = CliRunner().invoke(cli.app, ["evaluate", "--pack", "smokey"])
     assert isinstance(refused.exception, ParamsError)
     assert len(asked) == len(params.evaluation.packs) + 1
+
+
+def test_a_bound_is_printed_as_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an attack did not break may still break: the line says at most."""
+    score = Score(value=0.5, low=0.4, high=0.6, n=200, method="wilson", kind="upper_bound")
+    origin = Provenance(subject="5e", data="d4", role="test", seed=7, library="11", versions={}, device="cpu")
+    found = Finding(
+        path="attacks/pgd", dimension="defence", family="evasion", settings={}, score=score, provenance=origin
+    )
+    report = StageReport(stage="evaluation", subject="", findings=(found,))
+
+    @contextmanager
+    def session(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(params=load(Path("params.yaml")), stores=None)
+
+    monkeypatch.setitem(sys.modules, "flows.lifecycle", SimpleNamespace(scorecard=lambda *_: report))
+    monkeypatch.setattr(cli, "session", session)
+    assert CliRunner().invoke(cli.app, ["evaluate"]).stdout == "attacks/pgd: <= 0.500 [0.400, 0.600] n=200\n"
+
+
+def test_a_drill_without_incidents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rehearsing nothing is no success: it is said where incidents are listed."""
+
+    @contextmanager
+    def session(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(params=load(Path("params.yaml")), stores=None)
+
+    monkeypatch.setattr(cli, "session", session)
+    refused = CliRunner().invoke(cli.app, ["drill"]).exception
+    assert isinstance(refused, ParamsError)
+    assert "rehearse-incidents" in refused.remedy
 
 
 @pytest.mark.parametrize("action", ["keep", "inconclusive", "block"])

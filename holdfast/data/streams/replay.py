@@ -62,13 +62,27 @@ class Replay(Stream):
         held = np.flatnonzero((data.roles == "drill") & (data.later if data.later.any() else True))
         time = np.zeros(len(data)) if data.time is None else np.floor(data.time)
         if self.until is not None:
-            held = held[time[held] <= self.until]
+            held = self._to_the_end(held, time)
         windows: list[Array] = []
         for period in np.unique(time[held]):
             rows = held[time[held] == period]
             order = torch_order(data.ids[rows], Noise(self.seed, ("replay", str(period))))
             windows += [part for part in np.array_split(rows[order], self.windows_per_period) if len(part)]
         return windows
+
+    def _to_the_end(self, held: Array, time: Array) -> Array:
+        """Keep the rows up to ``until``.
+
+        Raises:
+            DataError: there are none: a watch would say that nothing came, and that all is well.
+        """
+        kept = held[time[held] <= self.until]
+        if not len(kept):
+            raise DataError(
+                "monitoring.stream.settings.until", found=f"{self.until:g}, and rows from {time[held].min():g} on",
+                expected="the last time that is replayed", remedy="Set it to a later time, or to null for all rows.",
+            )  # fmt: skip
+        return kept
 
 
 def torch_order(ids: Array, noise: Noise) -> Array:

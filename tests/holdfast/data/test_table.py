@@ -122,6 +122,21 @@ def test_a_column_that_names_rows_is_refused_unless_it_is_called_a_category():
     assert len(fit_table(frame, ("id",), params(features={"id": {"kind": "category"}})).features[0].categories) == 200
 
 
+def test_a_stray_word_among_numbers_is_named_and_makes_no_category():
+    """One cell of text in a column of numbers is shown with what to do; few codes with a letter are a category."""
+    fees = [f"{i / 7:.2f}" for i in range(300)]
+    with pytest.raises(DataError, match=r"fee: text in 1 of 300 training rows of a column of numbers \('abc'\); mend"):
+        fit_table(pd.DataFrame({"fee": [*fees[:-1], "abc"]}), ("fee",), params())
+    again = [f"{i % 50}" for i in range(299)]  # these come again: it was a category of fifty numbers and a word
+    with pytest.raises(DataError, match="text in 1 of 300"):
+        fit_table(pd.DataFrame({"fee": [*again, "abc"]}), ("fee",), params())
+    with pytest.raises(DataError, match="fee: numbers written as text"):
+        fit_table(pd.DataFrame({"fee": fees}), ("fee",), params())
+    codes = pd.DataFrame({"code": ["0", "1", "2", "Y"] * 30, "fee": [*again[:119], "abc"]})
+    said = params(features={"fee": {"kind": "category"}})
+    assert [each.kind for each in fit_table(codes, ("code", "fee"), said).features] == ["category", "category"]
+
+
 def test_parquet_and_csv_hold_the_same_table(tmp_path):
     """The same table reads the same from both formats."""
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, np.nan]})

@@ -55,6 +55,8 @@ def test_a_replay_gives_each_drill_row_once_year_by_year(data, tmp_path):
     held = data.frame[data.roles == "drill"].drop(columns="y").sort_values("size")
     pd.testing.assert_frame_equal(whole.reset_index(drop=True), held.reset_index(drop=True))
     assert len(every(Replay(windows_per_period=4, until=2), site)) == 4
+    with pytest.raises(DataError, match=r"until: found 1, and rows from 2 on"):
+        every(Replay(windows_per_period=4, until=1), site)
     assert [w.digest for w in every(Replay(windows_per_period=4), site)] == [w.digest for w in windows]
     assert windows[0].digest != every(Replay(windows_per_period=4, seed=1), site)[0].digest
 
