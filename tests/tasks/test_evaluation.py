@@ -145,4 +145,4 @@ def test_a_line_names_its_metric_and_rows_that_are_no_test_rows(role, told):
     finding = SimpleNamespace(
         score=score, valid=True, details={"metric": "auroc"}, provenance=SimpleNamespace(role=role)
     )
-    assert evaluation._brief(finding).endswith(f"n=5  {told}")
+    assert evaluation.brief(finding).endswith(f"n=5  {told}")
