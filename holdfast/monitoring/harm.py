@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from holdfast.monitoring.base import Detector, Needs, Reading
-from holdfast.statistics import wilson
+from holdfast.statistics import limit_ever, wilson
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
+_SURE = 0.99
+"""Confidence that the past's errors are no more than the hypothesis says: where they are, every window may alarm."""
 
 
 @final
@@ -37,14 +39,14 @@ class Harm(Detector):
     )
 
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of rows by which errors may rise, above what the past is sure of, before it counts as harm."""
+    """Share of rows by which errors may rise, above what they surely were, before it counts as harm."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the log of the wealth; the effect is the share of errors above the past's."""
         before = past.wrong
         n, wrong = len(window), int(window.wrong.sum())
-        # The past's rate is an estimate: its upper end keeps the hypothesis true where it is.
-        bound = min(wilson(int(before.sum()), len(before))[1] + self.tolerance, 0.999)
+        surely = _limit(int(before.sum()), len(before), memory)
+        bound = min(surely + self.tolerance, 0.999)
         wealth = np.array(memory.get("log_wealth", [-math.inf] * len(_BETS)), dtype=np.float64)
         stakes = np.array(_BETS) / bound
         gain = wrong * np.log1p(stakes * (1.0 - bound)) + (n - wrong) * np.log1p(-stakes * bound)
@@ -57,10 +59,24 @@ class Harm(Detector):
             effect_unit="share of rows wrong, above the past",
             e_value=math.exp(min(statistic, 700.0)),
             details={"errors": wrong, "rate": rate, "past": float(before.mean()), "bound": bound},
-            memory={"log_wealth": wealth.tolist()},
+            memory={
+                "log_wealth": wealth.tolist(), "limit": surely,
+                "wrong": memory.get("wrong", 0) + wrong, "rows": memory.get("rows", 0) + n,
+            },
         )
 
     def threshold(self, level: float, past: Window, rows: int) -> float | None:
         """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
         del past, rows
         return math.log(1.0 / level)
+
+
+def _limit(wrong: int, rows: int, memory: Json) -> float:
+    """Say how often the champion errs at most, before a window is seen; that keeps the hypothesis true where it is.
+
+    The past has few rows, after a retraining some hundred, and is sure of little. If errors are what they were, the
+    windows since say how many that is; never fewer than the past shows, for as good as promised is no harm.
+    """
+    past = (wrong + 0.5, rows - wrong + 0.5)
+    served = limit_ever(memory.get("wrong", 0), memory.get("rows", 0), past, _SURE)
+    return max(wrong / rows, min(wilson(wrong, rows, _SURE)[1], served, memory.get("limit", 1.0)))

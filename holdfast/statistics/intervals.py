@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from holdfast.errors import ScenarioError
 from holdfast.results import Score
@@ -102,6 +102,37 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE, side
     low = 0.0 if no_low else float(special.betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if no_high else float(special.betaincinv(successes + 1, n - successes, 1.0 - tail))
     return low, high
+
+
+def limit_ever(successes: int, n: int, prior: tuple[float, float], confidence: float) -> float:
+    """Upper limit of a share that holds at every n at once: one may look after every trial, and keep the lowest.
+
+    The largest share under which the trials are not 1 / (1 - confidence) times less likely than under a mixture of all
+    shares. It holds whatever the mixture is, and is the lower the better that was guessed.
+
+    Args:
+        successes: of the trials.
+        n: trials; with none the limit is 1.
+        prior: both parameters of the Beta law of the mixture, chosen before the first trial.
+        confidence: of the limit, in (0, 1).
+
+    Raises:
+        ScenarioError: unless 0 <= successes <= n and n > 0, or a confidence outside (0, 1).
+
+    Source: Robbins 1970, Annals of Mathematical Statistics 41; Howard et al. 2021, arXiv:1810.08240, section 3.
+    """
+    quantile(confidence)
+    if n == 0:
+        return 1.0
+    _check_counts("limit_ever", successes, n)
+    failures, (a, b), most = n - successes, prior, -math.log(1.0 - confidence)
+    mixture = float(special.betaln(successes + a, failures + b) - special.betaln(a, b))
+
+    def beyond(p: float) -> float:
+        return mixture - float(special.xlogy(successes, p) + special.xlog1py(failures, -p)) - most
+
+    low, high = successes / n, 1.0 - 1e-12
+    return float(optimize.brentq(beyond, low, high)) if beyond(low) < 0.0 < beyond(high) else 1.0
 
 
 def _check_counts(where: str, successes: float, n: float) -> None:

@@ -22,6 +22,7 @@ from holdfast.statistics import (
     excess_unpaired,
     expected_calibration_error,
     grouped_share,
+    limit_ever,
     membership_auc,
     membership_score,
     needed_n,
@@ -66,6 +67,35 @@ def test_one_sided_exact_limits_have_closed_forms_at_the_ends():
     """With no success the upper limit is 1 - alpha ** (1 / n), and the lower limit mirrors it."""
     assert clopper_pearson(0, 30, 0.95, "upper") == pytest.approx((0.0, 1 - 0.05 ** (1 / 30)))
     assert clopper_pearson(30, 30, 0.95, "lower") == pytest.approx((0.05 ** (1 / 30), 1.0))
+
+
+@given(counts, st.sampled_from([(0.5, 0.5), (3.0, 7.0), (60.0, 140.0)]))
+def test_the_limit_that_always_holds_is_where_the_mixture_is_as_likely(pair, prior):
+    """At the limit the trials are a hundredth as likely as under the mixture, which scipy adds up."""
+    wrong, n = pair
+    limit = limit_ever(wrong, n, prior, 0.99)
+    assert wrong / n <= limit <= 1.0
+    if limit < 1.0:
+        likely = stats.betabinom.pmf(wrong, n, *prior)
+        assert likely / stats.binom.pmf(wrong, n, limit) == pytest.approx(100.0, rel=1e-4)
+    assert limit_ever(0, 0, prior, 0.99) == 1.0
+
+
+@pytest.mark.parametrize("prior", [(0.5, 0.5), (20.0, 80.0), (30.0, 70.0)])
+def test_the_limit_that_always_holds_does_hold_at_every_n(prior):
+    """Of streams that are looked at after each of 600 trials, the lowest limit is below the truth in 5 % at most."""
+    source, truth, ours, theirs = rng(), 0.2, 0, 0
+    for _ in range(200):
+        wrong = np.cumsum(source.random(600) < truth)
+        looks = [(int(wrong[n - 1]), n) for n in range(20, 601, 10)]
+        ours += min(limit_ever(*look, prior, 0.95) for look in looks) < truth
+        theirs += min(wilson(*look)[1] for look in looks) < truth
+    assert ours <= 10 < 20 < theirs  # a limit for one n alone breaks
+
+
+def test_the_limit_is_lower_where_the_mixture_was_guessed_well():
+    """That is what the past is good for."""
+    assert limit_ever(120, 1000, (12.5, 87.5), 0.99) < limit_ever(120, 1000, (0.5, 0.5), 0.99)
 
 
 def test_a_share_is_wilsons_and_keeps_its_kind():

@@ -79,6 +79,47 @@ def test_harm_is_found_and_no_harm_is_not(make, past):
     assert reading.effect == pytest.approx(0.1, abs=0.05)
 
 
+def harm_of(counts, before, rows, space, past):
+    """Harm's readings of windows with so many errors, against a past of 200 rows with ``before``."""
+    few = answered([True] * before + [False] * (200 - before), space, past)
+    memory, readings = {}, []
+    for wrong in counts:
+        reading = Harm().read(answered([True] * wrong + [False] * (rows - wrong), space, past), few, memory)
+        memory = json.loads(json.dumps(reading.memory))
+        readings.append(reading)
+    return readings
+
+
+def test_windows_that_were_served_say_what_a_short_past_cannot(past):
+    """With 12 % wrong in 200 rows, 23 % is found in two windows after 25 quiet ones, and not in four at once."""
+    bar = Harm().threshold(0.0001, past, 200)
+    after = harm_of([24] * 25 + [46] * 2, 24, 200, past.space, past)
+    assert after[24].statistic < bar < after[26].statistic
+    assert after[0].details["bound"] == wilson(24, 200, 0.99)[1]
+    assert 0.12 < after[26].details["bound"] < 0.14
+    assert harm_of([46] * 4, 24, 200, past.space, past)[-1].statistic < bar
+
+
+def test_the_limit_of_errors_only_falls_and_never_below_what_the_past_shows(past):
+    """Harm that goes on is not taken for normal; and to be as bad as promised, after better days, is no harm."""
+    slow = [reading.details["bound"] for reading in harm_of([24] * 5 + [60] * 20, 24, 200, past.space, past)]
+    assert slow == sorted(slow, reverse=True)
+    better = harm_of([10] * 30 + [24] * 10, 24, 200, past.space, past)
+    assert better[-1].details["bound"] == pytest.approx(0.12)
+    assert better[-1].statistic < Harm().threshold(0.0001, past, 200)
+
+
+def test_a_past_that_was_lucky_raises_no_alarms(past):
+    """Over 300 pasts of 200 rows, windows of an unchanged world alarm no oftener than they may."""
+    source, level, alarms = np.random.default_rng(1), 0.002, 0
+    bar = Harm().threshold(level, past, 200)
+    for _ in range(300):
+        counts = source.binomial(200, 0.12, 20).tolist()
+        told = harm_of(counts, int(source.binomial(200, 0.12)), 200, past.space, past)
+        alarms += sum(reading.statistic > bar for reading in told)
+    assert alarms <= level * 300 * 20
+
+
 def test_page_hinkley_is_rivers(make, past):
     """Window by window, with its state through JSON, it holds what river's detector holds in one go."""
     memory, walk = {}, drift.PageHinkley(delta=0.005, alpha=1.0, threshold=float("inf"), mode="up")
