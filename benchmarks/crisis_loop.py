@@ -97,7 +97,8 @@ class Loop:
 def code() -> str:
     """Name the code that a result depends on."""
     top = Path(registry.__file__).parents[1]
-    return digest_json([digest_sources(top / part) for part in ("holdfast", "tasks", "flows", "params.yaml", PROFILE)])
+    product = [digest_sources(top / part) for part in ("holdfast", "tasks", "flows", "params.yaml", PROFILE)]
+    return digest_json([*product, digest_sources(Path(__file__)), digest_sources(Path(projects.__file__))])
 
 
 def main() -> int:
@@ -205,7 +206,9 @@ def reference(case: Case, folder: Path) -> Array:
         if count % 10 == 0:
             told = f"{case}: {count} of {len(rows)} retrainings, {time.perf_counter() - began:.0f} s"
             print(told, file=sys.stderr, flush=True)
-    np.save(kept, found)
+    part = kept.with_suffix(".part.npy")
+    np.save(part, found)
+    part.replace(kept)
     return found
 
 
