@@ -60,8 +60,10 @@ class Harm(Detector):
             e_value=math.exp(min(statistic, 700.0)),
             details={"errors": wrong, "rate": rate, "past": float(before.mean()), "bound": bound},
             memory={
-                "log_wealth": wealth.tolist(), "limit": surely,
-                "wrong": memory.get("wrong", 0) + wrong, "rows": memory.get("rows", 0) + n,
+                "log_wealth": wealth.tolist(),
+                "limit": surely,
+                "wrong": memory.get("wrong", 0) + wrong,
+                "rows": memory.get("rows", 0) + n,
             },
         )
 
@@ -79,4 +81,4 @@ def _limit(wrong: int, rows: int, memory: Json) -> float:
     """
     past = (wrong + 0.5, rows - wrong + 0.5)
     served = limit_ever(memory.get("wrong", 0), memory.get("rows", 0), past, _SURE)
-    return max(wrong / rows, min(wilson(wrong, rows, _SURE)[1], served, memory.get("limit", 1.0)))
+    return max(wrong / rows, min(wilson(wrong, rows, _SURE)[1], served, float(memory.get("limit", 1.0))))
