@@ -132,7 +132,7 @@ def limit_ever(successes: int, n: int, prior: tuple[float, float], confidence: f
         return mixture - float(special.xlogy(successes, p) + special.xlog1py(failures, -p)) - most
 
     low, high = successes / n, 1.0 - 1e-12
-    return float(optimize.brentq(beyond, low, high)) if beyond(low) < 0.0 < beyond(high) else 1.0
+    return float(optimize.brentq(beyond, low, high, xtol=1e-15)) if beyond(low) < 0.0 < beyond(high) else 1.0
 
 
 def _check_counts(where: str, successes: float, n: float) -> None:

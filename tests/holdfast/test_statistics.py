@@ -75,7 +75,7 @@ def test_the_limit_that_always_holds_is_where_the_mixture_is_as_likely(pair, pri
     wrong, n = pair
     limit = limit_ever(wrong, n, prior, 0.99)
     assert wrong / n <= limit <= 1.0
-    if limit < 1.0:
+    if limit < 0.9999:  # nearer to 1 the binomial law is steeper than floats can follow
         likely = stats.betabinom.pmf(wrong, n, *prior)
         assert likely / stats.binom.pmf(wrong, n, limit) == pytest.approx(100.0, rel=1e-4)
     assert limit_ever(0, 0, prior, 0.99) == 1.0
