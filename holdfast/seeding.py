@@ -92,12 +92,16 @@ class Noise:
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
+def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's own generators for code that draws from nothing else, and give them back as they were.
+
+    Beside the CPU's these are those of every GPU, or of ``device`` alone: a step need not wake the others.
 
     One thread at a time: two would draw from each other's seeds, and may wait for each other without end, one with the
     generator for the interpreter and the other with the interpreter for the generator.
     """
-    with _ALONE, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    every = range(torch.cuda.device_count())
+    own = every if device is None else [device] if device.type == "cuda" else []
+    with _ALONE, torch.random.fork_rng(devices=own):
         torch.manual_seed(seed)
         yield

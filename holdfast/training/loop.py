@@ -234,12 +234,12 @@ class _Run:
         self.network.train()
         for step, index in enumerate(batches):
             # Dropout and its like draw from torch's own generators: theirs is a named stream for this step.
-            with drawing(self._seed("step", number, step, self.fabric.global_rank)):
+            with drawing(self._seed("step", number, step, self.fabric.global_rank), self.fabric.device):
                 total += self._step(number, step, index.to(self.fabric.device))
         loss = self._mean_loss(total, sum(map(len, batches)), number)
         self._agree()
         validated = time.perf_counter()
-        with drawing(self._seed("validate")):
+        with drawing(self._seed("validate"), self.fabric.device):
             score = self._validate()
         if not self.history or score.value >= max(report.validation.value for report in self.history):
             self.best, self.best_epoch = self._current(), number
