@@ -86,13 +86,15 @@ def check_network(spec: ModelSpec, x: Tensor) -> None:
             rows decide, or draws its answers.
     """
     module, wanted = spec.build(seed=0), (len(x), len(spec.classes))
-    if any(isinstance(each, nn.UninitializedParameter) for each in module.parameters()):
+    lazy = nn.UninitializedParameter | nn.UninitializedBuffer
+    if any(isinstance(each, lazy) for each in (*module.parameters(), *module.buffers())):
         raise _unfit(spec, "layers without sizes until rows have come (lazy ones)", "weights from the beginning")
     for training in (True, False):
         with drawing(0), torch.no_grad():
             before = torch.get_rng_state()
             try:
                 logits: object = module.train(training)(x)
+                again: object = logits if training else module(x)
             except Exception as error:
                 raise _no_logits(spec, wanted, told(error)) from error
             drew = not torch.equal(before, torch.get_rng_state())
@@ -103,6 +105,8 @@ def check_network(spec: ModelSpec, x: Tensor) -> None:
             raise _no_logits(spec, wanted, found)
         if not logits.isfinite().all():
             raise _no_logits(spec, wanted, "values that are not finite, with fresh weights")
+        if not (isinstance(again, Tensor) and torch.equal(logits, again)):  # drawn elsewhere than from torch's own
+            raise _unfit(spec, "other answers to the same rows after eval()", "the same, whenever they are asked")
 
 
 def _unfit(spec: ModelSpec, found: str, expected: str) -> ModelError:

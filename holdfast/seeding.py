@@ -103,5 +103,8 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     every = range(torch.cuda.device_count())
     own = every if device is None else [device] if device.type == "cuda" else []
     with _ALONE, torch.random.fork_rng(devices=own):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU, and only these come back
+        for each in own:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
         yield

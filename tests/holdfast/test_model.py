@@ -236,6 +236,8 @@ class Stubborn(nn.Module):
     def __init__(self, how):
         super().__init__()
         self.how, self.inner = how, nn.LazyLinear(2) if how == "lazy" else nn.Linear(SPEC_WIDTH, 2)
+        self.norm = nn.LazyBatchNorm1d(affine=False) if how == "lazy buffers" else nn.Identity()
+        self.own = torch.Generator().manual_seed(1)
 
     def forward(self, x):
         answers = {
@@ -247,7 +249,9 @@ class Stubborn(nn.Module):
             "only in training": lambda: self.inner(x) if self.training else undefined(x),  # noqa: F821  what it is about
             "not finite": lambda: self.inner(x) / 0,
             "drawn": lambda: nn.functional.dropout(self.inner(x)),
+            "drawn elsewhere": lambda: self.inner(x) + torch.rand(1, generator=self.own),
             "lazy": lambda: self.inner(x),
+            "lazy buffers": lambda: self.inner(self.norm(x)),
         }
         return answers[self.how]()
 
@@ -270,7 +274,9 @@ def stubborn(shape, classes, how):
         ("only in training", r"NameError: name 'undefined' is not defined \(test_model.py, line \d+\)"),
         ("not finite", "not finite, with fresh weights"),
         ("drawn", r"answers that are drawn at random after eval\(\); expected dropout"),
+        ("drawn elsewhere", r"other answers to the same rows after eval\(\)"),
         ("lazy", "layers without sizes until rows have come"),
+        ("lazy buffers", "layers without sizes until rows have come"),
     ],
 )
 def test_a_network_that_gives_no_logits_is_refused_before_it_trains(how, found):

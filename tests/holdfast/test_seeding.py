@@ -83,6 +83,17 @@ def test_threads_draw_each_from_its_own_seed():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_step_touches_the_generator_of_its_own_device_alone(monkeypatch):
+    """On a machine with GPUs, seeding for the CPU asks none of them: what it would not give back it does not take."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", asked.append)
+    with drawing(5, torch.device("cpu")):
+        first = torch.rand(2)
+    assert asked == []
+    assert torch.equal(first, torch.rand(2, generator=torch.Generator().manual_seed(5)))
+
+
 def test_threads_that_seed_do_not_wait_for_each_other_without_end():
     """A garbage collection lets another thread in while torch holds its generator: that thread does not ask for it."""
     script = """
