@@ -18,6 +18,9 @@ class FeatureParams(Value):
     high: float | None = None
     step: Annotated[float, Field(gt=0)] | None = None
     mutable: bool = False
+    spikes: bool = False
+    """Whether the shipped encoder tells a value that many rows share from those beside it, as trees do. It costs
+    robustness: an attacker who can move the number by one step crosses a border of the model's."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -16,7 +16,7 @@ from holdfast.data.columns import read_labels, read_times
 from holdfast.data.images import read_images
 from holdfast.data.roles import NONE, ROLES, assign, check_roles
 from holdfast.data.rows import digest_rows, frame_bytes, image_digests, row_ids, words
-from holdfast.data.table import check_columns, encode, feature_names, fit_table, read_table
+from holdfast.data.table import check_columns, check_words, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
 from holdfast.integrity.base import Material, say_nothing
@@ -262,6 +262,7 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
             params.path, found="no columns but label, time and excluded ones", expected="features",
             remedy="Shorten data.exclude.",
         )  # fmt: skip
+    check_words(frame, names, params)
     labels, classes = read_labels(frame[params.label], params.classes, f"{params.path}, column {params.label}")
     time, period, later = None, None, np.zeros(len(frame), dtype=bool)
     if params.time is not None:

@@ -25,11 +25,11 @@ Codes = tuple[str | int | float, ...]
 MOST_CATEGORIES = 1000
 """A column of text with more values than this is a name or a number of things, not a category."""
 PIECES = 48
-"""Pieces of the piecewise linear encoding of a number, at most: ties among the quantiles leave fewer."""
+"""Pieces of the piecewise linear encoding of a number between its spikes, at most: ties leave fewer."""
 _SHOWN = 5
 _ENOUGH_ROWS = 20
 """Rows from which values that do not come again say something about a column."""
-_FEW_WORDS, _MANY_NUMBERS = 0.05, 20
+_FEW_WORDS, _MANY_NUMBERS = 0.05, 5
 """Share of words up to which a column with more different numbers than this is one of numbers."""
 
 
@@ -78,6 +78,46 @@ def check_columns(frame: pd.DataFrame, params: DataParams) -> None:
             params.path, found="; ".join(lacking), expected=f"columns of the table: {', '.join(frame.columns)}",
             remedy="Correct the names in params (a file, or --set), or the table.",
         )  # fmt: skip
+
+
+def check_words(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> None:
+    """Hold that no column which nobody called a category is one of numbers with some stray words.
+
+    All rows are asked: a word in any of them makes text of the whole column, whatever role its row has. It is asked of
+    pinned data, once; what came later is held against what they were.
+
+    Args:
+        frame: all rows.
+        names: the features.
+        params: what the user says of them.
+
+    Raises:
+        DataError: columns of which nearly all rows are numbers, and of many values; all are listed.
+    """
+    undecided = [name for name in names if (said := params.features.get(name)) is None or said.kind is None]
+    found = [_stray(name, frame[name], params.missing_values.get(name, ())) for name in undecided]
+    if problems := [text for text in found if text]:
+        raise DataError(
+            params.path, found="; ".join(problems), expected="numbers or categories", remedy="Mend the rows, or params."
+        )
+
+
+def _stray(name: str, column: pd.Series[Any], codes: Codes) -> str:
+    try:
+        if _infer_kind(column, codes) == "number" or pd.api.types.is_bool_dtype(column.dtype):
+            return ""
+    except ValueError:  # a moment: it is refused where it is described
+        return ""
+    values = _without(names_of(column), codes).dropna()
+    number = pd.to_numeric(values, errors="coerce")
+    strange = values[number.isna()]
+    if not (0 < len(strange) <= _FEW_WORDS * len(values) and number.nunique() > _MANY_NUMBERS):
+        return ""
+    return (
+        f"{name}: text in {len(strange)} of {len(values)} rows of a column of numbers ({_examples(strange)}, row"
+        f" {int(strange.index[0])}); mend them, name them in data.missing_values: {{{name}: [...]}} where they mean"
+        f" unknown, or set data.features: {{{name}: {{kind: category}}}}"
+    )
 
 
 def feature_names(frame: pd.DataFrame, params: DataParams) -> tuple[str, ...]:
@@ -219,8 +259,6 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
         limits |= {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable}
     if kind == "category":
         named = _without(names_of(column), codes)
-        if said is None or said.kind is None:
-            _require_words(name, named.dropna())
         values = set(named.dropna())
         if len(values) > MOST_CATEGORIES:
             msg = f"{len(values)} different values; set data.exclude: [{name}] if it names things"
@@ -236,26 +274,26 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
     return Feature(
         name=name, kind="number", median=float(median), iqr=float(high - low), std=float(known.std()) or 1.0,
         spread=0.0 if high > low else _spread(known),
-        knots=tuple(np.unique(np.quantile(known, np.linspace(0.0, 1.0, PIECES + 1)).astype(np.float32)).tolist()),
-        **limits,
+        knots=_knots(known, spikes=said is not None and said.spikes), **limits,
     )  # fmt: skip
 
 
-def _require_words(name: str, values: pd.Series[Any]) -> None:
-    """Hold that a column which nobody called a category is no column of numbers with some stray words.
+def _knots(known: Array, *, spikes: bool) -> tuple[float, ...]:
+    """Place the knots of the encoder among values (n,): at their quantiles, or a piece to each side of every spike.
 
-    Raises:
-        ValueError: nearly all of its rows are numbers, and of many values.
+    A spike is a value that holds as many rows as a whole piece would. Terms of loans are whole years but for those
+    that ended otherwise: a value beside a spike can mean the opposite, and a piece that goes on from the one to the
+    other cannot tell them apart.
     """
-    number = pd.to_numeric(values, errors="coerce")
-    strange = values[number.isna()]
-    if 0 < len(strange) <= _FEW_WORDS * len(values) and number.nunique() > _MANY_NUMBERS:
-        msg = (
-            f"text in {len(strange)} of {len(values)} training rows of a column of numbers ({_examples(strange)}); mend"
-            f" them, name them in data.missing_values: {{{name}: [...]}} where they mean unknown, or set data.features:"
-            f" {{{name}: {{kind: category}}}}"
-        )
-        raise ValueError(msg)
+    if not spikes:
+        return tuple(np.unique(np.quantile(known, np.linspace(0.0, 1.0, PIECES + 1)).astype(np.float32)).tolist())
+    values, counts = np.unique(known, return_counts=True)
+    common = np.flatnonzero(counts >= len(known) / PIECES)
+    beside = [values[np.clip(common + step, 0, len(values) - 1)] for step in (-1, 0, 1)]
+    rest = known[~np.isin(known, values[common])]
+    between = np.quantile(rest, np.linspace(0.0, 1.0, PIECES + 1)) if len(rest) else rest
+    knots = np.concatenate([values[[0, -1]], *beside, between])
+    return tuple(np.unique(knots.astype(np.float32)).tolist())
 
 
 def _require_kinds(name: str, values: pd.Series[Any]) -> None:

@@ -60,6 +60,12 @@ class Replay(Stream):
 
     def _windows(self, data: Loaded) -> list[Array]:
         held = np.flatnonzero((data.roles == "drill") & (data.later if data.later.any() else True))
+        if not len(held):
+            raise DataError(
+                "monitoring.stream.source", found="no row of role drill to replay",
+                expected="rows of role drill, later than data.train_until where rows have a time",
+                remedy="Give data.roles a share of drill, or watch a source of your own: docs/watch-a-stream.md.",
+            )  # fmt: skip
         time = np.zeros(len(data)) if data.time is None else np.floor(data.time)
         if self.until is not None:
             held = self._to_the_end(held, time)

@@ -178,6 +178,30 @@ def test_a_window_that_does_not_fit_is_refused(base, bad, expected):
         admit(base, [without], manifest(without))
 
 
+def test_a_column_stays_what_it_is_in_the_pinned_data(tmp_path):
+    """Some odd codes in a window make no column of numbers with stray words of a category that was accepted."""
+    frame = table(600, 0, 1).assign(area=[f"{k % 60:02d}" for k in range(600)]).drop(columns="year")
+    frame.to_parquet(tmp_path / "t.parquet")
+    base = load(tmp_path, DataParams(kind="table", path="t.parquet", label="y", classes=("no", "yes")))
+    odd = window(0, area=["K1A"] * 3 + ["07"] * 297)
+    feature = admit(base, [odd], manifest(odd)).space.features[-1]
+    assert (feature.name, feature.kind) == ("area", "category")
+    assert "K1A" in feature.categories
+
+
+def test_a_stray_word_is_found_whatever_role_its_row_has(tmp_path):
+    """Where one word makes text of a column, it is named, also where no training row has it."""
+    frame = table(600, 0, 1).assign(fee=[f"{k % 50}" for k in range(600)]).drop(columns="year")
+    params = DataParams(kind="table", path="t.csv", label="y", classes=("no", "yes"))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    roles = load(tmp_path, params).roles
+    for role in ("train", "test"):
+        place = int(np.flatnonzero(roles == role)[0])
+        frame.assign(fee=frame["fee"].where(frame.index != place, "abc")).to_csv(tmp_path / "t.csv", index=False)
+        with pytest.raises(DataError, match=rf"fee: text in 1 of 600 rows .*'abc', row {place}\)"):
+            load(tmp_path, params)
+
+
 def test_the_present_is_what_came_with_the_last_windows_and_older_rows_make_up(base):
     """Held-out rows of the last windows alone stand for the present, unless they are too few to tell anything."""
     first, second = window(3), window(4, seed=6)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.data.params import DataParams, FeatureParams
-from holdfast.data.table import decode, encode, fit_table, names_of, read_table
+from holdfast.data.table import check_words, decode, encode, fit_table, names_of, read_table
 from holdfast.errors import DataError
 from holdfast.space import Table
 
@@ -102,6 +102,22 @@ def test_relations_are_read_and_bad_ones_named():
         fit_table(frame, tuple("abc"), params(relations=("a <= c",)))
 
 
+def test_a_spike_has_pieces_of_its_own_where_that_is_asked_for():
+    """The encoder's inputs differ between a shared value and its neighbours by a whole piece, and else by nearly none."""
+    source = np.random.default_rng(0)
+    months = np.concatenate([np.full(400, 84.0), np.full(300, 60.0), source.integers(1, 120, 300)])
+    frame = pd.DataFrame({"n": months})
+
+    def knots(**said):
+        (feature,) = fit_table(frame, ("n",), params(features={"n": FeatureParams(kind="number", **said)})).features
+        return feature.knots
+
+    assert {83.0, 84.0, 85.0, 59.0, 60.0, 61.0} <= {*knots(spikes=True)}
+    assert not {83.0, 85.0} <= {*knots()}
+    assert {*knots(spikes=True)} >= {months.min(), months.max()}
+    assert knots(spikes=True) == tuple(sorted({*knots(spikes=True)}))
+
+
 def test_identifiers_and_moments_are_no_features():
     """A column of a thousand names and one of moments are refused, each with what to do."""
     frame = pd.DataFrame({"id": [f"r{i}" for i in range(1001)], "at": pd.date_range("2020", periods=1001)})
@@ -125,15 +141,16 @@ def test_a_column_that_names_rows_is_refused_unless_it_is_called_a_category():
 def test_a_stray_word_among_numbers_is_named_and_makes_no_category():
     """One cell of text in a column of numbers is shown with what to do; few codes with a letter are a category."""
     fees = [f"{i / 7:.2f}" for i in range(300)]
-    with pytest.raises(DataError, match=r"fee: text in 1 of 300 training rows of a column of numbers \('abc'\); mend"):
-        fit_table(pd.DataFrame({"fee": [*fees[:-1], "abc"]}), ("fee",), params())
+    with pytest.raises(DataError, match=r"fee: text in 1 of 300 rows of a column of numbers \('abc', row 299\); mend"):
+        check_words(pd.DataFrame({"fee": [*fees[:-1], "abc"]}), ("fee",), params())
     again = [f"{i % 50}" for i in range(299)]  # these come again: it was a category of fifty numbers and a word
     with pytest.raises(DataError, match="text in 1 of 300"):
-        fit_table(pd.DataFrame({"fee": [*again, "abc"]}), ("fee",), params())
+        check_words(pd.DataFrame({"fee": [*again, "abc"]}), ("fee",), params())
     with pytest.raises(DataError, match="fee: numbers written as text"):
         fit_table(pd.DataFrame({"fee": fees}), ("fee",), params())
     codes = pd.DataFrame({"code": ["0", "1", "2", "Y"] * 30, "fee": [*again[:119], "abc"]})
     said = params(features={"fee": {"kind": "category"}})
+    check_words(codes, ("code", "fee"), said)
     assert [each.kind for each in fit_table(codes, ("code", "fee"), said).features] == ["category", "category"]
 
 
