@@ -85,7 +85,7 @@ def run_scenario(
         return _replay(path, scenario, params, stores, snapshot, version, subject, provenance)
     key = question(path, scenario.settings, provenance)
     if (known := stores.results.get(key, Finding)) is not None:
-        tell("evaluation", f"{path}  {brief(known)}  reused")
+        tell("evaluation", f"{path}  {brief(known)}{_whose(version, role)}  reused")
         return Answer(finding=known, reused=True)
     try:
         if isinstance(scenario, OnModel) and isinstance(subject, Target):
@@ -101,8 +101,13 @@ def run_scenario(
         broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
         return Answer(finding=_unscored(path, scenario, provenance, broke))  # not kept: the next run asks again
     stores.results.put(finding.key, finding)
-    tell("evaluation", f"{path}  {brief(finding)}  {finding.cost.seconds:.1f} s")
+    tell("evaluation", f"{path}  {brief(finding)}{_whose(version, role)}  {finding.cost.seconds:.1f} s")
     return Answer(finding=finding)
+
+
+def _whose(version: ModelVersion, role: Role) -> str:
+    """Name the version where candidate and champion answer the same questions, one after the other."""
+    return f", version {version.version}" if role == "gate" else ""
 
 
 def _replay(

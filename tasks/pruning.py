@@ -293,6 +293,7 @@ class _Shelf:
         held, gone = watch.held(), {window.digest for window in watch.windows() if window.state == "pruned"}
         places = (
             self.stores.models,
+            *sorted(self.stores.models.glob("[!.]*")),
             self.stores.checkpoints,
             root / "drills",
             self.stores.escrow,

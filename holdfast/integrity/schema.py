@@ -179,7 +179,7 @@ class Schema(IntegrityCheck):
             rules.append(Rule("ExpectColumnToExist", {"column": name}, about, of_rows=False))
             type_ = self.columns[name].type if name in self.columns else None
             if type_ is not None and name in frame.columns:
-                rules.append(_type_rule(name, type_))
+                rules.append(_type_rule(name, type_, frame[name]))
         return rules
 
     def value_rules(self, frame: pd.DataFrame, label: str) -> list[Rule]:
@@ -200,12 +200,17 @@ class Schema(IntegrityCheck):
         return rules
 
 
-def _type_rule(name: str, type_: str) -> Rule:
-    """Ask for a type; text by name, since lists of types never match pandas' own text columns."""
+def _type_rule(name: str, type_: str, column: pd.Series[Any]) -> Rule:
+    """Ask for a type; text by name, since lists of types never match pandas' own text columns.
+
+    Whole numbers with gaps are integers, though pandas keeps them as floats: gaps are another question.
+    """
     about = f"{name}: not of type {type_}"
     if type_ == "text":
         return Rule("ExpectColumnValuesToBeOfType", {"column": name, "type_": "str"}, about, of_rows=False)
-    arguments = {"column": name, "type_list": _TYPES[type_]}
+    gaps = type_ == "integer" and pd.api.types.is_float_dtype(column.dtype) and bool(column.isna().any())
+    whole = gaps and bool((column.dropna() % 1 == 0).all())
+    arguments = {"column": name, "type_list": _TYPES["number" if whole else type_]}
     return Rule("ExpectColumnValuesToBeInTypeList", arguments, about, of_rows=False)
 
 

@@ -16,7 +16,7 @@ from holdfast.statistics import check_metric
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from holdfast.results import PerExample, Score
+    from holdfast.results import Check, PerExample, Score
 
 Margin = Annotated[float, Field(gt=0.0, le=0.5)]
 Costs = tuple[tuple[float, ...], ...]
@@ -235,13 +235,20 @@ def _validity(case: _Case) -> Iterator[_Ruling]:
             where = f"{side}, role {finding.provenance.role}"
             for check in finding.checks:
                 if check.status == "failed":
-                    text = f"validity check {check.name} failed ({where}): {check.reason}"
+                    text = f"validity check {check.name} failed ({where}): {check.reason}{_figures(check)}"
                     yield _Ruling("block", finding.path, text)
     read = case.read()
     if all(finding.valid for finding in read):
         checks = sum(len(finding.checks) for finding in read)
         text = f"every validity check passed or does not apply ({checks} checks of {len(read)} findings)"
         yield _Ruling("passed", "validity", text)
+
+
+def _figures(check: Check) -> str:
+    if check.statistic is None or check.threshold is None:
+        return ""
+    chance = "" if check.p_value is None else f", p = {check.p_value:.2g}"
+    return f": {check.statistic:.3f} against {check.threshold:g} allowed{chance}"
 
 
 def _absent(path: str, finding: Finding | None, whose: str) -> _Ruling:

@@ -128,7 +128,8 @@ class Poisoning(OnRecipe):
         found = excess(clean, poisoned, threshold=COLLAPSE)
         return Check(
             name=name, status="failed" if found.fails else "passed", statistic=found.excess, threshold=COLLAPSE,
-            p_value=found.p_value, reason="accuracy on clean points that the poisoned training lost",
+            p_value=found.p_value, reason="accuracy on clean points that the poisoned training lost"
+            " (take more epochs or smaller batches, or leave it out of the pack)",
         )  # fmt: skip
 
 

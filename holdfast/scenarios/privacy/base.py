@@ -40,5 +40,6 @@ def comparable(target: np.ndarray, shadow: np.ndarray, threshold: float = 0.05) 
     found = worse if worse.excess >= better.excess else better
     return Check(
         name="shadows_comparable", status="failed" if found.fails else "passed", statistic=found.excess,
-        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between median shadow and target",
+        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between median shadow and target"
+        " (shadows learn from half of the rows: take more epochs or smaller batches, or leave it out of the pack)",
     )  # fmt: skip

@@ -85,6 +85,14 @@ def test_a_missing_value_where_none_may_be_is_quarantined(build):
     assert list(finding.reasons.values()) == ["limit: no value (found nan)"]
 
 
+def test_whole_numbers_with_gaps_are_integers(build):
+    """Pandas keeps them as floats, which is no fault of the data; a fraction among them is one."""
+    schema = Schema(columns={"number": {"type": "integer"}})
+    gaps = clean().assign(number=clean()["number"].astype(float).where(lambda n: n % 9 > 0))
+    assert schema.examine(build(gaps)).verdict == "pass"
+    assert schema.examine(build(gaps.assign(number=gaps["number"] + 0.5))).verdict == "block"
+
+
 def test_a_duplicate_id_is_a_fault_of_every_row_that_holds_it(build):
     """None of the rows that share a number can be told to be the right one."""
     material = build(planted("number", 6), label="default")

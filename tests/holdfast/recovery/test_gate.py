@@ -18,7 +18,10 @@ from holdfast.statistics import needed_n, paired_power, share, tango
 PATH = "attacks/pgd"
 CANDIDATE = ModelVersion(name="loans", version=2, digest="c" * 64)
 CHAMPION = ModelVersion(name="loans", version=1, digest="a" * 64)
-FAILED = Check(name="masking", status="failed", reason="the black box broke 40 points that the gradient did not")
+FAILED = Check(
+    name="masking", status="failed", reason="the black box broke 40 points that the gradient did not",
+    statistic=0.04, threshold=0.01, p_value=1e-5,
+)  # fmt: skip
 PASSED = Check(name="eval_mode", status="passed", reason="in eval mode")
 
 
@@ -325,6 +328,7 @@ def test_a_failed_check_blocks_wherever_it_is():
     ):  # fmt: skip
         assert decision.action == "block"
         assert "masking failed" in texts(decision)
+        assert "did not: 0.040 against 0.01 allowed, p = 1e-05" in texts(decision)
     uncompared = finding(CHAMPION, flags, path="attacks/square", **bad)
     assert action(champion=[theirs, uncompared]).action == "promote"
 
