@@ -47,6 +47,9 @@ class Detector(Value):
     Clean windows of such a detector are replayed with rows that repeat: it looks at answers and labels, and never at
     distances between rows."""
 
+    weight: ClassVar[int] = 1
+    """Its part of the panel's budget of false alarms, as a multiple of most others'."""
+
     @classmethod
     def name(cls) -> str:
         """Give the name in ``params.yaml``, which is the file's."""

@@ -67,7 +67,7 @@ class Panel(Value):
     ) -> Calibration:
         """Replay clean windows to find thresholds that keep the budget, and read the rate on as many others.
 
-        Each detector gets an equal part of the budget (Bonferroni: it holds whatever their dependence). Where theory
+        The budget is parted by the detectors' weights (Bonferroni: it holds whatever their dependence). Where theory
         gives no threshold, the tail of the replayed statistics is extrapolated.
 
         A clean window and a clean past are two parts of the past, split at random again and again: any one split
@@ -92,12 +92,12 @@ class Panel(Value):
             raise DataError(
                 "monitoring.replays", found=str(replays), expected=f"at least {FEWEST_REPLAYS}", remedy="Raise it."
             )
-        level = self.budget / len(self.detectors)
-        theory = {name: detector.threshold(level, past, rows) for name, detector in self.detectors.items()}
+        levels = self.levels()
+        theory = {name: detector.threshold(levels[name], past, rows) for name, detector in self.detectors.items()}
         unknown = [name for name, value in theory.items() if value is None]
         told = self.replay(past, rows, replays, noise.derive("calibrate"), unknown, progress)
         thresholds = {
-            name: _replayed(name, self.detectors[name], told[name], level)
+            name: _replayed(name, self.detectors[name], told[name], levels[name])
             if value is None
             else Threshold(value=value, source="theory")
             for name, value in theory.items()
@@ -131,6 +131,11 @@ class Panel(Value):
             signals.append(self._signal(name, detector, window, reading, calibration.thresholds[name]))
         return tuple(signals), kept
 
+    def levels(self) -> dict[str, float]:
+        """Give each detector's part of the budget: the share of clean windows in which it may alarm."""
+        whole = sum(detector.weight for detector in self.detectors.values())
+        return {name: self.budget * detector.weight / whole for name, detector in self.detectors.items()}
+
     def asks(self, need: Needs) -> bool:
         """Tell whether any detector needs this."""
         return any(detector.needs == need for detector in self.detectors.values())
@@ -140,7 +145,7 @@ class Panel(Value):
         settings = {
             name: [type(each).__module__, each.model_dump(mode="json")] for name, each in self.detectors.items()
         }
-        return digest_json([settings, self.budget])
+        return digest_json([settings, self.levels()])
 
     def replay(
         self,

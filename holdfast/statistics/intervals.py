@@ -104,7 +104,7 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE, side
     return low, high
 
 
-def limit_ever(successes: int, n: int, prior: tuple[float, float], confidence: float) -> float:
+def limit_ever(successes: float, n: float, prior: tuple[float, float], confidence: float) -> float:
     """Upper limit of a share that holds at every n at once: one may look after every trial, and keep the lowest.
 
     The largest share under which the trials are not 1 / (1 - confidence) times less likely than under a mixture of all

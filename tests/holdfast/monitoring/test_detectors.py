@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 
 from holdfast.data.stream import Window
 from holdfast.errors import DataError
+from holdfast.monitoring._betting import BETS
 from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.adwin import Adwin, _surprise
 from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
@@ -22,10 +23,11 @@ from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.embedding_drift import EmbeddingDrift
 from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
 from holdfast.monitoring.expected_quality import ExpectedQuality
-from holdfast.monitoring.harm import _BETS, Harm
+from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.page_hinkley import PageHinkley
+from holdfast.monitoring.surprise import Surprise, log_loss
 from holdfast.monitoring.suspicion import Suspicion, _nearly_same
 from holdfast.space import Box
 from holdfast.statistics import wilson
@@ -56,11 +58,11 @@ def test_wealth_is_the_shiryaev_roberts_sum(past):
         reading = Harm().read(window, past, memory)
         memory, bound = reading.memory, reading.details["bound"]
     wealth = 0.0
-    for bet in _BETS:
+    for bet in BETS:
         stake, total = bet / bound, 0.0
         for k in (3, 20, 30):
             total = (total + 1.0) * (1 + stake * (1 - bound)) ** k * (1 - stake * bound) ** (50 - k)
-        wealth += total / len(_BETS)
+        wealth += total / len(BETS)
     assert reading.statistic == pytest.approx(math.log(wealth), rel=1e-9)
     assert Harm().threshold(0.001, past, 50) == pytest.approx(math.log(1000))
 
@@ -109,6 +111,17 @@ def test_the_limit_of_errors_only_falls_and_never_below_what_the_past_shows(past
     assert better[-1].statistic < Harm().threshold(0.0001, past, 200)
 
 
+def test_what_a_window_is_held_to_was_known_before_it_came(past):
+    """Neither its errors nor its surprises move the bound that they are held against."""
+    for detector in (Harm(), Surprise()):
+        memory = {}
+        for _ in range(5):
+            memory = detector.read(said([0.9] * 190 + [0.2] * 10, past.space, past), past, memory).memory
+        good, bad = (detector.read(said([p] * 200, past.space, past), past, memory) for p in (0.99, 0.01))
+        assert good.details["bound"] == bad.details["bound"]
+        assert good.memory != bad.memory
+
+
 def test_a_past_that_was_lucky_raises_no_alarms(past):
     """Over 300 pasts of 200 rows, windows of an unchanged world alarm no oftener than they may."""
     source, level, alarms = np.random.default_rng(1), 0.002, 0
@@ -118,6 +131,54 @@ def test_a_past_that_was_lucky_raises_no_alarms(past):
         told = harm_of(counts, int(source.binomial(200, 0.12)), 200, past.space, past)
         alarms += sum(reading.statistic > bar for reading in told)
     assert alarms <= level * 300 * 20
+
+
+def said(p, space, past, start=0):
+    """A window whose rows' labels, all of class 0, the champion gave these probabilities (n,)."""
+    p, n = np.asarray(p), len(p)
+    ids = np.arange(start, start + n)
+    return Window(0, ids, past.x[np.arange(n) % len(past)], np.stack([p, 1 - p], 1), space, np.zeros(n, dtype=np.int64))
+
+
+def test_a_surprise_is_a_log_loss_of_five_nats_at_most(past):
+    """Half right costs a bit, right nothing, and whoever is sure of what is not pays what one at 150 to 1 would."""
+    found = log_loss(said([0.5, 1.0, math.exp(-5.0), 1e-9, 0.0], past.space, past))
+    assert found == pytest.approx([math.log(2.0), 0.0, 5.0, 5.0, 5.0])
+
+
+def test_surprise_finds_a_slow_harm_before_errors_do(past):
+    """A champion that gives ever less to what happens, and errs somewhat more, is found sooner than by its errors."""
+    source = np.random.default_rng(4)
+    few = said(source.beta(9.0, 1.5, 400), past.space, past)
+    bar, memories, first = Surprise().threshold(0.0001, past, 250), ({}, {}), [math.inf, math.inf]
+    for place in range(60):
+        window = said(source.beta(9.0, 1.5 if place < 20 else 2.2, 250), past.space, past)
+        for i, detector in enumerate((Surprise(), Harm())):
+            reading = detector.read(window, few, memories[i])
+            memories[i].update(json.loads(json.dumps(reading.memory)))
+            if reading.statistic > bar:
+                first[i] = min(first[i], place)
+    assert 20 <= first[0] < first[1]
+
+
+def test_surprise_of_a_champion_that_errs_no_more_has_no_effect(past):
+    """Less sure and as often right: the statistic alarms, and the effect, which triage reads, is none."""
+    few = said([0.95] * 400, past.space, past)
+    reading = Surprise().read(said([0.6] * 400, past.space, past), few, {})
+    assert reading.statistic > Surprise().threshold(0.0001, past, 400)
+    assert reading.effect == 0.0
+
+
+def test_surprise_keeps_its_level(past):
+    """Over 200 pasts of 200 rows, windows of an unchanged world alarm no oftener than they may."""
+    source, level, alarms = np.random.default_rng(2), 0.002, 0
+    bar = Surprise().threshold(level, past, 200)
+    for _ in range(200):
+        few, memory = said(source.beta(3.0, 0.5, 200), past.space, past), {}
+        for _ in range(20):
+            reading = Surprise().read(said(source.beta(3.0, 0.5, 200), past.space, past), few, memory)
+            memory, alarms = reading.memory, alarms + (reading.statistic > bar)
+    assert alarms <= level * 200 * 20
 
 
 def test_page_hinkley_is_rivers(make, past):

@@ -47,7 +47,7 @@ def test_the_panel_of_the_field_is_there():
     """Every detector that the platform promises has its file, and nothing else is taken for one."""
     assert set(NAMES) == {
         "adwin", "calibration_drift", "classification_quality", "embedding_drift", "evidently", "expected_quality", "harm",
-        "label_shift", "mmd", "page_hinkley", "suspicion",
+        "label_shift", "mmd", "page_hinkley", "surprise", "suspicion",
     }  # fmt: skip
 
 

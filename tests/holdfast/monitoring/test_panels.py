@@ -30,6 +30,14 @@ def calibration(panel, past):
     return panel.calibrate(past, 200, 400, Noise(3, ("panel",)))
 
 
+def test_the_budget_is_parted_by_weight(panel, calibration):
+    """Parts add up to the whole, and what begins retraining has more of it than what only tells."""
+    levels = panel.levels()
+    assert sum(levels.values()) == pytest.approx(panel.budget)
+    assert levels["harm"] == pytest.approx(5 * levels["drift"])
+    assert calibration.thresholds["harm"].value == pytest.approx(-np.log(levels["harm"]))
+
+
 @pytest.mark.parametrize("level", [0.1, 0.01, 0.001, 0.0001])
 def test_the_tail_is_that_of_an_exponential(level):
     """Quantiles inside and beyond a sample of 5,000 meet those of the law that it was drawn from."""

@@ -1,0 +1,60 @@
+"""Surprise: the sequential test of `harm`, on how little the champion thought of what came to pass."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, final
+
+import numpy as np
+
+from holdfast.monitoring._betting import REFERENCE, Array, bet
+from holdfast.monitoring.base import Detector, Needs, Reading
+
+if TYPE_CHECKING:
+    from holdfast.data.stream import Window
+    from holdfast.results import About, Json
+
+_MOST = 5.0
+"""Log loss of a row at most, in nats: surer than 150 to 1 and wrong costs no more than this."""
+
+
+@final
+class Surprise(Detector):
+    """Bet against *labels surprise the champion no more than they did*, in log loss.
+
+    An error says that a row was wrong, its log loss how wrong: of two champions that err alike, the one that drifts
+    gives ever less to what happens. So a slow harm is seen before errors alone can show it. Its effect is the share of
+    errors above the past's nevertheless: a champion that is only too sure, and errs no more, is no reason to retrain.
+    """
+
+    needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
+    sequential: ClassVar[bool] = True
+    weight: ClassVar[int] = 5
+    reference: ClassVar[str] = REFERENCE
+
+    def read(self, window: Window, past: Window, memory: Json) -> Reading:
+        """Read the log of the wealth."""
+        before, now = log_loss(past), log_loss(window)
+        stand = bet(now / _MOST, before / _MOST, memory)
+        usual = float(past.wrong.mean())
+        loss = float(now.mean()) if len(now) else float(before.mean())
+        return Reading(
+            statistic=stand.statistic,
+            effect=float(window.wrong.mean()) - usual if len(now) else 0.0,
+            effect_unit="share of rows wrong, above the past",
+            e_value=math.exp(min(stand.statistic, 700.0)),
+            details={"nats": loss, "past": float(before.mean()), "bound": stand.bound * _MOST},
+            memory=stand.memory,
+        )
+
+    def threshold(self, level: float, past: Window, rows: int) -> float | None:
+        """Give log(1 / level), as for harm."""
+        del past, rows
+        return math.log(1.0 / level)
+
+
+def log_loss(window: Window) -> Array:
+    """Give the log loss (n,) of each row in nats, from 0 to ``_MOST``."""
+    given = window.probabilities[np.arange(len(window)), window.matured]
+    return np.minimum(-np.log(np.maximum(given, math.exp(-_MOST))), _MOST)
