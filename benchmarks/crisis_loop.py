@@ -92,6 +92,8 @@ class Loop:
     promoted: int
     harmed: tuple[int, ...]
     """Windows at which harm was diagnosed."""
+    served: tuple[int, ...]
+    """Version that served, on each window."""
 
 
 def code() -> str:
@@ -152,6 +154,7 @@ def played(case: Case, folder: Path) -> Loop:
         retrained=tuple(int(body["position"]) for body in retrained),
         promoted=sum(str(body["outcome"]).endswith("promote") for body in retrained),
         harmed=tuple(int(body["position"]) for body in told if body["cause"] == "harmful_drift"),
+        served=tuple(int(body["champion"]["version"]) for body in told),
     )
 
 
@@ -237,28 +240,40 @@ def after(
 
 def compared(case: Case, loop: Loop, table: Array) -> dict[str, Any]:
     """Set the loop beside never, every window, and calendars."""
-    n, years = table.shape[1], list(case.places(FIRST, LAST))
+    years = list(case.places(FIRST, LAST))
     never = table[0, years].mean()
     every = np.mean([table[max(0, place - case.delay), place] for place in years])
     loop_mean = float(loop.accuracy[years].mean())
     calendar = calendars(table, case.delay, len(loop.retrained), years)
-    level = float(table[0, case.places(case.trained + 1, case.trained + 1)].mean())
-    yearly = [(year, float(table[0, case.places(year, year)].mean())) for year in range(case.trained + 1, 2013)]
-    fell = next((case.places(year, year)[0] for year, mean in yearly if mean <= level - FELL), n)
-    found = next((place for place in loop.harmed if place >= fell), None)
-    early = [place for place in loop.harmed if place < fell]
-    lag = None if found is None else found - case.delay - fell + 1
-    lag = 0 if early and found == fell else lag  # an episode that was on already
+    falls = fallen(case, loop)
+    lags = [lag for _, lag in falls]
     share = (loop_mean - never) / (every - never)
     calm = [place for place in loop.retrained if place in case.places(case.trained + 1, CALM)]
     line = (
         f"| {case.trained}, {case.seed} | {never:.3f} | {loop_mean:.3f} | {every:.3f} | {share:.0%} | {calendar:.3f} |"
         f" {len(loop.retrained)} at {', '.join(map(str, loop.retrained))}, {loop.promoted} promoted |"
-        f" fell at {fell}, matured windows after: {lag}, first at {min(loop.harmed, default=None)} |"
+        f" {', '.join(f'fell at {fell}, found in {lag}' for fell, lag in falls) or 'never fell'} |"
     )
     unasked = [place for place in calm if place not in loop.harmed]
-    return {"line": line, "never": never, "loop": loop_mean, "every": every, "calendar": calendar, "lag": lag,
+    return {"line": line, "never": never, "loop": loop_mean, "every": every, "calendar": calendar, "lags": lags,
             "retrained": len(loop.retrained), "unasked": len(unasked), "delay": case.delay}  # fmt: skip
+
+
+def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
+    """Give each fall of who served, by 5 points from its first year to a later one, and the matured windows till found.
+
+    None where harm was never found; 0 where it was told of before. Who was replaced before it fell, did not fall.
+    """
+    found: list[tuple[int, int | None]] = []
+    for version in dict.fromkeys(loop.served):
+        places = np.flatnonzero(np.array(loop.served) == version)
+        years = [places[places // A_YEAR == year] for year in np.unique(places // A_YEAR)]
+        means = [float(loop.accuracy[year].mean()) for year in years]
+        fell = next((int(year[0]) for year, mean in zip(years, means, strict=True) if mean <= means[0] - FELL), None)
+        if fell is not None:
+            told = next((place for place in loop.harmed if place >= fell), None)
+            found.append((fell, None if told is None else max(0, told - case.delay - fell + 1)))
+    return found
 
 
 def calendars(table: Array, delay: int, count: int, years: list[int]) -> float:
@@ -280,7 +295,7 @@ def judged(delay: int, cases: list[dict[str, Any]]) -> bool:
     gained = np.array([case["loop"] - case["never"] for case in cases])
     most = np.array([case["every"] - case["never"] for case in cases])
     apart = np.array([case["loop"] - case["calendar"] for case in cases])
-    late = [case["lag"] for case in cases]
+    late = [lag for case in cases for lag in case["lags"]]
     share, beyond = gained.sum() / most.sum(), _interval(gained - SHARE[delay] * most)
     claims = {
         f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": share >= SHARE[delay],
