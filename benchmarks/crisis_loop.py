@@ -271,7 +271,8 @@ def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
         means = [float(loop.accuracy[year].mean()) for year in years]
         fell = next((int(year[0]) for year, mean in zip(years, means, strict=True) if mean <= means[0] - FELL), None)
         if fell is not None:
-            told = next((place for place in loop.harmed if place >= fell), None)
+            last = int(places[-1]) + case.delay
+            told = next((place for place in loop.harmed if fell <= place <= last), None)
             found.append((fell, None if told is None else max(0, told - case.delay - fell + 1)))
     return found
 
@@ -300,9 +301,8 @@ def judged(delay: int, cases: list[dict[str, Any]]) -> bool:
     claims = {
         f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": share >= SHARE[delay],
         f"{_interval(apart)} over calendars, at least 0": apart.mean() >= 0,
-        f"harm found by matured window {late}, the {LATEST}nd at the latest": all(
-            each is not None and each <= LATEST for each in late
-        ),
+        f"harm found by matured window {late or '(nobody fell: unscored)'}, the {LATEST}nd at the latest": bool(late)
+        and all(each is not None and each <= LATEST for each in late),
         f"retrainings {[case['retrained'] for case in cases]}, at most {MOST}": all(
             case["retrained"] <= MOST for case in cases
         ),

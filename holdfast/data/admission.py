@@ -11,18 +11,16 @@ import pandas as pd
 from holdfast.data.assigned import STREAMED
 from holdfast.data.clusters import exact_clusters
 from holdfast.data.columns import read_labels, read_times
-from holdfast.data.params import FeatureParams
 from holdfast.data.roles import NONE, assign
 from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
 from holdfast.data.source import finish, fit_box
-from holdfast.data.table import encode, feature_names, fit_table
+from holdfast.data.table import as_described, encode, feature_names, fit_table
 from holdfast.errors import DataError
 from holdfast.results import Role, Share, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.data.params import DataParams
     from holdfast.data.source import Loaded
     from holdfast.data.streams.base import Arrival
 
@@ -109,22 +107,13 @@ def admit(
     excluded = np.concatenate([base.excluded[kept], np.zeros(added, dtype=bool)])
     labels, _ = read_labels(frame[params.label], base.classes, params.path)
     time = None if params.time is None else read_times(frame[params.time], params.path)[0]
-    space = fit_table(frame[(roles == "train") & ~excluded], names, _as_pinned(params, base))
+    space = fit_table(frame[(roles == "train") & ~excluded], names, as_described(params, base.space))
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=base.classes,
         time=time, later=np.concatenate([base.later[kept], np.zeros(added, dtype=bool)]), period=base.period,
         excluded=excluded, space=space, window=np.concatenate([_before(base)[kept], came]),
     )  # fmt: skip
-
-
-def _as_pinned(params: DataParams, base: Loaded) -> DataParams:
-    """Let each column be what it is in the pinned data: some odd rows of a window make no name of a number."""
-    said = {
-        feature.name: params.features.get(feature.name, FeatureParams()).model_copy(update={"kind": feature.kind})
-        for feature in getattr(base.space, "features", ())
-    }
-    return params.model_copy(update={"features": {**params.features, **said}})
 
 
 def kept_rows(base: Loaded) -> Array:

@@ -18,14 +18,18 @@ class FeatureParams(Value):
     high: float | None = None
     step: Annotated[float, Field(gt=0)] | None = None
     mutable: bool = False
-    spikes: bool = False
+    spikes: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     """Whether the shipped encoder tells a value that many rows share from those beside it, as trees do. It costs
-    robustness: an attacker who can move the number by one step crosses a border of the model's."""
+    robustness: an attacker who can move the number by one step crosses a border of the model's. Where it is not asked
+    for it is in no digest: a champion of a release without it knows its data again."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low is not None and self.high is not None and self.low > self.high:
             msg = f"low {self.low:g} is above high {self.high:g}"
+            raise ValueError(msg)
+        if self.spikes and self.kind == "category":
+            msg = "spikes are of numbers, and kind is category"
             raise ValueError(msg)
         return self
 

@@ -16,7 +16,7 @@ from holdfast.data.columns import read_labels, read_times
 from holdfast.data.images import read_images
 from holdfast.data.roles import NONE, ROLES, assign, check_roles
 from holdfast.data.rows import digest_rows, frame_bytes, image_digests, row_ids, words
-from holdfast.data.table import check_columns, check_words, encode, feature_names, fit_table, read_table
+from holdfast.data.table import as_described, check_columns, check_words, encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
 from holdfast.integrity.base import Material, say_nothing
@@ -262,7 +262,6 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
             params.path, found="no columns but label, time and excluded ones", expected="features",
             remedy="Shorten data.exclude.",
         )  # fmt: skip
-    check_words(frame, names, params)
     labels, classes = read_labels(frame[params.label], params.classes, f"{params.path}, column {params.label}")
     time, period, later = None, None, np.zeros(len(frame), dtype=bool)
     if params.time is not None:
@@ -278,10 +277,14 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
         if params.duplicates < 1:
             clusters = differing_clusters(seen, _differing(params, len(names)))
         roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
+    came = np.zeros(len(frame), dtype=bool) if pinned is None else pinned.window >= 0
+    check_words(frame[~came], names, params)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     check_roles(params, roles, labels, fitted, classes, later)
-    space = fit_table(frame[fitted], names, params)
+    space = fit_table(frame[fitted & ~came], names, params)
+    if came.any():  # its kinds are those of the rows that no window brought, as when the windows were admitted
+        space = fit_table(frame[fitted], names, as_described(params, space))
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,

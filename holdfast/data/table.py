@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from holdfast.data.params import DataParams, FeatureParams
 from holdfast.errors import DataError
 from holdfast.space import Feature, Table, parse_relation
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from holdfast.data.params import DataParams, FeatureParams
+    from holdfast.space import Box
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Codes = tuple[str | int | float, ...]
@@ -29,8 +30,9 @@ PIECES = 48
 _SHOWN = 5
 _ENOUGH_ROWS = 20
 """Rows from which values that do not come again say something about a column."""
-_FEW_WORDS, _MANY_NUMBERS = 0.05, 5
-"""Share of words up to which a column with more different numbers than this is one of numbers."""
+_FEW_WORDS, _MANY_NUMBERS = 0.05, 12
+"""Share of words up to which a column with more different numbers than this is one of numbers: grades and months, with
+a letter here and there, are codes."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -84,7 +86,7 @@ def check_words(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -
     """Hold that no column which nobody called a category is one of numbers with some stray words.
 
     All rows are asked: a word in any of them makes text of the whole column, whatever role its row has. It is asked of
-    pinned data, once; what came later is held against what they were.
+    rows that someone pinned; those of a window are held against what these were.
 
     Args:
         frame: all rows.
@@ -104,7 +106,7 @@ def check_words(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -
 
 def _stray(name: str, column: pd.Series[Any], codes: Codes) -> str:
     try:
-        if _infer_kind(column, codes) == "number" or pd.api.types.is_bool_dtype(column.dtype):
+        if _infer_kind(column, codes) == "number":
             return ""
     except ValueError:  # a moment: it is refused where it is described
         return ""
@@ -164,6 +166,16 @@ def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> 
             params.path, found="; ".join(problems), expected="numbers and categories", remedy="Correct data in params."
         )
     return Table(features=tuple(features), relations=tuple(relations))
+
+
+def as_described(params: DataParams, space: Table | Box) -> DataParams:
+    """Let each column be what it was described as: some odd rows of a window make no name of a number."""
+    features = space.features if isinstance(space, Table) else ()
+    said = {
+        feature.name: params.features.get(feature.name, FeatureParams()).model_copy(update={"kind": feature.kind})
+        for feature in features
+    }
+    return params.model_copy(update={"features": {**params.features, **said}})
 
 
 def encode(
@@ -258,6 +270,9 @@ def _fit_feature(name: str, column: pd.Series[Any], said: FeatureParams | None, 
     if said:
         limits |= {"low": said.low, "high": said.high, "step": said.step, "mutable": said.mutable}
     if kind == "category":
+        if said is not None and said.spikes:
+            msg = "spikes are of numbers, and this is a category"
+            raise ValueError(msg)
         named = _without(names_of(column), codes)
         values = set(named.dropna())
         if len(values) > MOST_CATEGORIES:

@@ -55,7 +55,7 @@ def bet(losses: Array, past: Array, memory: Json, tolerance: float = 0.0) -> Sta
         memory={
             "log_wealth": wealth.tolist(),
             "limit": surely,
-            "lost": memory.get("lost", 0.0) + float(losses.sum()),
+            "lost": _lost(memory) + float(losses.sum()),
             "rows": memory.get("rows", 0) + n,
         },
     )
@@ -69,5 +69,10 @@ def _limit(lost: float, rows: int, memory: Json) -> float:
     are those of flags, which of all losses in [0, 1] with one mean scatter most.
     """
     past = (lost + 0.5, rows - lost + 0.5)
-    served = limit_ever(memory.get("lost", 0.0), memory.get("rows", 0), past, _SURE)
+    served = limit_ever(_lost(memory), memory.get("rows", 0), past, _SURE)
     return max(lost / rows, min(wilson(lost, rows, _SURE)[1], served, float(memory.get("limit", 1.0))))
+
+
+def _lost(memory: Json) -> float:
+    """Read the losses so far; a champion that served before other losses than errors were bet on has them by that."""
+    return float(memory["lost"] if "lost" in memory else memory.get("wrong", 0.0))

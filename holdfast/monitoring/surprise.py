@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MOST = 5.0
 """Log loss of a row at most, in nats: surer than 150 to 1 and wrong costs no more than this."""
+_ODDS = 3.0
+"""What bets on errors must have won besides: by far less than they alarm at, hardly ever where errors did not rise."""
 
 
 @final
@@ -23,8 +25,9 @@ class Surprise(Detector):
     """Bet against *labels surprise the champion no more than they did*, in log loss.
 
     An error says that a row was wrong, its log loss how wrong: of two champions that err alike, the one that drifts
-    gives ever less to what happens. So a slow harm is seen before errors alone can show it. Its effect is the share of
-    errors above the past's nevertheless: a champion that is only too sure, and errs no more, is no reason to retrain.
+    gives ever less to what happens. So a slow harm is seen before errors alone can prove it. A champion that is only
+    too sure, and errs no more, is no reason to retrain: the effect is the share of errors above the past's, and none
+    where bets on errors do not stand at three to one at least.
     """
 
     needs: ClassVar[Needs] = "labels"
@@ -37,15 +40,22 @@ class Surprise(Detector):
         """Read the log of the wealth."""
         before, now = log_loss(past), log_loss(window)
         stand = bet(now / _MOST, before / _MOST, memory)
-        usual = float(past.wrong.mean())
+        wrong, was = window.wrong.astype(np.float64), past.wrong.astype(np.float64)
+        errors = bet(wrong, was, memory.get("errors", {}))
+        risen = len(now) > 0 and errors.statistic >= math.log(_ODDS)
         loss = float(now.mean()) if len(now) else float(before.mean())
         return Reading(
             statistic=stand.statistic,
-            effect=float(window.wrong.mean()) - usual if len(now) else 0.0,
+            effect=float(wrong.mean() - was.mean()) if risen else 0.0,
             effect_unit="share of rows wrong, above the past",
             e_value=math.exp(min(stand.statistic, 700.0)),
-            details={"nats": loss, "past": float(before.mean()), "bound": stand.bound * _MOST},
-            memory=stand.memory,
+            details={
+                "nats": loss,
+                "past": float(before.mean()),
+                "bound": stand.bound * _MOST,
+                "errors": errors.statistic,
+            },
+            memory={**stand.memory, "errors": errors.memory},
         )
 
     def threshold(self, level: float, past: Window, rows: int) -> float | None:

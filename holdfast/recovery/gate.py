@@ -235,7 +235,7 @@ def _validity(case: _Case) -> Iterator[_Ruling]:
             where = f"{side}, role {finding.provenance.role}"
             for check in finding.checks:
                 if check.status == "failed":
-                    text = f"validity check {check.name} failed ({where}): {check.reason}{_figures(check)}"
+                    text = f"validity check {check.name} failed ({where}): {check.reason.rstrip('.')}.{_figures(check)}"
                     yield _Ruling("block", finding.path, text)
     read = case.read()
     if all(finding.valid for finding in read):
@@ -245,10 +245,10 @@ def _validity(case: _Case) -> Iterator[_Ruling]:
 
 
 def _figures(check: Check) -> str:
-    if check.statistic is None or check.threshold is None:
+    """Say by how much a test of flags failed; others ask for no share of points."""
+    if check.statistic is None or check.threshold is None or check.p_value is None:
         return ""
-    chance = "" if check.p_value is None else f", p = {check.p_value:.2g}"
-    return f": {check.statistic:.3f} against {check.threshold:g} allowed{chance}"
+    return f" Found {check.statistic:.3g}, {check.threshold:g} is allowed, p = {check.p_value:.2g}."
 
 
 def _absent(path: str, finding: Finding | None, whose: str) -> _Ruling:

@@ -58,6 +58,10 @@ REMEDIES = {
     "masked, or the attacks that follow them too short.",
     "surrogate_comparable": "What a worse model teaches says little of this one: let transfer train as many epochs as "
     "the recipe (epochs: null).",
+    "shadows_comparable": "Trainings on as many rows differ by more than chance: take more epochs or smaller batches, "
+    "so that each of them ends, or leave the scenario out of the pack.",
+    "clean_accuracy_kept": "A backdoor that costs accuracy hides nothing: take more epochs or smaller batches, a "
+    "smaller share, or leave the scenario out of the pack.",
     "single_step": "One step breaks what many leave: gradients mislead.",
 }
 """What a failed check means, and what to do about it."""

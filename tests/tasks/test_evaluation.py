@@ -9,7 +9,7 @@ import torch
 
 from holdfast.errors import ModelError
 from holdfast.recovery.gate import Gates, decide
-from holdfast.results import Score
+from holdfast.results import ModelVersion, Score
 from holdfast.scenarios.attacks.transfer import Transfer
 from holdfast.scenarios.base import OnRecipe, Outcome
 from holdfast.scenarios.probes.quality import Quality
@@ -146,3 +146,9 @@ def test_a_line_names_its_metric_and_rows_that_are_no_test_rows(role, told):
         score=score, valid=True, details={"metric": "auroc"}, provenance=SimpleNamespace(role=role)
     )
     assert evaluation.brief(finding).endswith(f"n=5  {told}")
+
+
+def test_a_line_about_gate_rows_names_the_version():
+    """Candidate and champion answer there one after the other."""
+    version = ModelVersion(name="tiny", version=3, digest="d" * 64)
+    assert [evaluation._whose(version, role) for role in ("gate", "test")] == [", version 3", ""]

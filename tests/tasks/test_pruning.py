@@ -182,6 +182,7 @@ def plant_files(made):
     for name in ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "9" * 64, ".part-x"):
         (made.models / name).mkdir(parents=True)
         (made.models / name / "model.safetensors").write_bytes(b"12345")
+    (made.models / ("3" * 64) / ".part-y").write_bytes(b"1")
     trained = TrainedModel(digest="1" * 64, key="k", history=(), best_epoch=1, stopped_early=False)
     for key, value in {
         "key-": trained, "finished": trained, "other": trained, "live": finding("3" * 64), "recipes": finding("recipe"),
@@ -241,7 +242,7 @@ def test_what_nothing_needs_goes_and_what_lives_stays(stores, params):
         ("model", "2" * 64), ("model", "9" * 64), ("checkpoint", "finished"), ("checkpoint", "cut"),
         ("result", "finished"), ("result", "other"), ("result", "older code"), ("result", "dead"),
         ("result", kept_key(version(2))), ("sandbox", "theirs"), ("leftover", "models/.part-x"),
-        ("leftover", "escrow/" + "f" * 64 + ".parquet"),
+        ("leftover", f"models/{'3' * 64}/.part-y"), ("leftover", "escrow/" + "f" * 64 + ".parquet"),
     }  # fmt: skip
     why = kept(found)
     assert why["model", "4" * 64].startswith("the only good copy of tiny version 4")

@@ -59,13 +59,7 @@ class Replay(Stream):
         return windows[position] if position < len(windows) else None
 
     def _windows(self, data: Loaded) -> list[Array]:
-        held = np.flatnonzero((data.roles == "drill") & (data.later if data.later.any() else True))
-        if not len(held):
-            raise DataError(
-                "monitoring.stream.source", found="no row of role drill to replay",
-                expected="rows of role drill, later than data.train_until where rows have a time",
-                remedy="Give data.roles a share of drill, or watch a source of your own: docs/watch-a-stream.md.",
-            )  # fmt: skip
+        held = np.flatnonzero(_held(data))
         time = np.zeros(len(data)) if data.time is None else np.floor(data.time)
         if self.until is not None:
             held = self._to_the_end(held, time)
@@ -99,9 +93,14 @@ def torch_order(ids: Array, noise: Noise) -> Array:
 
 
 def _required(data: Loaded | None) -> Loaded:
-    if data is None or not (data.roles == "drill").any():
+    if data is None or not _held(data).any():
         raise DataError(
-            "monitoring.stream.replay", found="no rows of role drill", expected="rows after data.train_until",
-            remedy="Set data.time and data.train_until, or watch another stream.",
+            "monitoring.stream.source", found="no row of role drill to replay",
+            expected="rows of role drill, later than data.train_until where rows have a time",
+            remedy="Give data.roles a share of drill, or watch a source of your own: docs/watch-a-stream.md.",
         )  # fmt: skip
     return data
+
+
+def _held(data: Loaded) -> Array:
+    return np.asarray((data.roles == "drill") & (data.later if data.later.any() else True))

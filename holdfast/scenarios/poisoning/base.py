@@ -12,6 +12,7 @@ from pydantic import Field
 
 from holdfast.results import Check, Measure
 from holdfast.scenarios.base import OnRecipe, Outcome, choose
+from holdfast.scenarios.validity import explain
 from holdfast.statistics import excess, seeds_share, share
 
 if TYPE_CHECKING:
@@ -126,11 +127,10 @@ class Poisoning(OnRecipe):
         if not self.quiet:
             return Check(name=name, status="not_applicable", reason="losing accuracy is the harm that is scored")
         found = excess(clean, poisoned, threshold=COLLAPSE)
-        return Check(
+        return explain(Check(
             name=name, status="failed" if found.fails else "passed", statistic=found.excess, threshold=COLLAPSE,
-            p_value=found.p_value, reason="accuracy on clean points that the poisoned training lost"
-            " (take more epochs or smaller batches, or leave it out of the pack)",
-        )  # fmt: skip
+            p_value=found.p_value, reason="accuracy on clean points that the poisoned training lost",
+        ))  # fmt: skip
 
 
 def chosen(ids: torch.Tensor, eligible: torch.Tensor, count: int, noise: Noise) -> torch.Tensor:

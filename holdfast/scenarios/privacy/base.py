@@ -8,6 +8,7 @@ from pydantic import Field
 
 from holdfast.results import Check
 from holdfast.scenarios.base import OnRecipe
+from holdfast.scenarios.validity import explain
 from holdfast.statistics import excess
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def comparable(target: np.ndarray, shadow: np.ndarray, threshold: float = 0.05) 
     """
     worse, better = excess(target, shadow, threshold=threshold), excess(shadow, target, threshold=threshold)
     found = worse if worse.excess >= better.excess else better
-    return Check(
+    return explain(Check(
         name="shadows_comparable", status="failed" if found.fails else "passed", statistic=found.excess,
-        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between median shadow and target"
-        " (shadows learn from half of the rows: take more epochs or smaller batches, or leave it out of the pack)",
-    )  # fmt: skip
+        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between median shadow and target",
+    ))  # fmt: skip

@@ -167,6 +167,24 @@ def test_a_pinned_base_is_pinned_again_with_what_came_since(tmp_path, make, suff
     assert by_id(of_version(again)) == by_id(more)
 
 
+def test_odd_codes_of_a_window_are_read_again_where_they_were_pinned(tmp_path):
+    """Neither stray words nor names that hardly come again are a fault of rows that were admitted beside pinned ones."""
+    codes = [f"{k % 60:02d}" for k in range(600)]
+    table(600, 0, 1).assign(area=codes).drop(columns="year").to_parquet(tmp_path / "t.parquet")
+    base = load(tmp_path, DataParams(kind="table", path="t.parquet", label="y", classes=("no", "yes")))
+    windows = [
+        labelled(0, table(300, 5, 3).drop(columns="year").assign(area=["K1A"] * 3 + ["07"] * 297)),
+        labelled(1, table(900, 6, 4).drop(columns="year").assign(area=[f"K{k}" for k in range(900)])),
+    ]
+    grown = admit(base, windows, manifest(windows))
+    out = tmp_path / "pinned"
+    out.mkdir()
+    write_pinned(base, windows, grown, tmp_path / "t.parquet", out, MD5)
+    back = load(out, base.params)
+    assert of_version(back).digest == grown.digest
+    assert back.space == grown.space
+
+
 def third(make):
     """A third window, with rows that no other has."""
     if make is of_rows:

@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.data.params import DataParams, FeatureParams
-from holdfast.data.table import check_words, decode, encode, fit_table, names_of, read_table
+from holdfast.data.table import PIECES, check_words, decode, encode, fit_table, names_of, read_table
 from holdfast.errors import DataError
 from holdfast.space import Table
 
 NAMES = ("n", "c", "b")
+
+
+GOLDEN = "458311665de9a376fc5583e745f683cd9e4d497ba4620da16d8a5ece47c18c8f"
+"""Fingerprint of a section `data` by a release that knew no spikes."""
 
 
 def params(**settings):
@@ -103,7 +107,7 @@ def test_relations_are_read_and_bad_ones_named():
 
 
 def test_a_spike_has_pieces_of_its_own_where_that_is_asked_for():
-    """The encoder's inputs differ between a shared value and its neighbours by a whole piece, and else by nearly none."""
+    """A knot at a shared value and at each neighbour, at both ends, and between them where the other rows lie."""
     source = np.random.default_rng(0)
     months = np.concatenate([np.full(400, 84.0), np.full(300, 60.0), source.integers(1, 120, 300)])
     frame = pd.DataFrame({"n": months})
@@ -112,10 +116,32 @@ def test_a_spike_has_pieces_of_its_own_where_that_is_asked_for():
         (feature,) = fit_table(frame, ("n",), params(features={"n": FeatureParams(kind="number", **said)})).features
         return feature.knots
 
-    assert {83.0, 84.0, 85.0, 59.0, 60.0, 61.0} <= {*knots(spikes=True)}
-    assert not {83.0, 85.0} <= {*knots()}
-    assert {*knots(spikes=True)} >= {months.min(), months.max()}
-    assert knots(spikes=True) == tuple(sorted({*knots(spikes=True)}))
+    asked, plain = {*knots(spikes=True)}, {*knots()}
+    assert {83.0, 84.0, 85.0, 59.0, 60.0, 61.0} <= asked
+    assert not {83.0, 85.0} & plain
+    assert asked >= {months.min(), months.max()}
+    others = np.unique(
+        np.quantile(months[(months != 84) & (months != 60)], np.linspace(0, 1, PIECES + 1)).astype(np.float32)
+    )
+    assert asked == {*others.tolist(), months.min(), months.max(), 83.0, 84.0, 85.0, 59.0, 60.0, 61.0}
+    assert knots(spikes=True) == tuple(sorted(asked))
+
+
+def test_spikes_of_a_category_are_refused():
+    """They are of numbers; said of text they would be passed over in silence."""
+    with pytest.raises(ValueError, match="spikes are of numbers"):
+        FeatureParams(kind="category", spikes=True)
+    with pytest.raises(DataError, match="n: spikes are of numbers, and this is a category"):
+        fit_table(pd.DataFrame({"n": list("abab")}), ("n",), params(features={"n": FeatureParams(spikes=True)}))
+
+
+def test_what_is_not_asked_for_is_in_no_digest():
+    """A champion of a release without a setting knows its data again by the same digest."""
+    assert "spikes" not in FeatureParams(low=1.0).model_dump(mode="json")
+    assert FeatureParams(spikes=True).model_dump(mode="json")["spikes"] is True
+    plain = params(features={"n": FeatureParams(kind="number")})
+    assert plain.fingerprint() == GOLDEN
+    assert params(features={"n": FeatureParams(kind="number", spikes=True)}).fingerprint() != GOLDEN
 
 
 def test_identifiers_and_moments_are_no_features():
@@ -148,6 +174,10 @@ def test_a_stray_word_among_numbers_is_named_and_makes_no_category():
         check_words(pd.DataFrame({"fee": [*again, "abc"]}), ("fee",), params())
     with pytest.raises(DataError, match="fee: numbers written as text"):
         fit_table(pd.DataFrame({"fee": fees}), ("fee",), params())
+    for few in (["7+"] * 3 + [str(i % 7) for i in range(97)], ["U"] + [str(i % 12) for i in range(99)]):
+        check_words(pd.DataFrame({"grade": few}), ("grade",), params())  # codes, most of which are digits
+    half = ["abc"] * 20 + again[:200]
+    check_words(pd.DataFrame({"fee": half}), ("fee",), params())  # words in more than 5 % are no slip
     codes = pd.DataFrame({"code": ["0", "1", "2", "Y"] * 30, "fee": [*again[:119], "abc"]})
     said = params(features={"fee": {"kind": "category"}})
     check_words(codes, ("code", "fee"), said)

@@ -86,10 +86,12 @@ def test_a_missing_value_where_none_may_be_is_quarantined(build):
 
 
 def test_whole_numbers_with_gaps_are_integers(build):
-    """Pandas keeps them as floats, which is no fault of the data; a fraction among them is one."""
+    """Pandas keeps them as floats, also in a part without a gap: no fault of the data; a fraction among them is one."""
     schema = Schema(columns={"number": {"type": "integer"}})
     gaps = clean().assign(number=clean()["number"].astype(float).where(lambda n: n % 9 > 0))
     assert schema.examine(build(gaps)).verdict == "pass"
+    assert schema.examine(build(gaps[gaps["number"].notna()].reset_index(drop=True))).verdict == "pass"
+    assert schema.examine(build(gaps.assign(number=np.nan))).verdict == "block"
     assert schema.examine(build(gaps.assign(number=gaps["number"] + 0.5))).verdict == "block"
 
 

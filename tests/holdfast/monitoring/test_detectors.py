@@ -169,6 +169,42 @@ def test_surprise_of_a_champion_that_errs_no_more_has_no_effect(past):
     assert reading.effect == 0.0
 
 
+def test_surprise_of_errors_that_did_not_rise_has_no_effect(past):
+    """Wrong rows that cost more, at one rate of errors: over 40 streams hardly any window's chance excess counts."""
+    source, told, alarms = np.random.default_rng(7), 0, 0
+    few = said(np.where(source.random(1000) < 0.12, 0.3, 0.9), past.space, past)
+    for _ in range(40):
+        memory, heard = {}, False
+        for _ in range(12):
+            wrong = source.random(250) < few.wrong.mean()
+            reading = Surprise().read(said(np.where(wrong, 0.02, 0.9), past.space, past), few, memory)
+            memory = reading.memory
+            heard |= reading.statistic > Surprise().threshold(2.6e-4, past, 250) and reading.effect > 0
+        alarms += reading.statistic > Surprise().threshold(2.6e-4, past, 250)
+        told += heard
+    assert alarms >= 39
+    assert told <= 5  # the sign of the excess alone would tell of nearly all
+
+
+def test_surprise_of_errors_that_rose_tells_by_how_many(past):
+    """The effect is the share of errors above the past's."""
+    few = said([0.9] * 360 + [0.3] * 40, past.space, past)
+    reading = Surprise().read(said([0.9] * 300 + [0.1] * 100, past.space, past), few, {})
+    assert reading.effect == pytest.approx(0.25 - 0.1)
+    nothing = Surprise().read(said([], past.space, past), few, reading.memory)
+    assert (nothing.effect, nothing.details["nats"]) == (0.0, pytest.approx(-(9 * math.log(0.9) + math.log(0.3)) / 10))
+
+
+def test_bets_go_on_from_what_an_older_release_remembered(past):
+    """Errors were counted by another name: a champion that serves on is held to what it served, and not to nothing."""
+    few, memory = said([0.9] * 880 + [0.3] * 120, past.space, past), {}
+    for _ in range(10):
+        memory = Harm().read(said([0.9] * 176 + [0.3] * 24, past.space, past), few, memory).memory
+    old = {("wrong" if name == "lost" else name): value for name, value in memory.items()}
+    now = said([0.9] * 170 + [0.3] * 30, past.space, past)
+    assert Harm().read(now, few, old) == Harm().read(now, few, memory)
+
+
 def test_surprise_keeps_its_level(past):
     """Over 200 pasts of 200 rows, windows of an unchanged world alarm no oftener than they may."""
     source, level, alarms = np.random.default_rng(2), 0.002, 0

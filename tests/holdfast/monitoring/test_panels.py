@@ -15,6 +15,7 @@ from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.page_hinkley import PageHinkley
 from holdfast.monitoring.panels import Panel, tail_quantile
+from holdfast.monitoring.surprise import Surprise
 from holdfast.seeding import Noise
 
 QUICK = {"harm": Harm(), "page_hinkley": PageHinkley(), "label_shift": LabelShift(), "drift": CalibrationDrift()}
@@ -36,6 +37,16 @@ def test_the_budget_is_parted_by_weight(panel, calibration):
     assert sum(levels.values()) == pytest.approx(panel.budget)
     assert levels["harm"] == pytest.approx(5 * levels["drift"])
     assert calibration.thresholds["harm"].value == pytest.approx(-np.log(levels["harm"]))
+    assert (Surprise.weight, Harm.weight) == (5, 5)
+
+
+def test_replayed_thresholds_are_those_of_a_detectors_part(past):
+    """Beside a detector of weight five, one whose threshold is replayed gets a sixth of the budget."""
+    alone = Panel(detectors={"drift": CalibrationDrift()}, budget=0.05 / 6)
+    beside = Panel(detectors={"drift": CalibrationDrift(), "harm": Harm()}, budget=0.05)
+    asked = [panel.calibrate(past, 200, 400, Noise(3, ("panel",))).thresholds["drift"] for panel in (alone, beside)]
+    assert asked[0].value == asked[1].value
+    assert Panel(detectors={"drift": CalibrationDrift()}, budget=0.05).digest() != alone.digest()
 
 
 @pytest.mark.parametrize("level", [0.1, 0.01, 0.001, 0.0001])

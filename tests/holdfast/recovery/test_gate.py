@@ -328,7 +328,7 @@ def test_a_failed_check_blocks_wherever_it_is():
     ):  # fmt: skip
         assert decision.action == "block"
         assert "masking failed" in texts(decision)
-        assert "did not: 0.040 against 0.01 allowed, p = 1e-05" in texts(decision)
+        assert "did not. Found 0.04, 0.01 is allowed, p = 1e-05." in texts(decision)
     uncompared = finding(CHAMPION, flags, path="attacks/square", **bad)
     assert action(champion=[theirs, uncompared]).action == "promote"
 

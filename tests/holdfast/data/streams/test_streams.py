@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,8 +76,12 @@ def test_a_replay_without_later_rows_is_refused(tmp_path):
     """Data without a training period has nothing to replay."""
     table(300).to_parquet(tmp_path / "t.parquet")
     data = load(tmp_path, DataParams(kind="table", path="t.parquet", label="y"))
-    with pytest.raises(DataError, match="no rows of role drill"):
+    with pytest.raises(DataError, match="no row of role drill"):
         Replay().arrival(0, Site(project=tmp_path, data=data))
+    timed = replace(data, roles=np.where(data.ids % 2 == 0, "drill", data.roles), later=data.roles == "train")
+    timed = replace(timed, later=timed.later & (timed.roles != "drill"))
+    with pytest.raises(DataError, match="no row of role drill"):  # drill rows, none of them later than the training
+        Replay().arrival(0, Site(project=tmp_path, data=timed))
 
 
 def test_a_folder_gives_its_files_in_the_order_of_their_names(tmp_path):
