@@ -33,7 +33,7 @@ class Policy(Value):
     exit: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of rows wrong above the past's at which an episode of harm is over: lower than what began it."""
     paid: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Share of rows that a retraining must have put right for another one to follow while harm lasts."""
+    """Share of rows that a retraining must have put right for another to follow where answers are as it promised."""
     calm: Positive = 4
     """Last matured windows over which both are read, all of them answered by the present champion."""
     cooldown: Count = 3
@@ -142,19 +142,22 @@ def _over(history: History, policy: Policy) -> tuple[bool, str]:
     """Tell whether an episode of harm has ended, by the champion's windows since.
 
     One that nothing was done about ends when answers are nearly as good as before. One that was answered by retraining
-    ends when the last retraining hardly paid: the world is harder then, and not the champion stale.
+    ends when the last retraining hardly paid, and answers are as good as it promised: where they get worse again the
+    drift goes on, however little the first windows gained by it. A retraining that put nothing right ends it at once:
+    the world is harder then, and not the champion stale.
     """
     answered = history.promoted is not None and history.episode is not None and history.promoted >= history.episode
-    read = (history.gains if answered else history.excess)[-policy.calm :]
-    if len(read) < policy.calm:
-        return False, f"{len(read)} of {policy.calm} windows have matured since"
-    level = sum(read) / len(read)
-    if answered:
-        return (
-            level <= policy.paid,
-            f"the last retraining put {level:+.3f} of rows right, {policy.paid:.3f} is worth another",
-        )
-    return level <= policy.exit, f"{level:+.3f} wrong above the past, the exit is {policy.exit:+.3f}"
+    excess, gains = history.excess[-policy.calm :], history.gains[-policy.calm :]
+    matured = min(len(excess), len(gains)) if answered else len(excess)
+    if matured < policy.calm:
+        return False, f"{matured} of {policy.calm} windows have matured since"
+    level = sum(excess) / policy.calm
+    good, told = level <= policy.exit, f"{level:+.3f} wrong above the past, the exit is {policy.exit:+.3f}"
+    if not answered:
+        return good, told
+    gained = sum(gains) / policy.calm
+    told = f"the last retraining put {gained:+.3f} of rows right, {policy.paid:.3f} is worth another; {told}"
+    return gained <= policy.paid and (good or gained <= 0), told
 
 
 _TOLD = (True, "as the window before, which was told")

@@ -104,16 +104,21 @@ def test_an_episode_ends_only_at_its_lower_exit():
 
 
 def test_retraining_goes_on_as_long_as_it_pays():
-    """After a retraining of this episode, what it put right decides, and not how hard the world has become."""
+    """After a retraining of this episode it is over where that put nothing right, or little and answers are good."""
     policy = Policy(cooldown=3)
     answered = History(
         episode=40, promoted=44, retrainings=(Spent(position=44),), excess=(0.2,) * 4, gains=(0.05, 0.04, 0.06, 0.05),
         admissible=4,
     )  # fmt: skip
     assert respond(diagnosis("none"), answered, policy, 48, CHAMPION).action == "retrain"
-    hard = answered.model_copy(update={"gains": (0.05, 0.01, 0.0, 0.01, 0.0)})
-    decision = respond(diagnosis("none"), hard, policy, 48, CHAMPION)
-    assert (decision.action, decision.episode) == ("none", None)
+    little, nothing, good = (0.05, 0.01, 0.0, 0.01, 0.0), (0.05, 0.01, -0.01, 0.0, 0.0), (0.3, 0.02, 0.01, 0.0, 0.02)
+    for gains, excess, over in (
+        (little, good, True), (little, answered.excess, False), (nothing, answered.excess, True),
+        (answered.gains, good, False),
+    ):  # fmt: skip
+        history = answered.model_copy(update={"gains": gains, "excess": excess})
+        decision = respond(diagnosis("none"), history, policy, 48, CHAMPION)
+        assert (decision.action, decision.episode) == (("none", None) if over else ("retrain", 40))
     early = answered.model_copy(update={"gains": (0.0, 0.0, 0.0)})
     assert respond(diagnosis("none"), early, policy, 48, CHAMPION).episode == 40
 
