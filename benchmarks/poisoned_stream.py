@@ -132,7 +132,7 @@ def world(params: Params, data: Loaded, rows: list[Any]) -> World:
         labels = samples.y.numpy()
         parts = names.parts(samples.x.flatten(1), labels, settings)
         both.append((Labelled(quick_features(samples.x, data.space), labels), parts))
-    base = pinned(*both[0], kind, len(data.classes), params.seed)
+    base = pinned(*both[0], kind, len(data.classes), params.seed, facts=settings.facts)
     trusted = Known(both[1][0], Judged(np.zeros(len(held)), both[1][1]))
     return World(params, data, names, base, trusted, rows)
 

@@ -15,7 +15,7 @@ from holdfast.errors import DataError
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
+from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, measure, pinned
 from holdfast.recovery.screening import Judged
 from holdfast.recovery.triage import Tainted
 from holdfast.results import DataSnapshot
@@ -113,18 +113,19 @@ def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, 
     train = data.samples("train")
     chosen = np.sort(Noise(0, ("screening", "pinned")).numpy().permutation(len(train))[:_PINNED])
     rows, parts = _labelled(params, data, names, train.x[chosen], train.y.numpy()[chosen])
-    key = work_key("screening", snapshot.content, str(_PINNED), seed=params.seed)
+    facts = params.recovery.screening.facts
+    key = work_key("screening", snapshot.content, str(_PINNED), measure(facts=facts), seed=params.seed)
     known = stores.results.get(key, Inspection)
     if known is not None:
-        return Known(rows, Judged(known.unpack(), parts))
+        return known.known(rows, parts)
     tell("monitoring", f"{len(rows)} pinned rows are judged, to screen windows by")
-    found = pinned(rows, parts, _kind(data), len(data.classes), params.seed & 0x7FFFFFFF)
-    stores.results.put(key, Inspection.of(found.judged.margins))
+    found = pinned(rows, parts, _kind(data), len(data.classes), params.seed & 0x7FFFFFFF, facts=facts)
+    stores.results.put(key, Inspection.of_known(found))
     return found
 
 
 def _clean(params: Params, stores: Stores, data: Loaded, names: Names, record: WindowRecord) -> list[Known]:
-    """Give the last windows before this one that were found clean, judged as they were then."""
+    """Give the last windows before this one that were found clean, judged as they were then, by the same measure."""
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
     there = [w for w in watch.windows() if w.position < record.position and w.state != "pruned"]
@@ -132,9 +133,8 @@ def _clean(params: Params, stores: Stores, data: Loaded, names: Names, record: W
     found = []
     for each in before[-params.recovery.screening.past :]:
         told = Inspection.model_validate_json(watch.screening(each.position) or "")
-        margins = told.unpack()
-        rows, parts = _window(params, stores, data, names, each, len(margins))
-        found.append(Known(rows, Judged(margins, parts), told.statistic))
+        if told.measure == measure(facts=params.recovery.screening.facts):
+            found.append(told.known(*_window(params, stores, data, names, each, len(told.unpack()))))
     return found
 
 

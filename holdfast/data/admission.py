@@ -14,7 +14,7 @@ from holdfast.data.columns import read_labels, read_times
 from holdfast.data.roles import NONE, assign
 from holdfast.data.rows import digest_rows, frame_bytes, row_ids, words
 from holdfast.data.source import finish, fit_box
-from holdfast.data.table import as_described, encode, feature_names, fit_table
+from holdfast.data.table import as_described, encode, feature_names, fit_table, kinds_of
 from holdfast.errors import DataError
 from holdfast.results import Role, Share, Value
 
@@ -107,7 +107,7 @@ def admit(
     excluded = np.concatenate([base.excluded[kept], np.zeros(added, dtype=bool)])
     labels, _ = read_labels(frame[params.label], base.classes, params.path)
     time = None if params.time is None else read_times(frame[params.time], params.path)[0]
-    space = fit_table(frame[(roles == "train") & ~excluded], names, as_described(params, base.space))
+    space = fit_table(frame[(roles == "train") & ~excluded], names, as_described(params, kinds_of(base.space)))
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=base.classes,

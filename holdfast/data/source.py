@@ -278,13 +278,12 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
             clusters = differing_clusters(seen, _differing(params, len(names)))
         roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
     came = np.zeros(len(frame), dtype=bool) if pinned is None else pinned.window >= 0
-    check_words(frame[~came], names, params)
+    known = params if pinned is None else as_described(params, pinned.kinds)
+    check_words(frame[~came], names, known)
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     check_roles(params, roles, labels, fitted, classes, later)
-    space = fit_table(frame[fitted & ~came], names, params)
-    if came.any():  # its kinds are those of the rows that no window brought, as when the windows were admitted
-        space = fit_table(frame[fitted], names, as_described(params, space))
+    space = fit_table(frame[fitted], names, known)
     encode(frame, space, place=params.path)  # every row is read before any is used
     return finish(
         params, frame=frame, pixels=None, ids=ids, digests=digests, roles=roles, labels=labels, classes=classes,

@@ -14,7 +14,7 @@ from holdfast.errors import DataError
 from holdfast.space import Feature, Table, parse_relation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Codes = tuple[str | int | float, ...]
+Kind = Literal["number", "category"]
 MOST_CATEGORIES = 1000
 """A column of text with more values than this is a name or a number of things, not a category."""
 PIECES = 48
@@ -168,14 +169,16 @@ def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> 
     return Table(features=tuple(features), relations=tuple(relations))
 
 
-def as_described(params: DataParams, space: Table | Box) -> DataParams:
-    """Let each column be what it was described as: some odd rows of a window make no name of a number."""
-    features = space.features if isinstance(space, Table) else ()
-    said = {
-        feature.name: params.features.get(feature.name, FeatureParams()).model_copy(update={"kind": feature.kind})
-        for feature in features
-    }
-    return params.model_copy(update={"features": {**params.features, **said}})
+def kinds_of(space: Table | Box) -> dict[str, Kind]:
+    """Say what each column of a table is."""
+    return {each.name: each.kind for each in space.features} if isinstance(space, Table) else {}
+
+
+def as_described(params: DataParams, kinds: Mapping[str, Kind]) -> DataParams:
+    """Let each column that nobody calls anything be what it was: some odd rows of a window make no name of a number."""
+    said = {name: params.features.get(name, FeatureParams()) for name in kinds}
+    known = {name: each.model_copy(update={"kind": each.kind or kinds[name]}) for name, each in said.items()}
+    return params.model_copy(update={"features": {**params.features, **known}})
 
 
 def encode(

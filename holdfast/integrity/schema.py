@@ -209,7 +209,7 @@ def _type_rule(name: str, type_: str, column: pd.Series[Any]) -> Rule:
     about = f"{name}: not of type {type_}"
     if type_ == "text":
         return Rule("ExpectColumnValuesToBeOfType", {"column": name, "type_": "str"}, about, of_rows=False)
-    floats = type_ == "integer" and pd.api.types.is_float_dtype(column.dtype) and bool(column.notna().any())
+    floats = type_ == "integer" and pd.api.types.is_float_dtype(column.dtype)
     whole = floats and bool((column.dropna() % 1 == 0).all())
     arguments = {"column": name, "type_list": _TYPES["number" if whole else type_]}
     return Rule("ExpectColumnValuesToBeInTypeList", arguments, about, of_rows=False)

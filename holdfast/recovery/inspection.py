@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from holdfast.recovery.screening import (
     Screening,
     Suspect,
     belongs,
+    confusion_of,
     contradicted,
     drawn_clean,
     largest,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["table", "images"]
+Measure = Literal["difference", "ratio", "usual ratio"]
+"""What a margin is: a ratio, where labels are facts one that allows for usual confusion; once it was a difference."""
 _MOST = 3
 """Suspects that are ablated, the gravest first: columns that say the same come under suspicion together."""
 _FOLDS = 3
@@ -52,6 +56,8 @@ class Known:
     judged: Judged
     statistic: float = 0.0
     """The largest that its parts came with when it was screened itself."""
+    confusion: Array | None = None
+    """Labels that each class is usually given (k, k), of pinned rows whose labels are facts."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,18 +82,32 @@ class Inspection(Value):
     """Largest of all parts, suspicious or not."""
     margins: str = ""
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
+    measure: Measure = "difference"
+    confusion: str = ""
+    """Of pinned rows: packed as margins are, row by row."""
     unreadable: str = ""
     """Why the window could not be inspected, which never clears it; empty where it could."""
 
     @classmethod
     def of(cls, margins: Array, **found: Any) -> Inspection:  # noqa: ANN401  the other fields
         """Build one with its margins (n,) packed."""
-        packed = base64.b64encode(margins.astype("<f4").tobytes()).decode()
-        return cls(margins=packed, **{"poison": False, **found})
+        return cls(margins=_packed(margins), **{"poison": False, **found})
+
+    @classmethod
+    def of_known(cls, known: Known) -> Inspection:
+        """Write down how pinned rows were judged."""
+        packed = "" if known.confusion is None else _packed(known.confusion)
+        return cls.of(known.judged.margins, measure=measure(facts=known.confusion is not None), confusion=packed)
 
     def unpack(self) -> Array:
         """Give the margins (n,)."""
-        return np.frombuffer(base64.b64decode(self.margins), dtype="<f4").astype(np.float64)
+        return _unpacked(self.margins)
+
+    def known(self, rows: Labelled, parts: dict[str, Array]) -> Known:
+        """Read how rows were judged."""
+        flat = _unpacked(self.confusion)
+        confusion = flat.reshape(math.isqrt(len(flat)), -1) if len(flat) else None
+        return Known(rows, Judged(self.unpack(), parts), self.statistic, confusion)
 
     def reasons(self, names: Names) -> tuple[str, ...]:
         """Say what speaks against the window."""
@@ -158,7 +178,7 @@ class Names:
         return str(known[code]) if code < len(known) else "missing" if code > len(known) else "other"
 
 
-def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, seed: int) -> Known:
+def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, seed: int, *, facts: bool) -> Known:
     """Judge the pinned training rows, each by a classifier that was fitted on others (three folds)."""
     import pandas as pd  # noqa: PLC0415  params are checked without it
 
@@ -168,7 +188,8 @@ def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, se
         labels=rows.labels, roles=None, kind=kind, provenance={}, seed=seed,
     )  # fmt: skip
     probabilities = out_of_sample(material, rows.labels, classes, _FOLDS, "screening")
-    return Known(rows, Judged(margins_of(probabilities, rows.labels), parts))
+    confusion = confusion_of(probabilities, rows.labels) if facts else None
+    return Known(rows, Judged(margins_of(_usual(probabilities, confusion), rows.labels), parts), confusion=confusion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +199,10 @@ class Witness:
     past: Known
     """Rows that the window is held against."""
     probabilities: Array
-    """What a quick classifier that was fitted on all of them says of the window's rows (n, classes)."""
+    """Of the labels that the window's rows may have (n, classes), by a quick classifier that was fitted on all of them.
+
+    Where labels are facts, of those that such rows are usually given.
+    """
     drawn: Array
     """Statistics (replays,) of clean windows of its size, drawn from the past."""
     settings: Screening
@@ -214,9 +238,9 @@ def call(
     recent, seed = tuple(clean[-settings.past :]), noise.seed & 0x7FFFFFFF
     past = _beside([*([base] if len(recent) < settings.past else []), *recent])
     learned = _beside([base, *recent]).rows
+    told = classify(kind, learned.features, learned.labels, features, classes, seed)
     return Witness(
-        past=past, settings=settings, kind=kind,
-        probabilities=classify(kind, learned.features, learned.labels, features, classes, seed),
+        past=past, settings=settings, kind=kind, probabilities=_usual(told, base.confusion),
         drawn=drawn_clean(past.judged, len(features), settings, noise.derive("replay")),
         lately=max((each.statistic for each in recent), default=0.0),
     )  # fmt: skip
@@ -250,7 +274,7 @@ def inspect(
     poison = any(each.poison for each in ablations)
     return Inspection.of(
         judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations),
-        statistic=largest(judged, past.judged, facts=settings.facts),
+        statistic=largest(judged, past.judged, facts=settings.facts), measure=measure(facts=settings.facts),
     )  # fmt: skip
 
 
@@ -271,6 +295,23 @@ def _ablated(
         classes=witness.probabilities.shape[1], margin=witness.settings.margin,
         burden="lesson" if about_labels else "harm", noise=noise.derive("ablation", suspect.column),
     )  # fmt: skip
+
+
+def measure(*, facts: bool) -> Measure:
+    """Say what margins are where labels are facts, and where not; those of another measure are not compared."""
+    return "usual ratio" if facts else "ratio"
+
+
+def _usual(probabilities: Array, confusion: Array | None) -> Array:
+    return probabilities if confusion is None else np.asarray(probabilities @ confusion)
+
+
+def _packed(values: Array) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _unpacked(packed: str) -> Array:
+    return np.frombuffer(base64.b64decode(packed), dtype="<f4").astype(np.float64)
 
 
 def _beside(known: Sequence[Known]) -> Known:

@@ -87,7 +87,7 @@ class Judged:
     """
 
     margins: Array
-    """Probability (n,) of the label given less the likeliest class's: 0 where they agree, towards -1 where not."""
+    """Probability (n,) of the label given over the likeliest class's, less 1: 0 where they agree, towards -1."""
     parts: Mapping[str, Array]
     """Name to codes (n,) int64 of values: each column of a table, the label where labels are facts."""
 
@@ -108,8 +108,25 @@ class Judged:
 
 
 def margins_of(probabilities: Array, labels: Array) -> Array:
-    """Give each row's margin (n,) in [-1, 0]: how certainly probabilities (n, k) contradict labels (n,)."""
-    return np.asarray(probabilities[np.arange(len(labels)), labels] - probabilities.max(1))
+    """Give each row's margin (n,) in [-1, 0]: how certainly probabilities (n, k) contradict labels (n,).
+
+    It is a ratio: a label with a tenth of the likeliest class's probability is doubted, one with a thousandth is wrong.
+    """
+    return np.asarray(probabilities[np.arange(len(labels)), labels] / probabilities.max(1) - 1.0)
+
+
+def confusion_of(probabilities: Array, labels: Array) -> Array:
+    """Say which labels (k, k) rows have that are given to each class: the classes' weights (n, k), by label (n,).
+
+    Where shirts are often taken for coats, such a label contradicts little; one that is taken for a boot does. Held
+    against it, labels are doubted that nobody confuses.
+
+    Source: Northcutt, Jiang and Chuang 2021, JAIR 70 (joint of given and true labels); here each row counts by its
+    probabilities, with half a row spread over each class for those that were never seen.
+    """
+    classes = probabilities.shape[1]
+    weights = probabilities.T @ np.eye(classes)[labels] + 0.5 / classes
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def drawn_clean(past: Judged, rows: int, settings: Screening, noise: Noise) -> Array:

@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
 from holdfast.data.assigned import pinned_manifest, pinned_windows, read_assigned, roles_file
-from holdfast.data.params import DataParams
+from holdfast.data.params import DataParams, FeatureParams
 from holdfast.data.pinning import of_version, write_pinned
 from holdfast.data.source import load
 from holdfast.data.streams.base import Arrival
@@ -176,13 +177,29 @@ def test_odd_codes_of_a_window_are_read_again_where_they_were_pinned(tmp_path):
         labelled(0, table(300, 5, 3).drop(columns="year").assign(area=["K1A"] * 3 + ["07"] * 297)),
         labelled(1, table(900, 6, 4).drop(columns="year").assign(area=[f"K{k}" for k in range(900)])),
     ]
-    grown = admit(base, windows, manifest(windows))
-    out = tmp_path / "pinned"
-    out.mkdir()
-    write_pinned(base, windows, grown, tmp_path / "t.parquet", out, MD5)
-    back = load(out, base.params)
-    assert of_version(back).digest == grown.digest
-    assert back.space == grown.space
+    rows = base.ids[base.roles == "train"].tolist()
+    for name, share, left_out in (("all", 1.0, []), ("few", 0.05, []), ("rest", 1.0, rows[:-20])):
+        grown = admit(base, windows, manifest(windows, base_share=share), left_out)
+        out = tmp_path / name
+        out.mkdir()
+        write_pinned(base, windows, grown, tmp_path / "t.parquet", out, MD5)
+        back = load(out, base.params)
+        assert of_version(back).digest == grown.digest
+        assert back.space == grown.space
+
+
+def test_the_users_word_for_a_column_outlives_a_pin(tmp_path):
+    """What a column was to the version holds where nobody says otherwise; roles files without it are read as before."""
+    base, _, back, out = pinned(tmp_path, of_rows, "parquet")
+    assert back.space.features[0].kind == "number"
+    said = base.params.model_copy(update={"features": {"size": FeatureParams(kind="category")}})
+    assert load(out, said).space.features[0].kind == "category"
+    place = roles_file(out / base.params.path)
+    table = pq.read_table(place)
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"holdfast.kinds"}
+    assert len(metadata) == len(table.schema.metadata) - 1
+    pq.write_table(table.replace_schema_metadata(metadata), place)
+    assert load(out, base.params).space == back.space
 
 
 def third(make):

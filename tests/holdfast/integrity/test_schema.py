@@ -91,7 +91,9 @@ def test_whole_numbers_with_gaps_are_integers(build):
     gaps = clean().assign(number=clean()["number"].astype(float).where(lambda n: n % 9 > 0))
     assert schema.examine(build(gaps)).verdict == "pass"
     assert schema.examine(build(gaps[gaps["number"].notna()].reset_index(drop=True))).verdict == "pass"
-    assert schema.examine(build(gaps.assign(number=np.nan))).verdict == "block"
+    assert (
+        schema.examine(build(gaps.assign(number=np.nan))).verdict == "pass"
+    )  # how many are missing is asked elsewhere
     assert schema.examine(build(gaps.assign(number=gaps["number"] + 0.5))).verdict == "block"
 
 

@@ -36,7 +36,8 @@ def world(tmp_path_factory):
     train = data.samples("train")
     names = Names.of(train.x, data.space, data.classes)
     parts = names.parts(train.x, train.y.numpy(), SETTINGS)
-    return data, names, pinned(Labelled(quick_features(train.x, data.space), train.y.numpy()), parts, "table", 2, 0)
+    rows = Labelled(quick_features(train.x, data.space), train.y.numpy())
+    return data, names, pinned(rows, parts, "table", 2, 0, facts=False)
 
 
 def examined(world, frame):
@@ -113,7 +114,7 @@ def shown(x, labels):
 def test_a_backdoor_and_turned_labels_in_images(planted, turned, poison):
     """Two and a half per cent of rows with a patch and one label, or six with turned labels, are poison; none are not."""
     settings, rng = SETTINGS.model_copy(update={"facts": True}), np.random.default_rng(1)
-    base = pinned(*shown(*pictures(1500, 0)), "images", 4, 0)
+    base = pinned(*shown(*pictures(1500, 0)), "images", 4, 0, facts=True)
     x, labels = pictures(1000, 7)
     chosen = rng.choice(np.flatnonzero(labels != 3), planted, replace=False)
     x[chosen, -2:, -2:], labels[chosen] = 1.0, 3
@@ -127,7 +128,7 @@ def test_a_backdoor_and_turned_labels_in_images(planted, turned, poison):
 def test_clean_windows_take_the_place_of_the_pinned_past():
     """With enough of them a window is held against the last ones alone, and all of them have trained the witness."""
     settings = SETTINGS.model_copy(update={"past": 2})
-    base = pinned(*shown(*pictures(400, 0)), "images", 4, 0)
+    base = pinned(*shown(*pictures(400, 0)), "images", 4, 0, facts=True)
     clean = []
     for seed in (1, 2, 3):
         rows, parts = shown(*pictures(200, seed))
@@ -141,3 +142,41 @@ def test_clean_windows_take_the_place_of_the_pinned_past():
     assert len(few.past) == 600
     assert len(enough.past) == 400
     assert np.array_equal(enough.past.rows.labels, np.concatenate([clean[1].rows.labels, clean[2].rows.labels]))
+
+
+def taken_for_each_other(n, seed):
+    """Pictures of which every third in the last two classes shows the other one."""
+    x, labels = pictures(n, seed)
+    other = (np.random.default_rng([seed, 1]).random(n) < 0.3) & (labels >= 2)
+    return x, np.where(other, 5 - labels, labels)
+
+
+def test_a_backdoor_is_found_in_a_class_that_is_often_confused():
+    """One and a half per cent of rows, sent to a class whose own labels contradict what is seen in every third row."""
+    settings, caught = SETTINGS.model_copy(update={"facts": True}), []
+    for usual in (True, False):
+        base = pinned(*shown(*taken_for_each_other(1500, 0)), "images", 4, 0, facts=usual)
+        x, labels = taken_for_each_other(1000, 7)
+        chosen = np.random.default_rng(1).choice(np.flatnonzero(labels < 2), 15, replace=False)
+        x[chosen, -2:, -2:], labels[chosen] = 1.0, 3
+        rows, parts = shown(x, labels)
+        witness = call(rows.features, base=base, clean=(), settings=settings, kind="images", classes=4, noise=NOISE)
+        caught.append(inspect(rows, parts, witness, None, NOISE))
+    assert [each.poison for each in caught] == [True, False]
+    assert caught[0].statistic > 2 * caught[1].statistic
+
+
+def test_how_pinned_rows_were_judged_comes_back():
+    """Margins, usual confusion and what the margins are: a judgement by another measure is told from this one."""
+    rows, parts = shown(*taken_for_each_other(400, 0))
+    for facts, told in ((True, "usual ratio"), (False, "ratio")):
+        known = pinned(rows, parts, "images", 4, 0, facts=facts)
+        kept = Inspection.model_validate_json(Inspection.of_known(known).model_dump_json())
+        assert kept.measure == told
+        again = kept.known(rows, parts)
+        assert again.judged.margins == pytest.approx(known.judged.margins, abs=1e-6)
+        if facts:
+            assert again.confusion == pytest.approx(known.confusion, abs=1e-6)
+        else:
+            assert again.confusion is None
+    assert Inspection(poison=False).measure == "difference"

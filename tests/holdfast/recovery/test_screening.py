@@ -13,6 +13,7 @@ from holdfast.recovery.screening import (
     Screening,
     _Scan,
     belongs,
+    confusion_of,
     contradicted,
     drawn_clean,
     largest,
@@ -41,9 +42,23 @@ def suspects(window, past, **settings):
 
 
 def test_a_margin_is_how_certainly_a_label_is_contradicted():
-    """The label's probability less the likeliest class's: 0 where they agree."""
+    """The label's probability over the likeliest class's, less 1: 0 where they agree."""
     probabilities = np.array([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]])
-    assert margins_of(probabilities, np.array([0, 0, 1])) == pytest.approx([0.0, -0.6, 0.0])
+    assert margins_of(probabilities, np.array([0, 0, 1])) == pytest.approx([0.0, -0.75, 0.0])
+
+
+def test_what_is_usually_confused_contradicts_less():
+    """Two classes that share a third of their rows, and one that nobody confuses: only its labels are in doubt."""
+    labels = np.repeat([0, 1, 2], 99)
+    taken_for = np.where(np.arange(297) % 3 == 0, np.array([1, 0, 2])[labels], labels)
+    said = np.where(np.eye(3)[taken_for] > 0, 0.98, 0.01)
+    confusion = confusion_of(said, labels)
+    assert confusion.sum(1) == pytest.approx(np.ones(3))
+    sure = np.array([[0.98, 0.01, 0.01]] * 2)
+    doubted, wrong = margins_of(sure @ confusion, np.array([1, 2]))
+    assert wrong < -0.96
+    assert doubted > -0.6
+    assert margins_of(sure, np.array([1, 2])) == pytest.approx([1 / 98 - 1] * 2)  # without it they are alike
 
 
 def test_the_ratio_is_that_of_two_rates_against_one():
