@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from holdfast import registry
 from holdfast.data.admission import AdmittedWindow, Manifest, admit
 from holdfast.data.admission import Labelled as Admissible
 from holdfast.data.source import Loaded, inputs_of, load, quick_features
 from holdfast.data.streams.base import Arrival
+from holdfast.digests import digest_json, digest_sources
 from holdfast.model import ModelSpec
 from holdfast.params import Params
 from holdfast.params import load as load_params
@@ -195,12 +197,14 @@ def stamped(pixels: Array, place: World) -> Array:
 
 
 class Record:
-    """What was inspected, a line each, kept in a file: a run goes on where another stopped."""
+    """What was inspected, a line each, kept in a file: a run by the same code goes on where another stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        package = Path(registry.__file__).parent
+        self.code = digest_json([digest_sources(package / part) for part in ("recovery", "integrity", "scenarios")])
         lines = path.read_text().splitlines() if path.exists() else []
-        self.lines = [json.loads(line) for line in lines]
+        self.lines = [line for line in map(json.loads, lines) if line.get("code") == self.code]
 
     def find(self, **key: Any) -> dict[str, Any] | None:  # noqa: ANN401  JSON
         """Find a line by some of its entries."""
@@ -208,6 +212,7 @@ class Record:
 
     def add(self, **line: Any) -> dict[str, Any]:  # noqa: ANN401  JSON
         """Keep a line."""
+        line["code"] = self.code
         self.lines.append(line)
         with self.path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")

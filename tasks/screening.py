@@ -15,7 +15,7 @@ from holdfast.errors import DataError
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, measure, pinned
+from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, judged_again, measure, pinned
 from holdfast.recovery.screening import Judged
 from holdfast.recovery.triage import Tainted
 from holdfast.results import DataSnapshot
@@ -74,10 +74,10 @@ def _inspected(params: Params, stores: Stores, snapshot: DataSnapshot, record: W
     except DataError as error:
         return Inspection(poison=True, unreadable=str(error))
     noise = Noise(params.seed, ("screening", record.digest))
+    base = _base(params, stores, snapshot, data, names)
     witness = call(
-        rows.features, base=_base(params, stores, snapshot, data, names),
-        clean=_clean(params, stores, data, names, record), settings=settings, kind=_kind(data),
-        classes=len(data.classes), noise=noise,
+        rows.features, base=base, clean=_clean(params, stores, data, names, base, record), settings=settings,
+        kind=_kind(data), classes=len(data.classes), noise=noise,
     )  # fmt: skip
     return inspect(rows, parts, witness, _role(params, data, names, "trusted"), noise)
 
@@ -124,17 +124,30 @@ def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, 
     return found
 
 
-def _clean(params: Params, stores: Stores, data: Loaded, names: Names, record: WindowRecord) -> list[Known]:
-    """Give the last windows before this one that were found clean, judged as they were then, by the same measure."""
+def _clean(
+    params: Params, stores: Stores, data: Loaded, names: Names, base: Known, record: WindowRecord
+) -> list[Known]:
+    """Give the last windows before this one that were found clean, judged as they were then.
+
+    One that an older release judged by another measure, or before labels became facts, is judged again: left out, a
+    stream that drifted would be held against pinned rows alone.
+    """
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
     there = [w for w in watch.windows() if w.position < record.position and w.state != "pruned"]
     before = [w for w in there if verdicts.get(w.position) == "clean"]
-    found = []
+    found: list[Known] = []
     for each in before[-params.recovery.screening.past :]:
         told = Inspection.model_validate_json(watch.screening(each.position) or "")
+        rows, parts = _window(params, stores, data, names, each, len(told.unpack()))
         if told.measure == measure(facts=params.recovery.screening.facts):
-            found.append(told.known(*_window(params, stores, data, names, each, len(told.unpack()))))
+            found.append(told.known(rows, parts))
+            continue
+        tell("monitoring", f"window {each.position}  screening  it is judged again, by this release's measure")
+        noise = Noise(params.seed, ("screening", each.digest))
+        found.append(
+            judged_again(rows, parts, base=base, clean=found, kind=_kind(data), classes=len(data.classes), noise=noise)
+        )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,13 @@ from holdfast.data.roles import NONE, ROLES
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-    from holdfast.data.table import Kind
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STREAMED = -2
 """In place of a window: a row of the pinned data that was a stream to the version, and none of its rows."""
 _SUFFIX = ".roles.parquet"
-_MANIFEST, _KINDS = b"holdfast.manifest", b"holdfast.kinds"
+_MANIFEST = b"holdfast.manifest"
 _COLUMNS = ["row", "id", "role", "later", "window"]
 
 
@@ -43,14 +39,12 @@ class Assigned:
     """Place (n,) int64 of the window that each row came with, -1 for none, and `STREAMED`."""
     manifest: str
     """DVC's md5 of the manifest that was pinned."""
-    kinds: Mapping[str, Kind]
-    """What each column of a table was to the version; empty for images, and in files of older releases."""
 
     def take(self, order: Array) -> Assigned:
         """Give the same rows in another order."""
         return Assigned(
             row=self.row[order], ids=self.ids[order], roles=self.roles[order], later=self.later[order],
-            window=self.window[order], manifest=self.manifest, kinds=self.kinds,
+            window=self.window[order], manifest=self.manifest,
         )  # fmt: skip
 
 
@@ -75,7 +69,6 @@ def read_assigned(path: Path, row: Array) -> Assigned | None:
     try:
         table = pq.read_table(place)
         frame, manifest = table.select(_COLUMNS).to_pandas(), _manifest(table.schema)
-        kinds = json.loads((table.schema.metadata or {}).get(_KINDS, b"{}"))
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise _refused(place, f"a file that cannot be read ({type(error).__name__})", path.name) from error
     if not frame["role"].isin([*ROLES, NONE]).all():
@@ -85,7 +78,6 @@ def read_assigned(path: Path, row: Array) -> Assigned | None:
     return Assigned(
         row=row, ids=frame["id"].to_numpy(np.int64), roles=frame["role"].to_numpy().astype("<U11"),
         later=frame["later"].to_numpy(bool), window=frame["window"].to_numpy(np.int64), manifest=manifest,
-        kinds=kinds,
     )  # fmt: skip
 
 
@@ -95,8 +87,7 @@ def write_assigned(path: Path, rows: Assigned) -> Path:
         {"row": rows.row, "id": rows.ids, "role": rows.roles.astype(object), "later": rows.later, "window": rows.window}
     )
     place = roles_file(path)
-    said = {_MANIFEST: rows.manifest.encode(), _KINDS: json.dumps(dict(rows.kinds), sort_keys=True).encode()}
-    pq.write_table(table.replace_schema_metadata(said), place)
+    pq.write_table(table.replace_schema_metadata({_MANIFEST: rows.manifest.encode()}), place)
     return place
 
 

@@ -13,7 +13,7 @@ from holdfast.data.images import read_images
 from holdfast.data.roles import NONE
 from holdfast.data.rows import digest_rows, frame_bytes, image_digests, words
 from holdfast.data.source import finish
-from holdfast.data.table import kinds_of, read_table
+from holdfast.data.table import read_table
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ def _assigned(base: Loaded, grown: Loaded, row: Array, manifest: str) -> Assigne
         roles=np.concatenate([roles, grown.roles[old:]]).astype("<U11"),
         later=np.concatenate([base.later, np.zeros(len(row) - len(base), dtype=bool)]),
         window=np.concatenate([before, grown.window[old:]]).astype(np.int64), manifest=manifest,
-        kinds=kinds_of(grown.space),
     )  # fmt: skip
 
 

@@ -16,7 +16,16 @@ from holdfast.data.columns import read_labels, read_times
 from holdfast.data.images import read_images
 from holdfast.data.roles import NONE, ROLES, assign, check_roles
 from holdfast.data.rows import digest_rows, frame_bytes, image_digests, row_ids, words
-from holdfast.data.table import as_described, check_columns, check_words, encode, feature_names, fit_table, read_table
+from holdfast.data.table import (
+    as_described,
+    check_columns,
+    check_words,
+    encode,
+    feature_names,
+    fit_table,
+    kinds_in,
+    read_table,
+)
 from holdfast.digests import digest_json
 from holdfast.errors import DataError, RoleError
 from holdfast.integrity.base import Material, say_nothing
@@ -277,9 +286,11 @@ def _load_table(path: Path, params: DataParams, excluded_ids: AbstractSet[int]) 
         if params.duplicates < 1:
             clusters = differing_clusters(seen, _differing(params, len(names)))
         roles = assign(digests, clusters, params.roles, later=later, later_test=params.later_test)
-    came = np.zeros(len(frame), dtype=bool) if pinned is None else pinned.window >= 0
-    known = params if pinned is None else as_described(params, pinned.kinds)
-    check_words(frame[~came], names, known)
+    known = params
+    if pinned is None:
+        check_words(frame, names, params)
+    else:  # what a window brought makes nothing else of a column than its older rows do
+        known = as_described(params, kinds_in(frame[pinned.window < 0], names, params))
     excluded = np.isin(ids, np.fromiter(excluded_ids, dtype=np.int64))
     fitted = (roles == "train") & ~excluded
     check_roles(params, roles, labels, fitted, classes, later)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -86,8 +87,8 @@ def check_columns(frame: pd.DataFrame, params: DataParams) -> None:
 def check_words(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> None:
     """Hold that no column which nobody called a category is one of numbers with some stray words.
 
-    All rows are asked: a word in any of them makes text of the whole column, whatever role its row has. It is asked of
-    rows that someone pinned; those of a window are held against what these were.
+    All rows are asked: a word in any of them makes text of the whole column, whatever role its row has. Those that a
+    window brought are not: they are held against what the pinned ones were.
 
     Args:
         frame: all rows.
@@ -172,6 +173,18 @@ def fit_table(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> 
 def kinds_of(space: Table | Box) -> dict[str, Kind]:
     """Say what each column of a table is."""
     return {each.name: each.kind for each in space.features} if isinstance(space, Table) else {}
+
+
+def kinds_in(frame: pd.DataFrame, names: Sequence[str], params: DataParams) -> dict[str, Kind]:
+    """Say what each column is by rows of any role: fewer may train now than when it was described, and of other values.
+
+    Moments are left out, which are refused where they are described.
+    """
+    found: dict[str, Kind] = {}
+    for name in names:
+        with suppress(ValueError):
+            found[name] = _infer_kind(frame[name], params.missing_values.get(name, ()))
+    return found
 
 
 def as_described(params: DataParams, kinds: Mapping[str, Kind]) -> DataParams:

@@ -27,8 +27,8 @@ class Surprise(Detector):
     An error says that a row was wrong, its log loss how wrong: of two champions that err alike, the one that drifts
     gives ever less to what happens. So a slow harm is seen before errors alone can prove it. There must be a hint that
     errors rose: the effect is the share of errors above the past's, and none where bets on errors do not stand at three
-    to one at least. A champion that only became too sure passes for harmed nevertheless where it serves for long, in
-    some 3 of 100 streams of 40 windows where the past has 1,000 rows, and in half of them where it has 20,000.
+    to one at least. A champion that only became too sure may pass for harmed nevertheless: in up to a fifth of streams
+    of 40 windows of 250 rows where the past has 1,000 rows, and in half of them where it has 20,000.
     """
 
     needs: ClassVar[Needs] = "labels"
@@ -55,7 +55,6 @@ class Surprise(Detector):
                 "past": float(before.mean()),
                 "bound": stand.bound * _MOST,
                 "errors": errors.statistic,
-                "rise": float(wrong.mean() - was.mean()) if len(now) else 0.0,
             },
             memory={**stand.memory, "errors": errors.memory},
         )

@@ -235,15 +235,39 @@ def call(
     Raises:
         DataError: too few rows are known to be good.
     """
-    recent, seed = tuple(clean[-settings.past :]), noise.seed & 0x7FFFFFFF
+    recent = tuple(clean[-settings.past :])
     past = _beside([*([base] if len(recent) < settings.past else []), *recent])
-    learned = _beside([base, *recent]).rows
-    told = classify(kind, learned.features, learned.labels, features, classes, seed)
     return Witness(
-        past=past, settings=settings, kind=kind, probabilities=_usual(told, base.confusion),
+        past=past, settings=settings, kind=kind, probabilities=_asked(features, base, recent, kind, classes, noise),
         drawn=drawn_clean(past.judged, len(features), settings, noise.derive("replay")),
         lately=max((each.statistic for each in recent), default=0.0),
     )  # fmt: skip
+
+
+def judged_again(
+    rows: Labelled,
+    parts: dict[str, Array],
+    *,
+    base: Known,
+    clean: Sequence[Known],
+    kind: Kind,
+    classes: int,
+    noise: Noise,
+) -> Known:
+    """Judge a window that was found clean once more, where it was judged by another measure.
+
+    Args:
+        rows: of the window.
+        parts: codes (n,) of its values by column.
+        base: pinned training rows.
+        clean: the clean windows before it, judged by the present measure.
+        kind: which classifier is the quick one.
+        classes: number of classes.
+        noise: source of every draw.
+    """
+    told = _asked(rows.features, base, tuple(clean), kind, classes, noise)
+    judged = Judged(margins_of(told, rows.labels), parts)
+    return Known(rows, judged, largest(judged, base.judged, facts=base.confusion is not None))
 
 
 def inspect(
@@ -300,6 +324,13 @@ def _ablated(
 def measure(*, facts: bool) -> Measure:
     """Say what margins are where labels are facts, and where not; those of another measure are not compared."""
     return "usual ratio" if facts else "ratio"
+
+
+def _asked(features: Array, base: Known, recent: tuple[Known, ...], kind: Kind, classes: int, noise: Noise) -> Array:
+    """Fit the quick classifier on rows known to be good, and give the labels that others may have (n, classes)."""
+    learned = _beside([base, *recent]).rows
+    told = classify(kind, learned.features, learned.labels, features, classes, noise.seed & 0x7FFFFFFF)
+    return _usual(told, base.confusion)
 
 
 def _usual(probabilities: Array, confusion: Array | None) -> Array:

@@ -7,24 +7,30 @@ from types import SimpleNamespace
 import numpy as np
 
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection
+from holdfast.recovery.inspection import Inspection, pinned
 from holdfast.recovery.screening import Screening
 from tasks import screening
 
 
-def test_windows_that_were_judged_by_another_measure_are_not_compared(monkeypatch):
-    """After an upgrade, or where labels became facts, earlier margins mean something else."""
-    measures = ("difference", "ratio", "usual ratio", "ratio")
+def test_windows_that_were_judged_by_another_measure_are_judged_again(monkeypatch):
+    """After an upgrade, or where labels became facts, earlier margins mean something else; the windows still count."""
+    rng, measures = np.random.default_rng(0), ("difference", "ratio", "usual ratio", "ratio")
     watch = SimpleNamespace(
         verdicts=lambda: dict.fromkeys(range(4), "clean"),
-        windows=lambda: [SimpleNamespace(position=i, state="escrowed") for i in range(4)],
-        screening=lambda i: Inspection.of(np.full(3, -i / 4), measure=measures[i]).model_dump_json(),
+        windows=lambda: [SimpleNamespace(position=i, state="escrowed", digest=str(i)) for i in range(4)],
+        screening=lambda i: Inspection.of(np.full(60, -(i + 1) / 5), measure=measures[i]).model_dump_json(),
     )
+    x = rng.normal(size=(60, 2)).astype(np.float32)
+    rows, parts = Labelled(x, (x[:, 0] > 0).astype(np.int64)), {"c": np.zeros(60, np.int64)}
     monkeypatch.setattr(screening, "open_watch", lambda *_: watch)
-    monkeypatch.setattr(
-        screening, "_window", lambda *_: (Labelled(np.zeros((3, 1), np.float32), np.zeros(3, np.int64)), {})
-    )
-    for facts, places in ((False, (1, 3)), (True, (2,))):
-        params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening(facts=facts)))
-        found = screening._clean(params, None, None, None, SimpleNamespace(position=9))
-        assert [each.judged.margins[0] for each in found] == [-i / 4 for i in places]
+    monkeypatch.setattr(screening, "_window", lambda *_: (rows, parts))
+    data = SimpleNamespace(frame=rows, classes=("no", "yes"))
+    for facts, kept in ((False, (1, 3)), (True, (2,))):
+        params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening(facts=facts)), seed=0)
+        base = pinned(rows, parts, "table", 2, 0, facts=facts)
+        found = screening._clean(params, None, data, None, base, SimpleNamespace(position=9))
+        assert len(found) == 4
+        for i, each in enumerate(found):
+            as_it_was = bool(np.allclose(each.judged.margins, -(i + 1) / 5))
+            assert as_it_was == (i in kept)
+            assert as_it_was or each.judged.margins.mean() > -0.2  # labels that the rows explain

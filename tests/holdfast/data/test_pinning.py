@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
@@ -177,7 +176,7 @@ def test_odd_codes_of_a_window_are_read_again_where_they_were_pinned(tmp_path):
         labelled(0, table(300, 5, 3).drop(columns="year").assign(area=["K1A"] * 3 + ["07"] * 297)),
         labelled(1, table(900, 6, 4).drop(columns="year").assign(area=[f"K{k}" for k in range(900)])),
     ]
-    rows = base.ids[base.roles == "train"].tolist()
+    rows = base.ids[base.roles == "train"].tolist()  # few of them are left to tell what a column is
     for name, share, left_out in (("all", 1.0, []), ("few", 0.05, []), ("rest", 1.0, rows[:-20])):
         grown = admit(base, windows, manifest(windows, base_share=share), left_out)
         out = tmp_path / name
@@ -188,18 +187,22 @@ def test_odd_codes_of_a_window_are_read_again_where_they_were_pinned(tmp_path):
         assert back.space == grown.space
 
 
-def test_the_users_word_for_a_column_outlives_a_pin(tmp_path):
-    """What a column was to the version holds where nobody says otherwise; roles files without it are read as before."""
-    base, _, back, out = pinned(tmp_path, of_rows, "parquet")
-    assert back.space.features[0].kind == "number"
-    said = base.params.model_copy(update={"features": {"size": FeatureParams(kind="category")}})
-    assert load(out, said).space.features[0].kind == "category"
-    place = roles_file(out / base.params.path)
-    table = pq.read_table(place)
-    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"holdfast.kinds"}
-    assert len(metadata) == len(table.schema.metadata) - 1
-    pq.write_table(table.replace_schema_metadata(metadata), place)
-    assert load(out, base.params).space == back.space
+def test_what_is_said_of_a_column_after_the_pin_holds(tmp_path):
+    """Its kind, and the codes that mean unknown: a column of numbers and a code is one of numbers, as without a pin."""
+    fees = [f"{k % 40}" if k % 8 else "unknown" for k in range(600)]
+    table(600, 0, 1).assign(fee=fees).drop(columns="year").to_csv(tmp_path / "t.csv", index=False)
+    base = load(tmp_path, DataParams(kind="table", path="t.csv", label="y", classes=("no", "yes")))
+    windows = [labelled(0, table(300, 5, 3).drop(columns="year").assign(fee=["7"] * 297 + ["unknown"] * 3))]
+    out = tmp_path / "pinned"
+    out.mkdir()
+    write_pinned(base, windows, admit(base, windows, manifest(windows)), tmp_path / "t.csv", out, MD5)
+    for said, kind in (
+        ({}, "category"), ({"missing_values": {"fee": ("unknown",)}}, "number"),
+        ({"features": {"size": FeatureParams(kind="category")}}, "category"),
+    ):  # fmt: skip
+        features = {each.name: each.kind for each in load(out, base.params.model_copy(update=said)).space.features}
+        assert features["fee"] == kind
+        assert features["size"] == ("category" if "features" in said else "number")
 
 
 def third(make):
