@@ -158,13 +158,23 @@ def _ledger(params: Params, stores: Stores) -> str:
     url = stores.ledger.get_secret_value()
     if url == f"sqlite:///{stores.root / 'ledger.db'}" and not (stores.root / "ledger.db").exists():
         return "none yet: the first run makes it"
-    report = audited(Ledger(url, WallClock()), tracking.MlflowProjection(stores), stores, params.name)
+    ledger = Ledger(url, WallClock())
+    if _unheard_of(params, stores, ledger):
+        return f"nothing of {params.name} yet, neither here nor in the registry: the first run makes it"
+    report = audited(ledger, tracking.MlflowProjection(stores), stores, params.name)
     if report.problems:
         raise HoldfastError(
             "ledger", found="; ".join(report.problems), expected="a whole chain and an alias that agrees",
             remedy="Run `holdfast audit`.",
         )  # fmt: skip
     return f"{report.chain_length} entries, chain whole, alias agrees"
+
+
+def _unheard_of(params: Params, stores: Stores, ledger: Ledger) -> bool:
+    """Tell whether neither side knows the model: a second project in the same stores is no disagreement."""
+    with ledger.reading() as view:
+        known = next(view.entries(model=params.name), None)
+    return known is None and not tracking.list_versions(stores, params.name)
 
 
 def _own_server(stores: Stores) -> str:

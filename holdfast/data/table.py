@@ -394,13 +394,13 @@ def _numbers(column: pd.Series[Any], codes: Codes) -> Array:
         held = column.dropna()
         textual = held.map(lambda value: isinstance(value, str)).astype(bool)
         if textual.any() and not any(isinstance(code, str) for code in codes):
-            msg = f"text where a number is expected ({_examples(held[textual])})"
-            raise ValueError(msg)
+            words = held[textual]
+            strays = words[pd.to_numeric(words, errors="coerce").isna()]
+            raise ValueError(_no_number(strays if len(strays) else words, column))
         column = _without_text(column, codes)
         number = pd.to_numeric(column, errors="coerce")
         if len(strange := column[column.notna() & number.isna()]):
-            msg = f"text where a number is expected ({_examples(strange)})"
-            raise ValueError(msg)
+            raise ValueError(_no_number(strange, column))
         column = number
     value = column.to_numpy(dtype=np.float64, na_value=np.nan).copy()
     numeric = [float(code) for code in codes if not isinstance(code, str)]
@@ -409,6 +409,12 @@ def _numbers(column: pd.Series[Any], codes: Codes) -> Array:
         msg = "infinite values, or beyond float32"
         raise ValueError(msg)
     return value
+
+
+def _no_number(words: pd.Series[Any], column: pd.Series[Any]) -> str:
+    """Say which values are no numbers: in a CSV one of them makes text of all the others too, which are in order."""
+    where = f"in {len(words)} of {len(column)} rows, the first is row {words.index[0]}"
+    return f"text where a number is expected ({_examples(words)}; {where})"
 
 
 def _without(names: pd.Series[Any], codes: Codes) -> pd.Series[Any]:

@@ -155,7 +155,8 @@ class IntegrityCheck(Value):
         if self.on_fault == "block":
             return "block", found
         if bad > self.max_quarantined * n:
-            return "block", f"{found}; more than the {self.max_quarantined:.2%} that may be quarantined"
+            limit = f"integrity.{self.name()}.max_quarantined"
+            return "block", f"{found}; more than the {self.max_quarantined:.2%} that may be quarantined ({limit})"
         return "quarantine", found
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.params import load
-from holdfast.stores import Stores
+from holdfast.recovery.ledger import Ledger
+from holdfast.stores import Stores, WallClock
 from tasks import doctor, tracking
 
 PROJECT = Path(__file__).parents[2]
@@ -146,6 +147,20 @@ def test_an_examination_holds_every_check_and_each_fault_makes_it_unhealthy(stor
     sick = doctor.examine(params, stores, "http://127.0.0.1:9/api")
     assert [c.about for c in sick.checks if not c.passed and c.about not in {"libraries", "disk"}] == ["prefect"]
     assert not sick.healthy
+
+
+def test_a_second_name_in_the_same_stores_is_no_disagreement_until_one_side_knows_it(tmp_path):
+    """Before its first run neither ledger nor registry has heard of a project; a ledger that has is alone with it."""
+    stores = Stores.local(tmp_path, tmp_path / "state")
+    (tmp_path / "state").mkdir()
+    tracking.prepare(stores, "first")
+    ledger = Ledger.create(stores.ledger.get_secret_value(), WallClock())
+    ledger.append("registered", who="t", model="first", version=1, body={"digest": "0" * 64})
+    second = load(PROJECT / "params.yaml").model_copy(update={"name": "second"})
+    assert "nothing of second yet" in doctor._ledger(second, stores)
+    ledger.append("registered", who="t", model="second", version=1, body={"digest": "1" * 64})
+    with pytest.raises(HoldfastError, match="second"):
+        doctor._ledger(second, stores)
 
 
 def test_a_registry_that_does_not_answer_is_a_fault_and_not_an_end(stores, monkeypatch):

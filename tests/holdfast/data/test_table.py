@@ -81,7 +81,7 @@ def test_every_fault_of_the_rows_is_listed():
     rows = pd.DataFrame({"a": ["many"], "b": [np.inf], "c": ["u"], "z": [1]})
     with pytest.raises(DataError) as refusal:
         encode(rows, space, extra="refuse")
-    for fault in ("no column 'd'", "'z'", "a: text where a number is expected ('many')", "b: infinite"):
+    for fault in ("no column 'd'", "'z'", "a: text where a number is expected ('many'; in 1 of 1 rows, the first is row 0)", "b: infinite"):
         assert fault in str(refusal.value)
     assert encode(pd.DataFrame({"a": [1], "b": [1], "c": ["u"], "d": [1], "z": [1]}), space).shape == (1, 4)
 
@@ -95,6 +95,15 @@ def test_numbers_as_text_are_read_only_where_a_text_code_explains_them():
     assert encode(frame, space)[:, 0].nan_to_num(-1).tolist() == [1.0, -1.0, 3.0]
     with pytest.raises(DataError, match="text where a number is expected"):
         encode(pd.DataFrame({"n": ["1", "2 or so"]}), space)
+
+
+def test_a_stray_word_is_named_with_its_row_and_without_the_good_values_beside_it():
+    """One word makes text of a whole column of a CSV: the numbers in it are in order, and not what is wrong."""
+    space = fit_table(pd.DataFrame({"n": [1.0, 2.0, 3.0]}), ("n",), params())
+    with pytest.raises(DataError, match=r"expected \('n/k'; in 1 of 3 rows, the first is row 1\)"):
+        encode(pd.DataFrame({"n": ["1.5", "n/k", "3"]}), space)
+    with pytest.raises(DataError, match=r"'1.5', '3'; in 2 of 2 rows, the first is row 0"):
+        encode(pd.DataFrame({"n": ["1.5", "3"]}), space)
 
 
 def test_relations_are_read_and_bad_ones_named():

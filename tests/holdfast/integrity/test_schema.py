@@ -134,6 +134,7 @@ def test_more_faulty_rows_than_the_policy_allows_block(build):
     finding = SCHEMA.examine(build(frame, label="default"))
     assert (finding.verdict, len(finding.rows)) == ("block", 20)
     assert "more than the 5.00%" in finding.reason
+    assert "(integrity.schema.max_quarantined)" in finding.reason
 
 
 def test_every_faulty_row_is_named_beyond_two_hundred(build):
