@@ -45,20 +45,27 @@ class TableEncoder(nn.Module):
     piece: Tensor
     left: Tensor
     length: Tensor
+    most: Tensor
+    first: Tensor
 
     def __init__(self, space: Table) -> None:
         super().__init__()
         numbers = space.columns("number")
         features = [space.features[i] for i in numbers]
         self.numbers = numbers
-        self.categories = [(i, len(space.features[i].categories)) for i in space.columns("category")]
+        self.coded = space.columns("category")
+        most = [len(space.features[i].categories) for i in self.coded]
+        first = [sum(most[:place]) + 2 * place for place in range(len(most))]
+        self.options = sum(most) + 2 * len(most)
+        self.register_buffer("most", torch.tensor(most, dtype=torch.float32), persistent=False)
+        self.register_buffer("first", torch.tensor(first, dtype=torch.int64), persistent=False)
         self.register_buffer("median", torch.tensor([f.median for f in features]), persistent=False)
         self.register_buffer("unit", torch.tensor([f.iqr or f.std or 1.0 for f in features]), persistent=False)
         pieces = [(i, a, b - a) for i, f in enumerate(features) for a, b in pairwise(f.knots)]
         self.register_buffer("piece", torch.tensor([i for i, _, _ in pieces], dtype=torch.int64), persistent=False)
         self.register_buffer("left", torch.tensor([a for _, a, _ in pieces]), persistent=False)
         self.register_buffer("length", torch.tensor([b for _, _, b in pieces]), persistent=False)
-        self.width = 2 * len(numbers) + len(pieces) + sum(k + 2 for _, k in self.categories)
+        self.width = 2 * len(numbers) + len(pieces) + self.options
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw rows (n, features) to (n, width)."""
@@ -67,11 +74,11 @@ class TableEncoder(nn.Module):
         known = torch.where(missing, self.median, raw)
         z = (known - self.median) / self.unit
         parts = [torch.where(z < 0, -torch.log1p(-z.clamp(max=0)), torch.log1p(z.clamp(min=0))), missing.to(x.dtype)]
-        parts.append(((known[:, self.piece] - self.left) / self.length).clamp(0.0, 1.0))
-        for column, names in self.categories:
-            code = x[:, column].detach()
-            index = torch.where(code.isnan(), names + 1.0, code.clamp(0, names)).round().long()
-            parts.append(nn.functional.one_hot(index, names + 2).to(x.dtype))
+        parts.append(known[:, self.piece].sub_(self.left).div_(self.length).clamp_(0.0, 1.0))
+        code = x[:, self.coded].detach()
+        index = torch.where(code.isnan(), self.most + 1.0, torch.minimum(code.clamp(min=0.0), self.most)).round()
+        one_of = torch.zeros(len(x), self.options, dtype=x.dtype, device=x.device)
+        parts.append(one_of.scatter_(1, index.long() + self.first, 1.0))
         return torch.cat(parts, dim=1)
 
 

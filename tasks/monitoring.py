@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from holdfast.integrity.feed import stuck
 from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.evidently import Evidently
-from holdfast.monitoring.panels import Calibration, Panel
+from holdfast.monitoring.panels import Calibration, Panel, Stretch
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence, Tainted
@@ -41,6 +42,7 @@ from tasks.recovery import open_ledger
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -57,6 +59,8 @@ EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
 BELIEVED = frozenset({"clean", "released"})
 """Verdicts of a screening after which labels may speak of the champion."""
+_TOLD = 100
+"""Replayed windows between two words about them."""
 _FEWEST = 100
 """Reference rows without which nothing can be compared."""
 
@@ -312,19 +316,34 @@ def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference
     )  # fmt: skip
     if (known := stores.results.get(key, Calibration)) is not None:
         return known
-    total = 2 * params.monitoring.replays
     found = panel.calibrate(
         reference, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
-        lambda done: _replayed(done, total),
+        _told_of(2 * params.monitoring.replays), partial(_kept, stores, key),
     )  # fmt: skip
     stores.results.put(key, found)
     return found
 
 
-def _replayed(done: int, total: int) -> None:
-    if done % 50 == 0:
-        text = f"{done} of {total} clean windows replayed, once for a champion, to find thresholds"
-        tell("monitoring", text, done=done, total=total)
+def _kept(stores: Stores, key: str, part: str, play: Callable[[], Stretch]) -> Stretch:
+    """Give a part of a replay that an interrupted one finished, or play it."""
+    name = work_key(key, part, seed=0)
+    known = stores.results.get(name, Stretch)
+    if known is None:
+        known = play()
+        if all(np.isfinite(values).all() for values in known.statistics.values()):  # JSON has no other numbers
+            stores.results.put(name, known)
+    return known
+
+
+def _told_of(total: int) -> Callable[[int], None]:
+    """Tell how far a replay has come, and what its length depends on."""
+
+    def told(done: int) -> None:
+        if done % _TOLD == 0:
+            text = f"{done} of {total} clean windows replayed, once for a champion, to find thresholds"
+            tell("monitoring", f"{text} (monitoring.replays)", done=done, total=total)
+
+    return told
 
 
 def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLIENT = "drill"
-FOLDS = 5
-"""Models that stand for the oracle where the world changes, each taught with all rows but a fifth."""
+FOLDS = 3
+"""Models that stand for the oracle where the world changes, each taught with all rows but a third."""
 _TENTH = 10
 LABEL = "label"
 _LONGEST = 600.0

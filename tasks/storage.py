@@ -50,8 +50,11 @@ if TYPE_CHECKING:
     from holdfast.params import Params
     from holdfast.stores import Stores
 
-_KEPT = 2
+_KEPT = 3
+"""Sets of rows that stay in memory: as found, without what is quarantined, and with the champion's windows."""
 _loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+_contents: dict[tuple[str, ...], str] = {}
+"""Digest of the rows that were read of some bytes, by project, md5, params and the rows that are left out."""
 _lock = Lock()
 
 
@@ -123,10 +126,8 @@ def snapshot(params: Params, stores: Stores, excluded_ids: AbstractSet[int] = fr
     Raises:
         DataError: the data is not what is pinned, or not what params say.
     """
-    verify(stores.project)
-    data = load(stores.project / DATA, params.data, excluded_ids)
+    data = _read(stores, params, verify(stores.project), excluded_ids)
     md5, file_md5 = _measured(stores.project, params.data.path)
-    _remember(stores, data)
     if quarantined := data.quarantined():
         ids = sorted(int(row) for row in data.ids[data.excluded])
         write_atomically(_excluded_path(stores, quarantined), json.dumps(ids))
@@ -150,6 +151,7 @@ def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
             return _loaded[key]
     if snapshot.manifest:
         data = _load_admitted(stores, params, snapshot.manifest)
+        _remember(stores, data)
     else:
         data = _load_pinned(stores, params, snapshot.md5, snapshot.quarantined)
     if data.digest != snapshot.content:
@@ -159,14 +161,36 @@ def load_data(stores: Stores, params: Params, snapshot: DataSnapshot) -> Loaded:
             remedy="The section data of params is another than when the snapshot was taken: set it back, or let"
             " `holdfast run` make a version with this one.",
         )  # fmt: skip
+    return data
+
+
+def _read(stores: Stores, params: Params, md5: str, excluded: AbstractSet[int]) -> Loaded:
+    """Read the pinned data, or give what was read before of the very same bytes in the same way.
+
+    Args:
+        stores: where the project lies.
+        params: how ``data`` is read.
+        md5: of ``data/``, taken of every byte just now.
+        excluded: ids of quarantined rows.
+    """
+    key = (str(stores.project), md5, params.section_digest("data"), digest_json(sorted(excluded)))
+    with _lock:
+        place = (key[0], _contents.get(key, ""))
+        if place in _loaded:
+            _loaded.move_to_end(place)
+            return _loaded[place]
+    data = load(stores.project / DATA, params.data, excluded)
     _remember(stores, data)
+    if _measured(stores.project, params.data.path)[0] == md5:  # nobody swapped the bytes while they were read
+        with _lock:
+            _contents[key] = data.digest
     return data
 
 
 def _load_pinned(stores: Stores, params: Params, expected: str, quarantined: str) -> Loaded:
     if (md5 := verify(stores.project)) != expected:
         raise _changed(f"{DATA}/ with md5 {md5}", expected)
-    return load(stores.project / DATA, params.data, _excluded(stores, quarantined))
+    return _read(stores, params, md5, _excluded(stores, quarantined))
 
 
 def read_manifest(project: Path, md5: str) -> Manifest:

@@ -43,8 +43,11 @@ def classify(kind: str, features: Array, labels: Array, asked: Array, classes: i
         trees = HistGradientBoostingClassifier(
             max_iter=60, learning_rate=0.2, max_leaf_nodes=31, early_stopping=False, random_state=seed
         )
+        # A column that a leaf's rows cannot part splits nowhere: of hundreds of names most are rare, and cost as much.
+        worth = (features != 0).sum(0) >= trees.min_samples_leaf
+        worth[0] |= not worth.any()  # trees want a column, be it one that never splits
         with one_thread(len(labels)):
-            scores[:, np.unique(labels)] = trees.fit(features, labels).predict_proba(asked)
+            scores[:, np.unique(labels)] = trees.fit(features[:, worth], labels).predict_proba(asked[:, worth])
     else:
         scores = _kernel_ridge(features, labels, asked, classes, seed)
     floored = np.clip(scores, _FLOOR, None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import numpy as np
 import torch
@@ -56,6 +57,25 @@ class Calibration(Value):
     seed: int
 
 
+class Stretch(Value):
+    """What detectors read on the clean windows of one replayed stream."""
+
+    statistics: dict[str, tuple[float, ...]]
+
+
+class Memo(Protocol):
+    """Whoever keeps what was replayed."""
+
+    def __call__(self, part: str, play: Callable[[], Stretch]) -> Stretch:
+        """Give a part that was played before, or play and keep it."""
+
+
+def played_anew(part: str, play: Callable[[], Stretch]) -> Stretch:
+    """Keep nothing."""
+    del part
+    return play()
+
+
 class Panel(Value):
     """Detectors by name, and the budget that they share."""
 
@@ -63,7 +83,13 @@ class Panel(Value):
     budget: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.001
 
     def calibrate(
-        self, past: Window, rows: int, replays: int, noise: Noise, progress: Callable[[int], None] | None = None
+        self,
+        past: Window,
+        rows: int,
+        replays: int,
+        noise: Noise,
+        progress: Callable[[int], None] = lambda _: None,
+        memo: Memo = played_anew,
     ) -> Calibration:
         """Replay clean windows to find thresholds that keep the budget, and read the rate on as many others.
 
@@ -80,7 +106,8 @@ class Panel(Value):
             rows: of a window.
             replays: clean windows for the thresholds; as many again for the achieved rate.
             noise: source of the draws.
-            progress: called with the number of windows done.
+            progress: called with the number of windows done, of twice as many as ``replays``.
+            memo: keeps each stream of windows that was replayed, so that who is interrupted goes on from there.
 
         Raises:
             DataError: too few replays, or too few rows to draw windows from.
@@ -95,14 +122,22 @@ class Panel(Value):
         levels = self.levels()
         theory = {name: detector.threshold(levels[name], past, rows) for name, detector in self.detectors.items()}
         unknown = [name for name, value in theory.items() if value is None]
-        told = self.replay(past, rows, replays, noise.derive("calibrate"), unknown, progress)
+        told = self.replay(past, rows, replays, noise.derive("calibrate"), unknown, progress, memo)
         thresholds = {
             name: _replayed(name, self.detectors[name], told[name], levels[name])
             if value is None
             else Threshold(value=value, source="theory")
             for name, value in theory.items()
         }
-        others = self.replay(past, rows, replays, noise.derive("check"), list(self.detectors), progress)
+        others = self.replay(
+            past,
+            rows,
+            replays,
+            noise.derive("check"),
+            list(self.detectors),
+            lambda done: progress(replays + done),
+            memo,
+        )
         alarms = [others[name] > thresholds[name].value for name in others]
         return Calibration(
             budget=self.budget, rows=rows, thresholds=thresholds, replays=replays, seed=noise.seed,
@@ -154,31 +189,48 @@ class Panel(Value):
         replays: int,
         noise: Noise,
         names: Sequence[str],
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+        memo: Memo = played_anew,
     ) -> dict[str, Array]:
-        """Read the statistics (replays,) of some detectors on clean windows; memory lasts for `STREAM` windows."""
-        told = {name: np.empty(replays) for name in names}
-        asked = {name: self.detectors[name] for name in names}
-        alone = {name: detector for name, detector in asked.items() if not detector.sequential}
-        among = {name: detector for name, detector in asked.items() if detector.sequential}
+        """Read the statistics (replays,) of some detectors on clean windows, in streams of `STREAM` windows each."""
+        told: dict[str, list[float]] = {name: [] for name in names}
+        for start in range(0, replays if names else 0, STREAM):
+            places = range(start, min(start + STREAM, replays))
+            part = memo(f"{noise.key}-{start}", partial(self._stretch, past, rows, places, noise, names, progress))
+            for name, found in part.statistics.items():
+                told[name] += found
+            progress(places.stop)
+        return {name: np.array(found) for name, found in told.items()}
+
+    def _stretch(
+        self,
+        past: Window,
+        rows: int,
+        places: range,
+        noise: Noise,
+        names: Sequence[str],
+        progress: Callable[[int], None],
+    ) -> Stretch:
+        """Replay one stream: detectors with a memory have it to its end, and none is left of the stream before."""
+        told: dict[str, list[float]] = {name: [] for name in names}
+        alone = {name: self.detectors[name] for name in names if not self.detectors[name].sequential}
+        among = {name: self.detectors[name] for name in names if self.detectors[name].sequential}
         split: Iterator[tuple[Window, Window]] = iter(())
-        before, memories = past, dict[str, Json]()
-        for place in range(replays if names else 0):
-            if place % STREAM == 0:
-                memories, before = {}, past.bootstrap(len(past), noise.derive("past", place), -1)
+        memories, before = dict[str, Json](), past.bootstrap(len(past), noise.derive("past", places.start), -1)
+        for place in places:
             if alone:
                 if (part := next(split, None)) is None:
                     split = _split(past, rows, noise.derive("split", place))
                     part = next(split)
                 for name, detector in alone.items():
-                    told[name][place] = detector.replay(*part, {}).statistic
+                    told[name].append(detector.replay(*part, {}).statistic)
             window = past.bootstrap(rows, noise.derive("stream", place), place)
             for name, detector in among.items():
                 reading = detector.replay(window, before, memories.get(name, {}))
-                memories[name], told[name][place] = reading.memory, reading.statistic
-            if progress:
-                progress(place + 1)
-        return told
+                memories[name] = reading.memory
+                told[name].append(reading.statistic)
+            progress(place + 1)
+        return Stretch(statistics={name: tuple(found) for name, found in told.items()})
 
     @staticmethod
     def _signal(name: str, detector: Detector, window: Window, reading: Reading, threshold: Threshold) -> Signal:

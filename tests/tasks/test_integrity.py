@@ -114,6 +114,7 @@ def test_bytes_that_slip_past_verifying_are_blocked_by_provenance(stores, monkey
             return real(*arguments)
 
         monkeypatch.setattr(storage, "load", load)
+        storage._loaded.clear()  # or nothing is read
     found = integrity.found_data.fn(Params, stores)
     report = integrity.examine.fn(Params, stores, found)
     (blocked,) = [finding for finding in report.integrity if finding.verdict == "block"]
@@ -121,6 +122,30 @@ def test_bytes_that_slip_past_verifying_are_blocked_by_provenance(stores, monkey
     assert f"the pinned one {pinned}" in blocked.reason
     with pytest.raises(IntegrityError, match="provenance"):
         integrity.refuse_blocked.fn(Params, stores, report)
+
+
+def test_the_same_bytes_are_read_once_and_swapped_ones_are_never_taken_for_them(stores, monkeypatch):
+    """What was read is kept by the md5 that was taken of every byte just now, and only where it is that also after."""
+    read, real = [], storage.load
+    file = stores.project / "data" / "people.csv"
+    sound = file.read_text()
+
+    def load(*arguments):
+        read.append(arguments)
+        file.write_text(sound.replace("0.1", "0.2") if len(read) == 1 else sound)
+        return real(*arguments)
+
+    monkeypatch.setattr(storage, "load", load)
+    swapped = storage.snapshot(Params, stores)
+    file.write_text(sound)
+    first, second = (storage.snapshot(Params, stores) for _ in range(2))
+    assert len(read) == 2  # what was swapped while it was read is read again, and what was not is not
+    assert swapped.content != first.content
+    assert first == second
+    pd.read_csv(file).assign(pay=0.5).to_csv(file, index=False)
+    datasets.add(stores.project, file)
+    monkeypatch.setattr(storage, "load", real)
+    assert storage.snapshot(Params, stores).content != first.content
 
 
 def test_an_unrelated_file_alone_blocks_a_reused_report(stores, monkeypatch):

@@ -81,7 +81,12 @@ def test_every_fault_of_the_rows_is_listed():
     rows = pd.DataFrame({"a": ["many"], "b": [np.inf], "c": ["u"], "z": [1]})
     with pytest.raises(DataError) as refusal:
         encode(rows, space, extra="refuse")
-    for fault in ("no column 'd'", "'z'", "a: text where a number is expected ('many'; in 1 of 1 rows, the first is row 0)", "b: infinite"):
+    for fault in (
+        "no column 'd'",
+        "'z'",
+        "a: text where a number is expected ('many'; in 1 of 1 rows, the first is row 0)",
+        "b: infinite",
+    ):
         assert fault in str(refusal.value)
     assert encode(pd.DataFrame({"a": [1], "b": [1], "c": ["u"], "d": [1], "z": [1]}), space).shape == (1, 4)
 

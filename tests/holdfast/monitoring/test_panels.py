@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from holdfast.monitoring.calibration_drift import CalibrationDrift
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.page_hinkley import PageHinkley
-from holdfast.monitoring.panels import Panel, tail_quantile
+from holdfast.monitoring.panels import Panel, Stretch, tail_quantile
 from holdfast.monitoring.surprise import Surprise
 from holdfast.seeding import Noise
 
@@ -128,6 +129,31 @@ def test_no_window_is_drawn_from_the_rows_that_it_is_held_against(past):
     Panel(detectors={"stream": Stream()}).replay(past, 2500, 2, Noise(1), ["stream"])
     assert all(len(np.unique(window.x[:, 0].numpy())) < 2500 for window, _ in seen)
     assert len({before.id for _, before in seen}) == 1
+
+
+def test_an_interrupted_replay_goes_on_where_it_was_and_ends_the_same(past):
+    """Each stream of windows is kept as it ends: the next start plays the others, and the thresholds are the same."""
+    panel, kept, played = Panel(detectors={"drift": LabelShift()}), {}, []
+
+    def memo(part, play):
+        if part not in kept:
+            if len(played) == 5:
+                raise KeyboardInterrupt
+            played.append(part)
+            kept[part] = Stretch.model_validate_json(play().model_dump_json())
+        return kept[part]
+
+    ask = partial(panel.calibrate, past, 200, 200, Noise(3, ("memo",)))
+    with pytest.raises(KeyboardInterrupt):
+        ask(memo=memo)
+    assert len(played) == 5
+    played.clear()
+    told = []
+    resumed = ask(memo=memo, progress=told.append)
+    assert len(played) == 3  # of eight streams of fifty windows
+    assert resumed == ask()
+    assert told[-1] == 400
+    assert told == sorted(told)
 
 
 def test_the_budget_is_kept_on_other_windows(panel, calibration):
