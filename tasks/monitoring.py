@@ -34,6 +34,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
+from tasks.challenger import Allowance, allowance, is_asked, lead, lead_on
 from tasks.lineage import registered
 from tasks.prediction import open_champion
 from tasks.progress import tell
@@ -135,9 +136,12 @@ def observe(
         return seen.model_copy(update={"unreadable": str(error)})
     if broken:
         return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
-    recorded = recorded_reference(params, stores, snapshot) if params.recorded else None
-    reference = recorded or _reference(params, stores, champion)
-    signals = _watched(params, stores, champion, predictor, reference, fresh, matured)
+    reference, allowed = (
+        (recorded_reference(params, stores, snapshot), None)
+        if params.recorded
+        else _reference(params, stores, champion)
+    )
+    signals = _watched(params, stores, champion, predictor, reference, allowed, fresh, matured)
     return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
 
 
@@ -147,6 +151,7 @@ def _watched(
     champion: ModelVersion,
     predictor: Predictor | Recorded,
     reference: Window,
+    allowed: Allowance | None,
     fresh: Window,
     matured: tuple[WindowRecord, ...],
 ) -> tuple[Signal, ...]:
@@ -176,6 +181,9 @@ def _watched(
         if broken:
             continue
         labelled = replace(window, labels=class_indices(params, stores, record))
+        if allowed is not None:
+            facts = params.recovery.screening.facts
+            labelled = replace(labelled, lead=lead_on(watch, record, ~labelled.wrong, allowed, facts=facts))
         calibration = calibrated(params, stores, champion, reference, len(window))
         signals, memories = panel.watch(labelled, reference, calibration, watch.memories(champion.digest), LABELS)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
@@ -274,8 +282,10 @@ def class_indices(params: Params, stores: Stores, record: WindowRecord) -> Array
     return read_labels(plain, params.data.classes, f"labels of window {record.position}")[0]
 
 
-def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window:
+def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[Window, Allowance | None]:
     """Give labelled rows of the champion's own time that it did not train on: what windows are compared with.
+
+    Beside them, how a challenger stood to the champion on all rows of that role; None where no detector asks.
 
     Raises:
         DataError: they are too few, or the ledger does not say what the champion was trained on.
@@ -298,12 +308,15 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> Window
             remedy="Give data.roles.calibration a larger share, or recovery.retraining.recent more windows.",
         )  # fmt: skip
     with torch.no_grad():
-        logits = target.logits(held.x[rows].to(target.device)).cpu().double()
+        logits = target.logits(held.x.to(target.device)).cpu().double()
+    right = (logits.argmax(1) == held.y).numpy()
+    allowed = allowance(params, stores, champion, data, right) if is_asked(params) else None
     return Window(
-        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits, 1).numpy(),
+        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits[rows], 1).numpy(),
         space=target.space, labels=held.y.numpy()[rows],
         embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
-    )  # fmt: skip
+        lead=None if allowed is None else lead(np.array(allowed.right), right, allowed)[rows],
+    ), allowed  # fmt: skip
 
 
 def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:
@@ -348,7 +361,7 @@ def _told_of(total: int) -> Callable[[int], None]:
 
 def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:
     """Find a champion's thresholds for windows of this many rows before the first of them comes."""
-    return calibrated(params, stores, champion, _reference(params, stores, champion), rows)
+    return calibrated(params, stores, champion, _reference(params, stores, champion)[0], rows)
 
 
 def _rounded(rows: int) -> int:

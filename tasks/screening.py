@@ -15,7 +15,17 @@ from holdfast.errors import DataError
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, judged_again, measure, pinned
+from holdfast.recovery.inspection import (
+    Inspection,
+    Known,
+    Names,
+    call,
+    inspect,
+    judged_again,
+    looked_at,
+    measure,
+    pinned,
+)
 from holdfast.recovery.screening import Judged
 from holdfast.recovery.triage import Tainted
 from holdfast.results import DataSnapshot
@@ -93,11 +103,10 @@ def _names(data: Loaded) -> Names:
 def _window(
     params: Params, stores: Stores, data: Loaded, names: Names, record: WindowRecord, most: int
 ) -> tuple[Labelled, dict[str, Array]]:
-    """Give the rows of a window that are looked at, always the same for one number of them."""
+    """Give the rows of a window that are looked at."""
     labels = class_indices(params, stores, record)
     x = inputs_of(Escrow(stores.escrow).rows(record.digest, record.position).rows, data.space, _place(record))
-    order = Noise(0, ("screening", record.digest)).numpy().permutation(len(labels))
-    chosen = np.sort(order[:most])
+    chosen = looked_at(record.digest, record.rows, most)
     return _labelled(params, data, names, x[chosen], labels[chosen])
 
 

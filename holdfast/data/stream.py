@@ -43,11 +43,15 @@ class Window:
     """Class indices (n,) int64; None until they mature."""
     embeddings: Tensor | None = None
     """What the champion's last layer read (n, width); None where no detector asks."""
+    lead: Array | None = None
+    """A challenger's lead on each row (n,) float64: 1 where it alone is right and -1 where the champion alone is, less
+    what it is allowed; NaN where it was not asked. None where there is no challenger, or labels have not matured."""
 
     def __post_init__(self) -> None:
         parts = {"x": len(self.x), "probabilities": len(self.probabilities)}
         parts |= {} if self.labels is None else {"labels": len(self.labels)}
         parts |= {} if self.embeddings is None else {"embeddings": len(self.embeddings)}
+        parts |= {} if self.lead is None else {"lead": len(self.lead)}
         for name, length in parts.items():
             if length != len(self.ids):
                 raise _unsound(self.position, f"{length} rows in {name}", f"{len(self.ids)}, one for each id")
@@ -104,11 +108,12 @@ class Window:
             space=self.space,
             labels=None if self.labels is None else self.labels[rows],
             embeddings=None if self.embeddings is None else self.embeddings[torch.from_numpy(np.asarray(rows))],
+            lead=None if self.lead is None else self.lead[rows],
         )
 
     def without_labels(self) -> Window:
         """Give the same rows as they are before their labels mature."""
-        return replace(self, labels=None)
+        return replace(self, labels=None, lead=None)
 
     def resample(self, n: int, noise: Noise, position: int = 0) -> Window:
         """Draw n of the rows without replacement: a window that this world would give again.
@@ -136,6 +141,7 @@ class Window:
             position=position, ids=np.arange(n), x=self.x[drawn], probabilities=self.probabilities[drawn.numpy()],
             space=self.space, labels=None if self.labels is None else self.labels[drawn.numpy()],
             embeddings=None if self.embeddings is None else self.embeddings[drawn],
+            lead=None if self.lead is None else self.lead[drawn.numpy()],
         )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from holdfast.recovery.screening import (
     screen,
 )
 from holdfast.results import Value
+from holdfast.seeding import Noise
 from holdfast.space import Table
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from holdfast.seeding import Noise
     from holdfast.space import Box
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -102,6 +102,10 @@ class Inspection(Value):
     def unpack(self) -> Array:
         """Give the margins (n,)."""
         return _unpacked(self.margins)
+
+    def expected(self) -> Array:
+        """Tell which labels (n,) bool of the rows looked at were those that the quick classifier had expected."""
+        return np.asarray(self.unpack() >= 0.0)
 
     def known(self, rows: Labelled, parts: dict[str, Array]) -> Known:
         """Read how rows were judged."""
@@ -319,6 +323,11 @@ def _ablated(
         classes=witness.probabilities.shape[1], margin=witness.settings.margin,
         burden="lesson" if about_labels else "harm", noise=noise.derive("ablation", suspect.column),
     )  # fmt: skip
+
+
+def looked_at(window: str, rows: int, most: int) -> Array:
+    """Choose the rows (most,) of a window, by its digest, that are looked at: the same for any one number of them."""
+    return np.sort(Noise(0, ("screening", window)).numpy().permutation(rows)[:most])
 
 
 def measure(*, facts: bool) -> Measure:

@@ -19,6 +19,7 @@ from holdfast.monitoring._betting import BETS
 from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.adwin import Adwin, _surprise
 from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
+from holdfast.monitoring.challenger import Challenger
 from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.embedding_drift import EmbeddingDrift
 from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
@@ -203,6 +204,54 @@ def test_bets_go_on_from_what_an_older_release_remembered(past):
     old = {("wrong" if name == "lost" else name): value for name, value in memory.items()}
     now = said([0.9] * 170 + [0.3] * 30, past.space, past)
     assert Harm().read(now, few, old) == Harm().read(now, few, memory)
+
+
+def leads(n, share, discordant, seed):
+    """Leads of a challenger that is ahead by a share of rows, where it and the champion differ on some."""
+    draw = np.random.default_rng(seed).random(n)
+    return np.where(draw < (discordant + share) / 2, 1.0, np.where(draw < discordant, -1.0, 0.0))
+
+
+def test_a_challenger_that_is_ahead_is_found_within_few_windows_and_one_that_is_not_is_not(make, past):
+    """Ahead by six points on rows of which a tenth are told otherwise: proof comes from those rows alone."""
+    found, detector = [], Challenger()
+    for seed in range(20):
+        memory, told = {}, None
+        for place in range(20):
+            ahead = replace(make(250, 7), lead=leads(250, 0.0 if place < 4 else 0.06, 0.1, 100 * seed + place))
+            reading = detector.read(ahead, past, memory)
+            memory = json.loads(json.dumps(reading.memory))
+            if told is None and reading.statistic > detector.threshold(1e-4, past, 250):
+                told = place
+        found.append(told)
+    assert all(place is not None and place >= 4 for place in found), found
+    assert np.median(found) <= 9, found
+    assert reading.effect_unit.startswith("share of rows that a challenger")
+
+
+def test_a_challenger_keeps_its_level(make, past):
+    """Where it is ahead by no more than its tolerance, wealth of 1 / level comes once in 1 / level windows at most."""
+    window, detector, alarms = make(250, 7), Challenger(), 0
+    for seed in range(40):
+        memory = {}
+        for place in range(50):
+            ahead = replace(window, lead=leads(250, 0.015, 0.1, 1000 + 50 * seed + place))
+            reading = detector.read(ahead, past, memory)
+            alarm = reading.statistic > detector.threshold(0.01, past, 250)
+            memory, alarms = {} if alarm else reading.memory, alarms + alarm
+    assert alarms <= 2000 * 0.01 * 2
+
+
+def test_rows_that_no_challenger_was_asked_leave_the_bets_as_they_stand(make, past):
+    """A window that an older release screened, or without a challenger, neither wins nor loses."""
+    window, detector = make(250, 7), Challenger()
+    ahead = detector.read(replace(window, lead=leads(250, 0.2, 0.2, 1)), past, {})
+    for lead in (None, np.full(250, np.nan)):
+        after = detector.read(replace(window, lead=lead), past, ahead.memory)
+        assert (after.memory, after.statistic, after.effect) == (ahead.memory, ahead.statistic, 0.0)
+    part = leads(250, 0.2, 0.2, 2)
+    part[::2] = np.nan
+    assert detector.read(replace(window, lead=part), past, ahead.memory).details["rows"] == 125
 
 
 def test_surprise_keeps_its_level(past):

@@ -46,7 +46,7 @@ def same(a, b):
 def test_the_panel_of_the_field_is_there():
     """Every detector that the platform promises has its file, and nothing else is taken for one."""
     assert set(NAMES) == {
-        "adwin", "calibration_drift", "classification_quality", "embedding_drift", "evidently", "expected_quality", "harm",
+        "adwin", "calibration_drift", "challenger", "classification_quality", "embedding_drift", "evidently", "expected_quality", "harm",
         "label_shift", "mmd", "page_hinkley", "surprise", "suspicion",
     }  # fmt: skip
 

@@ -1,0 +1,75 @@
+"""Challenger: a sequential test whether a model that learned all windows up to now would answer better."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, final
+
+import numpy as np
+from pydantic import Field
+
+from holdfast.monitoring.base import Detector, Needs, Reading
+
+if TYPE_CHECKING:
+    from holdfast.data.stream import Window
+    from holdfast.results import About, Json
+
+_BETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
+"""Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
+MOST_ALLOWED = 0.5
+"""Lead that a challenger of a new champion is allowed at most: with more, another network is what is needed."""
+
+
+@final
+class Challenger(Detector):
+    """Bet against *a challenger is ahead of the champion by no more than it always was, and a tolerance*.
+
+    `harm` and `surprise` ask whether the champion got worse than it was. After a retraining that is a question of some
+    hundred rows, which may have been hard ones, and a champion can fall far behind what could be had without falling
+    below them. The challenger is the quick classifier that screens labels: before a window's labels are looked at it
+    learned the pinned rows and the last windows that were found clean. Only rows on which one is right and the other
+    wrong say anything, so few windows tell. What it was ahead by on rows of the champion's own time, at the upper 99 %
+    limit, it is allowed: that much a retraining would not mend.
+
+    A window of which no row was asked leaves the bets as they stand.
+    """
+
+    needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
+    sequential: ClassVar[bool] = True
+    weight: ClassVar[int] = 5
+    reference: ClassVar[str] = (
+        "Bach and Maloof 2008, ICDM, Paired learners for concept drift; Shin, Ramdas and Rinaldo 2024, "
+        "arXiv:2203.03532, definition 2.2"
+    )
+
+    tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.015
+    """Share of rows that a challenger may put right beyond what it always did, before it counts as harm."""
+
+    def read(self, window: Window, past: Window, memory: Json) -> Reading:
+        """Read the log of the wealth; the effect is the challenger's lead beyond what it is allowed."""
+        del past
+        lead = np.zeros(0) if window.lead is None else window.lead[~np.isnan(window.lead)]
+        stakes = np.array(_BETS) / (1.0 + MOST_ALLOWED + self.tolerance)
+        wealth = np.array(memory.get("log_wealth", [-math.inf] * len(_BETS)), dtype=np.float64)
+        if len(lead):  # a bet starts at each window (Shiryaev-Roberts), so a long quiet past costs no power
+            wealth = np.logaddexp(wealth, 0.0) + np.log1p(stakes[:, None] * (lead - self.tolerance)).sum(axis=1)
+        statistic = float(np.logaddexp.reduce(wealth) - math.log(len(_BETS)))
+        ahead = float(lead.mean()) if len(lead) else 0.0
+        return Reading(
+            statistic=max(statistic, _NOTHING),
+            effect=ahead,
+            effect_unit="share of rows that a challenger puts right, beyond what it is allowed",
+            e_value=math.exp(min(statistic, 700.0)),
+            details={"rows": len(lead), "lead": ahead},
+            memory={"log_wealth": np.maximum(wealth, _NOTHING).tolist()},
+        )
+
+    def threshold(self, level: float, past: Window, rows: int) -> float | None:
+        """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
+        del past, rows
+        return math.log(1.0 / level)
+
+
+_NOTHING = -700.0
+"""Log of a wealth that is as good as none; JSON has no infinite numbers."""
