@@ -46,6 +46,8 @@ A_YEAR, FIRST, LAST = 6, 2005, 2009
 CALM = 2003
 """Last year in which nothing but the harm test may have a retraining begun."""
 FELL = 0.05
+SURELY = 3
+"""Windows that must be low together: one of 250 rows scatters by two points."""
 SHARE = {0: 0.9, 2: 0.9, 6: 0.8}
 """Least share of the gain of retraining at every window, by delay."""
 MOST = 6
@@ -272,18 +274,19 @@ def compared(case: Case, loop: Loop, alone: Loop, table: Array) -> dict[str, Any
 
 
 def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
-    """Give each fall of who served, by 5 points from its first year to a later one, and the matured windows till found.
+    """Give each fall of who served, and the matured windows till it was found: None where it never was.
 
-    None where harm was never found; 0 where it was told of before. Who was replaced before it fell, did not fall.
+    A champion's level is that of its first six windows; it has fallen with the first of three that are 5 points below,
+    taken together. 0 is told of before; who was replaced before it fell, did not fall.
     """
     found: list[tuple[int, int | None]] = []
     for version in dict.fromkeys(loop.served):
         places = np.flatnonzero(np.array(loop.served) == version)
-        years = [places[places // A_YEAR == year] for year in np.unique(places // A_YEAR)]
-        means = [float(loop.accuracy[year].mean()) for year in years]
-        fell = next((int(year[0]) for year, mean in zip(years, means, strict=True) if mean <= means[0] - FELL), None)
-        if fell is not None:
-            last = int(places[-1]) + case.delay
+        accuracy = loop.accuracy[places]
+        later = range(A_YEAR, len(places) - SURELY + 1)
+        low = (i for i in later if accuracy[i : i + SURELY].mean() <= accuracy[:A_YEAR].mean() - FELL)
+        if (first := next(low, None)) is not None:
+            fell, last = int(places[first]), int(places[-1]) + case.delay
             told = next((place for place in loop.harmed if fell <= place <= last), None)
             found.append((fell, None if told is None else max(0, told - case.delay - fell + 1)))
     return found
