@@ -3,7 +3,8 @@
 The employment register of one state over four years, with the predictions of a model beside the features: the panel of
 params.yaml, triage and policy read windows year by year, labels mature later. Its years are the negative
 control; in the second stream a benign shift is planted halfway: only people up to an age from then on, whom the model
-knows no worse. No orchestrator takes part: these are the functions that the flows call.
+knows no worse. No orchestrator takes part: these are the functions that the flows call. A challenger takes part: before
+each window it learns rows of the first year and the last windows, as the classifier that screens labels does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,14 @@ import pandas as pd
 import torch
 
 from holdfast.data.params import DataParams
+from holdfast.data.source import quick_features
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, fit_table
+from holdfast.integrity.classifiers import classify
+from holdfast.monitoring.challenger import allowed, lead
 from holdfast.params import Params, load
 from holdfast.recovery.policy import History, respond
+from holdfast.recovery.screening import Screening
 from holdfast.recovery.triage import Evidence, triage
 from holdfast.seeding import Noise
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 LABEL, TOLD, TIME, REFERENCE = "employed", "predicted_probability", "year", "reference"
 QUIET = {"none", "alert"}
+MOST_LEARNED = 20_000
 
 
 def arguments() -> argparse.Namespace:
@@ -60,6 +67,27 @@ def answered(frame: pd.DataFrame) -> Window:
         position=-1, ids=np.arange(len(frame)), x=x, probabilities=np.stack([1.0 - p, p], 1),
         space=fit_table(text, names, params), labels=frame[LABEL].to_numpy(np.int64),
     )  # fmt: skip
+
+
+def challenged(stream: list[Window], first: Window) -> list[Window]:
+    """Give windows with the lead of a challenger that learned the first year's rows and the windows before."""
+    features = [quick_features(window.x, window.space) for window in (first, *stream)]
+    labels = [window.matured for window in (first, *stream)]
+    found = []
+    for place, window in enumerate(stream, start=1):
+        known = [0, *range(max(1, place - Screening().past), place)]
+        told = classify(
+            "table", np.concatenate([features[i] for i in known]), np.concatenate([labels[i] for i in known]),
+            features[place], 2, 0,
+        )  # fmt: skip
+        found.append(replace(window, lead=lead(told.argmax(1) == window.matured, ~window.wrong, 0.0)))
+    return found
+
+
+def allowing(stream: list[Window], past: Window) -> list[Window]:
+    """Take what a challenger is allowed off its lead: the upper limit of what it had in the past."""
+    some = 0.0 if past.lead is None else allowed(past.lead + ~past.wrong > 0, ~past.wrong)
+    return [replace(window, lead=window.lead - some) for window in stream if window.lead is not None]
 
 
 def remembered(taken: list[Decision], signals: list[Signal], admissible: int) -> History:
@@ -124,15 +152,18 @@ def main() -> int:
     print("| stream | seed | windows | errors before, after | causes | actions | other than none or alert |")
     print("|---|---|---|---|---|---|---|")
     others = 0
-    for seed in range(asked.seeds):
-        chosen = np.random.default_rng(seed).permutation(first)[: asked.reference_rows]
-        past = register.take(chosen, -1)
+    drawn = [np.random.default_rng(seed).permutation(first)[: asked.reference_rows] for seed in range(asked.seeds)]
+    learned = np.setdiff1d(first, np.concatenate(drawn))[:MOST_LEARNED]
+    plain = [register.take(rest[i : i + asked.rows], 0) for i in range(0, len(rest) - asked.rows + 1, asked.rows)]
+    planted = shifted(register, rest, asked.rows, asked.up_to)
+    plain, planted = (challenged(stream, register.take(learned, -1)) for stream in (plain, planted))
+    for seed, chosen in enumerate(drawn):
+        (past,) = challenged([register.take(chosen, -1)], register.take(learned, -1))
         size = min(asked.rows, len(past) // 4)
         calibration = panel.calibrate(past, size, params.monitoring.replays, Noise(seed, ("benign",)))
-        plain = [register.take(rest[i : i + asked.rows], 0) for i in range(0, len(rest) - asked.rows + 1, asked.rows)]
         for name, stream in (
-            ("years", plain),
-            (f"up to {asked.up_to}", shifted(register, rest, asked.rows, asked.up_to)),
+            ("years", allowing(plain, past)),
+            (f"up to {asked.up_to}", allowing(planted, past)),
         ):
             start = time.perf_counter()
             taken = watched(params, panel, calibration, past, stream, asked.delay)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from loans_world import REPOSITORY, World, build
+from loans_world import REPOSITORY, World, allowing, build
 
 from holdfast.digests import digest_file, digest_json, digest_sources, library_versions
 from holdfast.monitoring.panels import STREAM, Calibration, Panel
@@ -71,8 +71,9 @@ def named(detector: Detector) -> list[object]:
 class Stream:
     """Windows of one stream, drawn when the first detector wants them."""
 
-    def __init__(self, world: World, rows: int, noise: Noise, n: int) -> None:
-        self._draw = lambda: [world.pool.resample(rows, noise.derive(place), place) for place in range(n)]
+    def __init__(self, world: World, rows: int, noise: Noise, n: int, reference: int) -> None:
+        pool = allowing(world.pool, world.allowed[reference])
+        self._draw = lambda: [pool.resample(rows, noise.derive(place), place) for place in range(n)]
         self._windows: list[Window] = []
 
     def read(self, detector: Detector, past: Window) -> Json:
@@ -89,7 +90,7 @@ class Stream:
 def read(asked: argparse.Namespace, world: World, panel: Panel, place: int, name: list[object], n: int) -> Json:
     """Read the statistics (n,) of every detector, or in a long stream of those with memory, on one stream."""
     noise = Noise(asked.seed, ("false alarms", str(place))).derive(*name)
-    stream = Stream(world, asked.rows, noise, n)
+    stream = Stream(world, asked.rows, noise, n, place)
     return {
         each: kept(
             asked.cache, [world.name, asked.rows, place, *name, n, each, *named(detector)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,13 @@ import torch
 
 from holdfast.data import Samples
 from holdfast.data.columns import read_labels
+from holdfast.data.source import quick_features
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
+from holdfast.integrity.classifiers import classify
 from holdfast.model import ModelSpec
+from holdfast.monitoring.challenger import allowed, lead
 from holdfast.params import Params, load
 from holdfast.seeding import Noise
 from holdfast.training.loop import fit
@@ -30,6 +33,8 @@ class World:
     """Digest of champion and rows."""
     params: Params
     references: tuple[Window, ...]
+    allowed: tuple[float, ...]
+    """Lead that a challenger is allowed by each reference."""
     pool: Window
     accuracy: float
 
@@ -56,11 +61,25 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     )  # fmt: skip
     with torch.no_grad():
         logits = torch.cat([trained.target.logits(part) for part in x[held:].split(10_000)]).double()
+    told = classify(
+        "table", quick_features(x[:TRAINED], space), labels[:TRAINED], quick_features(x[held:], space), len(classes), 0
+    )
+    its, right = told.argmax(1) == labels[held:], logits.argmax(1).numpy() == labels[held:]
     answered = Window(
         position=-1, ids=ids[held:].numpy(), x=x[held:], probabilities=torch.softmax(logits, 1).numpy(), space=space,
-        labels=labels[held:],
+        labels=labels[held:], lead=lead(its, right, 0.0),
     )  # fmt: skip
     parts = [answered.take(np.arange(i * size, (i + 1) * size)) for i in range(references)]
+    some = tuple(allowed(its[i * size : (i + 1) * size], right[i * size : (i + 1) * size]) for i in range(references))
+    parts = [allowing(part, each) for part, each in zip(parts, some, strict=True)]
     pool = answered.take(np.arange(references * size, len(answered)))
     name = digest_json([trained.target.digest, answered.id, references, size])
-    return World(name=name, params=params, references=tuple(parts), pool=pool, accuracy=1.0 - float(pool.wrong.mean()))
+    return World(
+        name=name, params=params, references=tuple(parts), allowed=some, pool=pool,
+        accuracy=1.0 - float(pool.wrong.mean()),
+    )  # fmt: skip
+
+
+def allowing(window: Window, some: float) -> Window:
+    """Take what a challenger is allowed off its lead."""
+    return window if window.lead is None else replace(window, lead=window.lead - some)

@@ -9,11 +9,10 @@ import numpy as np
 from holdfast.data.source import quick_features
 from holdfast.digests import work_key
 from holdfast.integrity.classifiers import classify
-from holdfast.monitoring.challenger import MOST_ALLOWED, Challenger
+from holdfast.monitoring.challenger import Challenger, allowed, lead
 from holdfast.recovery.inspection import Inspection, looked_at, measure
 from holdfast.results import Value
 from holdfast.seeding import Noise
-from holdfast.statistics import tango
 from tasks.progress import tell
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 _MOST_ROWS = 20_000
 """Training rows that a challenger of a new champion learns from, at most: as many as those that judge windows."""
-_SURE = 0.98
-"""Two-sided confidence of the lead that a challenger is allowed: its upper end is a 99 % limit."""
 
 
 class Allowance(Value):
@@ -65,16 +62,9 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
         train.y.numpy()[chosen], quick_features(held.x, data.space), len(data.classes), params.seed & 0x7FFFFFFF,
     )  # fmt: skip
     its = np.asarray(told.argmax(1) == held.y.numpy())
-    alone, other = int((its & ~right).sum()), int((right & ~its).sum())
-    limit = tango(alone, other, len(its), _SURE)[1]
-    found = Allowance(allowed=float(np.clip(limit, 0.0, MOST_ALLOWED)), right=tuple(its.tolist()))
+    found = Allowance(allowed=allowed(its, right), right=tuple(its.tolist()))
     stores.results.put(key, found)
     return found
-
-
-def lead(its: Array, right: Array, allowance: Allowance) -> Array:
-    """Give a challenger's lead (n,) over a champion, of whether each is right on rows (n,), less what it is allowed."""
-    return np.asarray(its.astype(np.float64) - right.astype(np.float64) - allowance.allowed)
 
 
 def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowance, *, facts: bool) -> Array:
@@ -92,5 +82,5 @@ def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowan
     if screened.measure == measure(facts=facts):
         its = screened.expected()
         chosen = looked_at(record.digest, record.rows, len(its))
-        found[chosen] = lead(its, right[chosen], allowance)
+        found[chosen] = lead(its, right[chosen], allowance.allowed)
     return found

@@ -23,6 +23,7 @@ from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
 from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
+from holdfast.monitoring.challenger import lead
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.panels import Calibration, Panel, Stretch
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
@@ -34,7 +35,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
-from tasks.challenger import Allowance, allowance, is_asked, lead, lead_on
+from tasks.challenger import Allowance, allowance, is_asked, lead_on
 from tasks.lineage import registered
 from tasks.prediction import open_champion
 from tasks.progress import tell
@@ -315,7 +316,7 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[
         position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits[rows], 1).numpy(),
         space=target.space, labels=held.y.numpy()[rows],
         embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
-        lead=None if allowed is None else lead(np.array(allowed.right), right, allowed)[rows],
+        lead=None if allowed is None else lead(np.array(allowed.right), right, allowed.allowed)[rows],
     ), allowed  # fmt: skip
 
 

@@ -9,15 +9,18 @@ import numpy as np
 from pydantic import Field
 
 from holdfast.monitoring.base import Detector, Needs, Reading
+from holdfast.statistics import tango
 
 if TYPE_CHECKING:
-    from holdfast.data.stream import Window
+    from holdfast.data.stream import Array, Window
     from holdfast.results import About, Json
 
 _BETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
 """Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
-MOST_ALLOWED = 0.5
+_MOST_ALLOWED = 0.5
 """Lead that a challenger of a new champion is allowed at most: with more, another network is what is needed."""
+_SURE = 0.98
+"""Two-sided confidence of the lead that a challenger is allowed: its upper end is a 99 % limit."""
 
 
 @final
@@ -50,7 +53,7 @@ class Challenger(Detector):
         """Read the log of the wealth; the effect is the challenger's lead beyond what it is allowed."""
         del past
         lead = np.zeros(0) if window.lead is None else window.lead[~np.isnan(window.lead)]
-        stakes = np.array(_BETS) / (1.0 + MOST_ALLOWED + self.tolerance)
+        stakes = np.array(_BETS) / (1.0 + _MOST_ALLOWED + self.tolerance)
         wealth = np.array(memory.get("log_wealth", [-math.inf] * len(_BETS)), dtype=np.float64)
         if len(lead):  # a bet starts at each window (Shiryaev-Roberts), so a long quiet past costs no power
             wealth = np.logaddexp(wealth, 0.0) + np.log1p(stakes[:, None] * (lead - self.tolerance)).sum(axis=1)
@@ -69,6 +72,22 @@ class Challenger(Detector):
         """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
         del past, rows
         return math.log(1.0 / level)
+
+
+def allowed(its: Array, right: Array) -> float:
+    """Give the lead that a challenger is allowed over a new champion: 0 at least, or the upper limit of what it has.
+
+    Args:
+        its: rows (n,) bool that neither learned from, and that the challenger gets right.
+        right: those that the champion gets right.
+    """
+    limit = tango(int((its & ~right).sum()), int((right & ~its).sum()), len(its), _SURE)[1]
+    return float(np.clip(limit, 0.0, _MOST_ALLOWED))
+
+
+def lead(its: Array, right: Array, allowed: float) -> Array:
+    """Give a challenger's lead (n,) over a champion, of whether each is right on rows (n,), less what it is allowed."""
+    return np.asarray(its.astype(np.float64) - right.astype(np.float64) - allowed)
 
 
 _NOTHING = -700.0

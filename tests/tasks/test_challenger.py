@@ -28,8 +28,7 @@ class Shelf:
 def test_a_lead_counts_rows_that_one_alone_gets_right_less_what_is_allowed():
     """Both right, the challenger alone, the champion alone, neither."""
     its, right = np.array([True, True, False, False]), np.array([True, False, True, False])
-    allowance = challenger.Allowance(allowed=0.125, right=())
-    assert challenger.lead(its, right, allowance).tolist() == [-0.125, 0.875, -1.125, -0.125]
+    assert challenger.lead(its, right, 0.125).tolist() == [-0.125, 0.875, -1.125, -0.125]
 
 
 def test_only_the_rows_that_were_screened_have_a_lead():
