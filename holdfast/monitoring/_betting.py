@@ -1,14 +1,18 @@
-"""Bets that a loss did not rise, added up over windows: what `harm` and `surprise` share."""
+"""Bets on matured labels, added up over windows: what `harm`, `surprise` and `challenger` share."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from holdfast.results import Json, Value
+from holdfast.monitoring.base import Detector, Needs
+from holdfast.results import About, Json, Value
 from holdfast.statistics import limit_ever, wilson
+
+if TYPE_CHECKING:
+    from holdfast.data.stream import Window
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
@@ -19,6 +23,20 @@ REFERENCE = (
     "Shin, Ramdas and Rinaldo 2024, arXiv:2203.03532, definition 2.2; Waudby-Smith and Ramdas 2024, arXiv:2010.09686, "
     "section 4; Podkopaev and Ramdas 2022, arXiv:2110.06177"
 )
+
+
+class Betting(Detector):
+    """A sequential test whose statistic is the log of a wealth that a clean stream does not multiply on average."""
+
+    needs: ClassVar[Needs] = "labels"
+    about: ClassVar[About] = "harm"
+    sequential: ClassVar[bool] = True
+    weight: ClassVar[int] = 5
+
+    def threshold(self, level: float, past: Window, rows: int) -> float | None:
+        """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
+        del past, rows
+        return math.log(1.0 / level)
 
 
 class Stand(Value):

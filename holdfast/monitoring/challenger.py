@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 import numpy as np
 from pydantic import Field
 
-from holdfast.monitoring.base import Detector, Needs, Reading
+from holdfast.monitoring._betting import Betting
+from holdfast.monitoring.base import Reading
 from holdfast.statistics import tango
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
-    from holdfast.results import About, Json
+    from holdfast.results import Json
 
 _BETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
 """Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
@@ -24,7 +25,7 @@ _SURE = 0.98
 
 
 @final
-class Challenger(Detector):
+class Challenger(Betting):
     """Bet against *a challenger is ahead of the champion by no more than it always was, and a tolerance*.
 
     `harm` and `surprise` ask whether the champion got worse than it was. After a retraining that is a question of some
@@ -37,10 +38,6 @@ class Challenger(Detector):
     A window of which no row was asked leaves the bets as they stand.
     """
 
-    needs: ClassVar[Needs] = "labels"
-    about: ClassVar[About] = "harm"
-    sequential: ClassVar[bool] = True
-    weight: ClassVar[int] = 5
     reference: ClassVar[str] = (
         "Bach and Maloof 2008, ICDM, Paired learners for concept drift; Shin, Ramdas and Rinaldo 2024, "
         "arXiv:2203.03532, definition 2.2"
@@ -67,11 +64,6 @@ class Challenger(Detector):
             details={"rows": len(lead), "lead": ahead},
             memory={"log_wealth": np.maximum(wealth, _NOTHING).tolist()},
         )
-
-    def threshold(self, level: float, past: Window, rows: int) -> float | None:
-        """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
-        del past, rows
-        return math.log(1.0 / level)
 
 
 def allowed(its: Array, right: Array) -> float:

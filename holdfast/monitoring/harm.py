@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 import numpy as np
 from pydantic import Field
 
-from holdfast.monitoring._betting import REFERENCE, bet
-from holdfast.monitoring.base import Detector, Needs, Reading
+from holdfast.monitoring._betting import REFERENCE, Betting, bet
+from holdfast.monitoring.base import Reading
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
-    from holdfast.results import About, Json
+    from holdfast.results import Json
 
 
 @final
-class Harm(Detector):
+class Harm(Betting):
     """Bet against *the champion errs no more than it did, by more than a tolerance*."""
 
-    needs: ClassVar[Needs] = "labels"
-    about: ClassVar[About] = "harm"
-    sequential: ClassVar[bool] = True
-    weight: ClassVar[int] = 5
     reference: ClassVar[str] = REFERENCE
 
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -42,8 +38,3 @@ class Harm(Detector):
             details={"errors": int(wrong.sum()), "rate": rate, "past": float(before.mean()), "bound": stand.bound},
             memory=stand.memory,
         )
-
-    def threshold(self, level: float, past: Window, rows: int) -> float | None:
-        """Give log(1 / level): clean streams alarm once in 1 / level windows at most, on average."""
-        del past, rows
-        return math.log(1.0 / level)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
-from holdfast.monitoring._betting import REFERENCE, Array, bet
-from holdfast.monitoring.base import Detector, Needs, Reading
+from holdfast.monitoring._betting import REFERENCE, Array, Betting, bet
+from holdfast.monitoring.base import Reading
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Window
-    from holdfast.results import About, Json
+    from holdfast.results import Json
 
 _MOST = 5.0
 """Log loss of a row at most, in nats: surer than 150 to 1 and wrong costs no more than this."""
@@ -21,7 +21,7 @@ _ODDS = 3.0
 
 
 @final
-class Surprise(Detector):
+class Surprise(Betting):
     """Bet against *labels surprise the champion no more than they did*, in log loss.
 
     An error says that a row was wrong, its log loss how wrong: of two champions that err alike, the one that drifts
@@ -31,10 +31,6 @@ class Surprise(Detector):
     of 40 windows of 250 rows where the past has 1,000 rows, and in half of them where it has 20,000.
     """
 
-    needs: ClassVar[Needs] = "labels"
-    about: ClassVar[About] = "harm"
-    sequential: ClassVar[bool] = True
-    weight: ClassVar[int] = 5
     reference: ClassVar[str] = REFERENCE
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
@@ -58,11 +54,6 @@ class Surprise(Detector):
             },
             memory={**stand.memory, "errors": errors.memory},
         )
-
-    def threshold(self, level: float, past: Window, rows: int) -> float | None:
-        """Give log(1 / level), as for harm."""
-        del past, rows
-        return math.log(1.0 / level)
 
 
 def log_loss(window: Window) -> Array:
