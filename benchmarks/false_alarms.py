@@ -64,7 +64,8 @@ def kept(cache: Path, name: list[object], work: Callable[[], Json]) -> Json:
 
 def named(detector: Detector) -> list[object]:
     """Name all that a statistic depends on but the rows: the detector's code and settings."""
-    code = [Path(inspect.getfile(type(detector))), MONITORING / "_features.py", MONITORING.parent / "seeding.py"]
+    shared = sorted(MONITORING.glob("_[a-z]*.py"))
+    code = [Path(inspect.getfile(type(detector))), *shared, MONITORING.parent / "seeding.py"]
     return [*map(digest_file, code), detector.model_dump(mode="json"), library_versions()]
 
 
