@@ -32,7 +32,7 @@ class Privacy(OnRecipe):
 
 
 def comparable(target: np.ndarray, shadow: np.ndarray, threshold: float = 0.05) -> Check:
-    """Check that a shadow has about the target's accuracy, from flags (n,) on the same test points.
+    """Check that a shadow, the nearest, has about the target's accuracy, from flags (n,) on the same test points.
 
     Where the two differ, the attack knows models of another kind, and its failure says nothing. Trainings
     differ by chance, hence the wider threshold.
@@ -41,5 +41,5 @@ def comparable(target: np.ndarray, shadow: np.ndarray, threshold: float = 0.05) 
     found = worse if worse.excess >= better.excess else better
     return explain(Check(
         name="shadows_comparable", status="failed" if found.fails else "passed", statistic=found.excess,
-        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between median shadow and target",
+        threshold=threshold, p_value=found.p_value, reason="gap of test accuracy between nearest shadow and target",
     ))  # fmt: skip

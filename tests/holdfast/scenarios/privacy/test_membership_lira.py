@@ -131,6 +131,22 @@ def test_the_roc_curve_runs_from_few_to_all():
     assert curve["fpr"][-1] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "status"), [(0.70, "passed"), (0.85, "passed"), (0.60, "failed"), (0.97, "failed")]
+)
+def test_a_target_among_its_shadows_is_comparable_and_one_far_from_all_is_not(accuracy, status):
+    """Shadows of one recipe scatter: what counts is how far the target is from the nearest, not from the middle one."""
+
+    def flags(share):
+        return np.arange(2000) < share * 2000
+
+    told, inside = np.random.default_rng(0).normal(size=400), np.arange(400) < 200
+    shadows = [flags(share) for share in (0.68, 0.72, 0.80, 0.81, 0.81, 0.82, 0.84, 0.86)]
+    outcome = MembershipLira()._outcome(told, told, inside, [*shadows, flags(accuracy)])
+    (check,) = outcome.checks
+    assert (check.name, check.status) == ("shadows_comparable", status)
+
+
 def test_too_few_rows_are_unscored():
     """Thirty rows cannot tell anything of rates, and that is said."""
     finding = MembershipLira(shadows=4, epochs=1).run(workshop(30), CONTEXT)
