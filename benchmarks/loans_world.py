@@ -1,4 +1,7 @@
-"""A stationary world to monitor: loans of one epoch in random order, a champion, references, rows for windows."""
+"""A stationary world to monitor: loans of one epoch in random order, a champion, references, rows for windows.
+
+Its challenger learned what the champion learned, and learns no window: they hold nothing new.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     some = tuple(allowed(its[i * size : (i + 1) * size], right[i * size : (i + 1) * size]) for i in range(references))
     parts = [allowing(part, each) for part, each in zip(parts, some, strict=True)]
     pool = answered.take(np.arange(references * size, len(answered)))
-    name = digest_json([trained.target.digest, answered.id, references, size])
+    name = digest_json(
+        [trained.target.digest, answered.id, references, size, np.packbits(its).tobytes().hex(), list(some)]
+    )
     return World(
         name=name, params=params, references=tuple(parts), allowed=some, pool=pool,
         accuracy=1.0 - float(pool.wrong.mean()),

@@ -37,15 +37,19 @@ class Allowance(Value):
 
 
 def is_asked(params: Params) -> bool:
-    """Tell whether a detector of the panel asks for a challenger."""
-    return any(isinstance(detector, Challenger) for detector in params.panel().detectors.values())
+    """Tell whether a detector of the panel asks for a challenger, and there is one.
+
+    Where labels are facts there is none: what screens them allows for usual confusion, and answers nothing.
+    """
+    asked = not params.recovery.screening.facts
+    return asked and any(isinstance(detector, Challenger) for detector in params.panel().detectors.values())
 
 
 def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Loaded, right: Array) -> Allowance:
     """Have a challenger learn what the champion learned, and compare both on held-out rows; once for a champion.
 
     Args:
-        params: what names the seed, and whether labels are facts.
+        params: what names the seed.
         stores: where it is kept.
         champion: whose challenger it is.
         data: the champion's own.
@@ -67,7 +71,7 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
     return found
 
 
-def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowance, *, facts: bool) -> Array:
+def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowance) -> Array:
     """Give the lead (n,) on a window of the classifier that screened it; NaN on rows that it was not asked.
 
     Args:
@@ -75,11 +79,10 @@ def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowan
         record: the window.
         right: which of its rows (n,) bool the champion gets right.
         allowance: what is no lead.
-        facts: whether labels are facts.
     """
     found, told = np.full(len(right), np.nan), watch.screening(record.position)
     screened = Inspection(poison=False) if told is None else Inspection.model_validate_json(told)
-    if screened.measure == measure(facts=facts):
+    if screened.measure == measure(facts=False):
         its = screened.expected()
         chosen = looked_at(record.digest, record.rows, len(its))
         found[chosen] = lead(its, right[chosen], allowance.allowed)

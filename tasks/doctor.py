@@ -173,6 +173,7 @@ def _ledger(params: Params, stores: Stores) -> str:
 def _unheard_of(params: Params, stores: Stores, ledger: Ledger) -> bool:
     """Tell whether neither side knows the model: a second project in the same stores is no disagreement."""
     with ledger.reading() as view:
+        view.require_whole()
         known = next(view.entries(model=params.name), None)
     return known is None and not tracking.list_versions(stores, params.name)
 

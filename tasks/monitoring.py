@@ -175,7 +175,8 @@ def _watched(
     for record in matured:
         if record.position < since or record.state in SET_ASIDE or verdicts.get(record.position) not in BELIEVED:
             continue  # what is not to be believed, or not readable at all, says nothing of the champion
-        if all((record.position, name) in known for name in asked):
+        lacking = {name for name in asked if (record.position, name) not in known}
+        if not lacking:
             continue
         arrival = Escrow(stores.escrow).rows(record.digest, record.position)
         window, broken = _answered(predictor, arrival, record)
@@ -183,13 +184,14 @@ def _watched(
             continue
         labelled = replace(window, labels=class_indices(params, stores, record))
         if allowed is not None:
-            facts = params.recovery.screening.facts
-            labelled = replace(labelled, lead=lead_on(watch, record, ~labelled.wrong, allowed, facts=facts))
+            labelled = replace(labelled, lead=lead_on(watch, record, ~labelled.wrong, allowed))
         calibration = calibrated(params, stores, champion, reference, len(window))
-        signals, memories = panel.watch(labelled, reference, calibration, watch.memories(champion.digest), LABELS)
+        memories = watch.memories(champion.digest)
+        signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
         watch.keep(champion.digest, signals, memories)
-        told += signals
+        # A detector that joined the panel since catches up: of windows that were told of, nothing is news.
+        told += signals if lacking == asked else ()
     return tuple(told)
 
 
@@ -253,7 +255,10 @@ def judged_from(project: Path, lineage: Json) -> int:
 
 def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
     signals = open_watch(params, stores).signals(champion.digest)
-    return len({signal.position for signal in signals if signal.needs == "labels"})
+    judged = [
+        s for s in signals if s.needs == "labels" and s.details.get("rows", 1)
+    ]  # a challenger may have no answers
+    return len({signal.position for signal in judged})
 
 
 def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
@@ -326,6 +331,7 @@ def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference
     panel = params.panel()
     key = work_key(
         "calibration", panel.digest(), champion.digest, reference.id, str(size), str(params.monitoring.replays),
+        "" if reference.lead is None else str(float(reference.lead.sum())),
         *(code_of(type(detector)) for detector in panel.detectors.values()), seed=params.seed,
     )  # fmt: skip
     if (known := stores.results.get(key, Calibration)) is not None:

@@ -151,15 +151,18 @@ class Panel(Value):
         calibration: Calibration,
         memories: Mapping[str, Json],
         needs: Collection[Needs] = ("inputs", "outputs", "embeddings", "labels"),
+        names: Collection[str] | None = None,
     ) -> tuple[tuple[Signal, ...], dict[str, Json]]:
         """Let every detector that can look at a window look, and give signals and what to remember.
 
         A detector whose needs are not there yet gives no signal, which is no good news: it is asked again when
-        the labels mature. ``needs`` asks some only: those that looked at the rows before need not look again.
+        the labels mature. ``needs`` and ``names`` ask some only: those that looked before must not look again.
         """
         signals, kept = [], dict(memories)
         for name, detector in self.detectors.items():
-            if detector.needs not in needs or not detector.applicable(window):
+            if detector.needs not in needs or (names is not None and name not in names):
+                continue
+            if not detector.applicable(window):
                 continue
             reading = detector.read(window, past, kept.get(name, {}))
             kept[name] = reading.memory
@@ -196,21 +199,13 @@ class Panel(Value):
         told: dict[str, list[float]] = {name: [] for name in names}
         for start in range(0, replays if names else 0, STREAM):
             places = range(start, min(start + STREAM, replays))
-            part = memo(f"{noise.key}-{start}", partial(self._stretch, past, rows, places, noise, names, progress))
+            part = memo(f"{noise.key}-{start}", partial(self._stretch, past, rows, places, noise, names))
             for name, found in part.statistics.items():
                 told[name] += found
             progress(places.stop)
         return {name: np.array(found) for name, found in told.items()}
 
-    def _stretch(
-        self,
-        past: Window,
-        rows: int,
-        places: range,
-        noise: Noise,
-        names: Sequence[str],
-        progress: Callable[[int], None],
-    ) -> Stretch:
+    def _stretch(self, past: Window, rows: int, places: range, noise: Noise, names: Sequence[str]) -> Stretch:
         """Replay one stream: detectors with a memory have it to its end, and none is left of the stream before."""
         told: dict[str, list[float]] = {name: [] for name in names}
         alone = {name: self.detectors[name] for name in names if not self.detectors[name].sequential}
@@ -229,7 +224,6 @@ class Panel(Value):
                 reading = detector.replay(window, before, memories.get(name, {}))
                 memories[name] = reading.memory
                 told[name].append(reading.statistic)
-            progress(place + 1)
         return Stretch(statistics={name: tuple(found) for name, found in told.items()})
 
     @staticmethod

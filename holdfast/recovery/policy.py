@@ -211,7 +211,8 @@ def _waiting(history: History, policy: Policy, position: int) -> _Choice | None:
 
 
 def _acting(history: History, policy: Policy, position: int) -> _Choice:
-    if history.promoted is not None and history.good and position - history.promoted <= policy.probation:
+    probation = history.promoted is not None and position - history.promoted <= policy.probation
+    if probation and history.good and sum(history.gains) <= 0:  # one that does worse is nothing to go back to
         return "rollback", [(True, f"harm within {policy.probation} windows of the retraining at {history.promoted}")]
     if history.admissible < policy.least_windows:
         return "alert", [(False, f"{history.admissible} windows may train, {policy.least_windows} are needed")]

@@ -36,7 +36,7 @@ def test_only_the_rows_that_were_screened_have_a_lead():
     margins = np.array([0.0, -0.5, 0.0, -0.9])
     found = Inspection.of(margins, measure="ratio").model_dump_json()
     right = np.array([True, False, True, False, True, False])
-    told = challenger.lead_on(Shelf(found), RECORD, right, NONE_ALLOWED, facts=False)
+    told = challenger.lead_on(Shelf(found), RECORD, right, NONE_ALLOWED)
     chosen = looked_at(RECORD.digest, 6, 4)
     assert told[chosen].tolist() == (np.array([1.0, 0.0, 1.0, 0.0]) - right[chosen]).tolist()
     assert np.isnan(told).sum() == 2
@@ -48,7 +48,7 @@ def test_only_the_rows_that_were_screened_have_a_lead():
 )  # fmt: skip
 def test_what_was_not_screened_so_says_nothing(told):
     """No screening, one by the measure of an older release, and a window that could not be read."""
-    found = challenger.lead_on(Shelf(told), RECORD, np.ones(6, dtype=bool), NONE_ALLOWED, facts=False)
+    found = challenger.lead_on(Shelf(told), RECORD, np.ones(6, dtype=bool), NONE_ALLOWED)
     assert np.isnan(found).all()
 
 

@@ -77,8 +77,9 @@ class MembershipLira(Privacy):
     def _outcome(self, online: Floats, offline: Floats, inside: Flags, right: list[Flags]) -> Outcome:
         rate = tpr_at_fpr(online[inside], online[~inside], self.fpr)
         accuracies = [float(flags.mean()) for flags in right]
-        # All are trainings of one recipe on halves of one set: a target among its shadows is no model of another kind.
-        nearest = int(np.argmin(np.abs(np.array(accuracies[:-1]) - accuracies[-1])))
+        # All are trainings of one recipe: a target among its shadows, the outermost aside, is no model of another kind.
+        inner = np.argsort(accuracies[:-1], kind="stable")[1:-1]
+        nearest = int(inner[np.argmin(np.abs(np.array(accuracies)[inner] - accuracies[-1]))])
         return Outcome(
             score=membership_score(online[inside], online[~inside]),
             measures=(

@@ -35,7 +35,7 @@ def pictures(n, seed, low=0.0):
     space = Box(shape=(1, 8, 8), mean=(0.4,), std=(0.2,))
     return Window(
         0, rng.choice(2**40, size=n, replace=False), torch.tensor(x, dtype=torch.float32), np.stack([1 - p, p], 1),
-        space, y, features,
+        space, y, features, rng.choice([-1.0, 0.0, 1.0], n, p=[0.05, 0.9, 0.05]),
     )  # fmt: skip
 
 
@@ -46,8 +46,8 @@ def same(a, b):
 def test_the_panel_of_the_field_is_there():
     """Every detector that the platform promises has its file, and nothing else is taken for one."""
     assert set(NAMES) == {
-        "adwin", "calibration_drift", "challenger", "classification_quality", "embedding_drift", "evidently", "expected_quality", "harm",
-        "label_shift", "mmd", "page_hinkley", "surprise", "suspicion",
+        "adwin", "calibration_drift", "challenger", "classification_quality", "embedding_drift", "evidently",
+        "expected_quality", "harm", "label_shift", "mmd", "page_hinkley", "surprise", "suspicion",
     }  # fmt: skip
 
 

@@ -177,6 +177,8 @@ def test_harm_soon_after_a_retraining_rolls_back():
     assert (decision.action, decision.candidate, decision.champion) == ("rollback", GOOD, CHAMPION)
     assert action("harmful_drift", fresh, policy, position=52) == "retrain"
     assert action("harmful_drift", fresh.model_copy(update={"good": None}), policy) == "retrain"
+    better = fresh.model_copy(update={"gains": (0.3, 0.2)})  # harm that the version before would do more of
+    assert action("harmful_drift", better, policy) == "retrain"
 
 
 def test_two_rollbacks_freeze_until_a_person_clears_them():

@@ -1,0 +1,142 @@
+"""What one window's labels are told of: each detector once, a challenger by what screened it, replays kept."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from holdfast.data.stream import Window
+from holdfast.monitoring.challenger import Challenger
+from holdfast.monitoring.classification_quality import ClassificationQuality
+from holdfast.monitoring.harm import Harm
+from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold
+from holdfast.recovery.inspection import Inspection
+from holdfast.recovery.ledger import Ledger
+from holdfast.recovery.screening import Screening
+from holdfast.results import ModelVersion
+from holdfast.statistics import share
+from holdfast.stores import Stores, WallClock
+from tasks import monitoring
+from tasks.challenger import Allowance
+
+CHAMPION = ModelVersion(name="w", version=1, digest="c" * 64)
+THRESHOLDS = {"harm": 8.2, "classification_quality": 0.1, "challenger": 8.2}
+
+
+def window(position, *, wrong=0.1, n=250):
+    """Rows of two classes, of which a champion gets a share wrong."""
+    rng = np.random.default_rng(position + 1)
+    y = rng.integers(0, 2, n)
+    p = np.where((rng.random(n) < wrong) ^ (y == 1), 0.9, 0.1)
+    return Window(
+        position, rng.choice(2**40, n, replace=False), SimpleNamespaceTensor(n), np.stack([1 - p, p], 1), None, y
+    )  # fmt: skip
+
+
+class SimpleNamespaceTensor:
+    """Inputs that no detector of labels reads."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """Take windows through `_watched` with a panel; whatever needs a champion or an escrow is given."""
+    (tmp_path / "s").mkdir()
+    stores, windows = Stores.local(tmp_path, tmp_path / "s"), {}
+    Ledger.create(stores.ledger.get_secret_value(), WallClock())
+    monkeypatch.setattr(monitoring, "Escrow", lambda *_: SimpleNamespace(rows=lambda _, place: windows[place]))
+    monkeypatch.setattr(monitoring, "_answered", lambda _, arrival, __: (arrival.without_labels(), 0))
+    monkeypatch.setattr(monitoring, "class_indices", lambda _, __, record: windows[record.position].labels)
+    monkeypatch.setattr(monitoring, "_with_gain", lambda *parts: parts[-1])
+    monkeypatch.setattr(monitoring, "registered", lambda *_: {})
+    monkeypatch.setattr(monitoring, "judged_from", lambda *_: 0)
+    monkeypatch.setattr(monitoring, "_draw_evidently", lambda *_: None)
+    known = {name: Threshold(value=value, source="t") for name, value in THRESHOLDS.items()}
+    monkeypatch.setattr(monitoring, "calibrated", lambda *_: SimpleNamespace(thresholds=known))
+    past = window(-1, n=3000)
+
+    def watch(detectors, place, *, wrong=0.1, expected=1.0):
+        panel = Panel(detectors=detectors)
+        params = SimpleNamespace(name="w", seed=0, panel=lambda: panel, recovery=SimpleNamespace(screening=Screening()))
+        kept = monitoring.open_watch(params, stores)
+        if place not in windows:
+            windows[place] = window(place, wrong=wrong)
+            kept.arrive(place, f"{place:064d}", 250)
+            kept.mature(place)
+            margins = np.where(np.random.default_rng(place).random(250) < expected, 0.0, -0.9)
+            kept.screened(place, "clean", Inspection.of(margins, measure="ratio").model_dump_json())
+        told = monitoring._watched(
+            params, stores, CHAMPION, None, past, Allowance(allowed=0.0, right=()), windows[place].without_labels(),
+            kept.windows(),
+        )  # fmt: skip
+        return told, kept
+
+    return watch
+
+
+def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(watched):
+    """Former alarms are not told again, former windows are not added up twice, and the new one catches up."""
+    old = {"harm": Harm(), "classification_quality": ClassificationQuality()}
+    told = [watched(old, place, wrong=0.45 if place == 2 else 0.05)[0] for place in range(8)]
+    assert {s.position for each in told for s in each if s.alarm and s.detector == "classification_quality"} == {2}
+    _, kept = watched(old, 7)
+    before = {(s.position, s.detector): s.statistic for s in kept.signals(CHAMPION.digest)}
+    memory = kept.memories(CHAMPION.digest)["harm"]
+    joined, kept = watched({**old, "challenger": Challenger()}, 7)
+    assert not joined
+    after = {(s.position, s.detector): s.statistic for s in kept.signals(CHAMPION.digest)}
+    assert kept.memories(CHAMPION.digest)["harm"] == memory
+    assert {key: after[key] for key in before} == before
+    assert {place for place, name in after if name == "challenger"} == set(range(8))
+    fresh, _ = watched({**old, "challenger": Challenger()}, 8)
+    assert {(s.position, s.detector) for s in fresh} == {(8, name) for name in (*old, "challenger")}
+
+
+def test_a_challenger_that_gets_ahead_is_harm(watched):
+    """What screened a window had expected its labels, and the champion got a fifth of them wrong, as it always did."""
+    panel = {"harm": Harm(), "challenger": Challenger()}
+    told = [watched(panel, place, wrong=0.2, expected=0.8 if place < 5 else 1.0)[0] for place in range(12)]
+    alarms = [(s.position, s.detector) for each in told for s in each if s.alarm]
+    assert {name for _, name in alarms} >= {"challenger"}
+    assert min(place for place, name in alarms if name == "challenger") >= 5
+    assert all(s.effect > 0.1 for each in told for s in each if s.alarm and s.detector == "challenger")
+
+
+def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path, monkeypatch):
+    """By the calibration's own name and the stream's; numbers that JSON does not have are played again."""
+    stores, played = Stores.local(tmp_path, tmp_path / "s"), []
+
+    def play(value=1.5):
+        played.append(value)
+        return Stretch(statistics={"harm": (value,)})
+
+    first = monitoring._kept(stores, "k", "calibrate-0", play)
+    assert monitoring._kept(stores, "k", "calibrate-0", play) == first
+    monitoring._kept(stores, "k", "calibrate-50", play)
+    monitoring._kept(stores, "other", "calibrate-0", play)
+    assert len(played) == 3
+    for _ in range(2):
+        monitoring._kept(stores, "k", "endless", partial(play, float("inf")))
+    assert len(played) == 5
+
+    asked = []
+
+    class Spy(Panel):
+        def calibrate(self, *parts):
+            asked.append(parts)
+            parts[-1]("a-0", play)
+            return Calibration(budget=0.1, rows=parts[1], thresholds={}, replays=200, achieved=share([True]), seed=0)
+
+    params = SimpleNamespace(
+        seed=0, panel=lambda: Spy(detectors={"harm": Harm()}), monitoring=SimpleNamespace(replays=200)
+    )
+    for _ in range(2):
+        monitoring.calibrated(params, stores, CHAMPION, window(-1, n=3000), 250)
+    assert len(asked) == 1
+    assert len(played) == 6
