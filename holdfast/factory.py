@@ -130,7 +130,8 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def told(error: Exception) -> str:
     """Say what went wrong in a user's code, and in which of its lines."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # Python's own frames of an import that fails name no place that anyone could mend.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "<frozen " not in frame.filename]
     line, file = (error.lineno, error.filename) if isinstance(error, SyntaxError) else (None, None)
     if line is None and frames:
         line, file = frames[-1].lineno, frames[-1].filename

@@ -53,7 +53,10 @@ def read_table(path: Path) -> pd.DataFrame:
             found = "a folder" if path.is_dir() else f"a {kind or 'nameless'} file"
             raise _refused(path.name, found, "a table in .parquet, .csv or .tsv")
     except FileNotFoundError as error:
-        raise _refused(path.name, "no such file", "a table below data/") from error
+        raise DataError(
+            path.name, found="no such file", expected="a table below data/",
+            remedy="`holdfast data add PATH` brings one of yours there and pins it; or name another in data.path.",
+        ) from error  # fmt: skip
     except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's errors are among these
         raise _refused(
             path.name, f"a file that cannot be read ({_first_line(error)})", f"a whole {kind} file"

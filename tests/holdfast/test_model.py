@@ -89,6 +89,14 @@ def test_a_factory_that_is_none_is_named(factory):
         SPEC.model_copy(update={"factory": factory}).build(seed=0)
 
 
+def test_a_module_that_lacks_another_is_told_with_its_own_line(tmp_path, monkeypatch):
+    """Frames of Python's own machinery name no place that anyone could mend."""
+    (tmp_path / "lacking_module.py").write_text("import math\nimport nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"nowhere_at_all.*\(lacking_module\.py, line 2\)"):
+        SPEC.model_copy(update={"factory": "lacking_module:build"}).build(seed=0)
+
+
 def test_initial_weights_depend_on_the_seed_alone():
     """Building draws from its seed and leaves the global generator where it was."""
     state = torch.get_rng_state()
