@@ -173,7 +173,8 @@ def _read(stores: Stores, params: Params, md5: str, excluded: AbstractSet[int]) 
         md5: of ``data/``, taken of every byte just now.
         excluded: ids of quarantined rows.
     """
-    key = (str(stores.project), md5, params.section_digest("data"), digest_json(sorted(excluded)))
+    how = digest_json(params.data.model_dump(mode="json"))
+    key = (str(stores.project), md5, how, digest_json(sorted(excluded)))
     with _lock:
         place = (key[0], _contents.get(key, ""))
         if place in _loaded:
