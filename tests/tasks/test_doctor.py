@@ -2,15 +2,16 @@
 
 import json
 import os
+import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import HoldfastError, LedgerError, StoreError
 from holdfast.params import load
 from holdfast.recovery.ledger import Ledger
 from holdfast.stores import Stores, WallClock
@@ -158,6 +159,14 @@ def test_a_second_name_in_the_same_stores_is_no_disagreement_until_one_side_know
     ledger.append("registered", who="t", model="first", version=1, body={"digest": "0" * 64})
     second = load(PROJECT / "params.yaml").model_copy(update={"name": "second"})
     assert "nothing of second yet" in doctor._ledger(second, stores)
+    with closing(sqlite3.connect(stores.root / "ledger.db")) as database, database:
+        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f"DROP TRIGGER {name}")
+        database.execute("UPDATE holdfast_ledger SET who = 'mallory' WHERE seq = 1")
+    with pytest.raises(LedgerError):
+        doctor._ledger(second, stores)  # its first entry would come to lie on that chain
+    with closing(sqlite3.connect(stores.root / "ledger.db")) as database, database:
+        database.execute("UPDATE holdfast_ledger SET who = 't' WHERE seq = 1")
     ledger.append("registered", who="t", model="second", version=1, body={"digest": "1" * 64})
     with pytest.raises(HoldfastError, match="second"):
         doctor._ledger(second, stores)
