@@ -80,8 +80,15 @@ def watched(tmp_path, monkeypatch):
     return watch
 
 
-def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(watched):
+def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(watched, monkeypatch):
     """Former alarms are not told again, former windows are not added up twice, and the new one catches up."""
+    read, own = [], Harm.read
+
+    def reading(self, window, past, memory):
+        read.append(window.position)
+        return own(self, window, past, memory)
+
+    monkeypatch.setattr(Harm, "read", reading)
     old = {"harm": Harm(), "classification_quality": ClassificationQuality()}
     told = [watched(old, place, wrong=0.45 if place == 2 else 0.05)[0] for place in range(8)]
     assert {s.position for each in told for s in each if s.alarm and s.detector == "classification_quality"} == {2}
@@ -95,6 +102,7 @@ def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(wa
     assert {key: after[key] for key in before} == before
     assert {place for place, name in after if name == "challenger"} == set(range(8))
     fresh, _ = watched({**old, "challenger": Challenger()}, 8)
+    assert read == list(range(9))  # a test that adds windows up must not look again
     assert {(s.position, s.detector) for s in fresh} == {(8, name) for name in (*old, "challenger")}
 
 
@@ -130,7 +138,8 @@ def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path,
     class Spy(Panel):
         def calibrate(self, *parts):
             asked.append(parts)
-            parts[-1]("a-0", play)
+            for _ in range(2):
+                parts[-1]("a-0", play)
             return Calibration(budget=0.1, rows=parts[1], thresholds={}, replays=200, achieved=share([True]), seed=0)
 
     params = SimpleNamespace(
