@@ -130,8 +130,9 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def told(error: Exception) -> str:
     """Say what went wrong in a user's code, and in which of its lines."""
-    # Python's own frames of an import that fails name no place that anyone could mend.
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "<frozen " not in frame.filename]
+    # An import that fails leaves Python's own frames and ours, which name no place that anyone could mend.
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if frame.filename != __file__ and "importlib" not in frame.filename]
     line, file = (error.lineno, error.filename) if isinstance(error, SyntaxError) else (None, None)
     if line is None and frames:
         line, file = frames[-1].lineno, frames[-1].filename

@@ -89,8 +89,15 @@ def test_a_factory_that_is_none_is_named(factory):
         SPEC.model_copy(update={"factory": factory}).build(seed=0)
 
 
+def test_a_module_that_is_not_there_has_no_line():
+    """The lines of Python's own import, and of ours, are none that anyone could mend."""
+    with pytest.raises(ModelError) as refused:
+        SPEC.model_copy(update={"factory": "nowhere_at_all:build"}).build(seed=0)
+    assert refused.value.found == "ModuleNotFoundError: No module named 'nowhere_at_all'"
+
+
 def test_a_module_that_lacks_another_is_told_with_its_own_line(tmp_path, monkeypatch):
-    """Frames of Python's own machinery name no place that anyone could mend."""
+    """The line is that of the import in it."""
     (tmp_path / "lacking_module.py").write_text("import math\nimport nowhere_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelError, match=r"nowhere_at_all.*\(lacking_module\.py, line 2\)"):
