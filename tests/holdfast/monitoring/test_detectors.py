@@ -255,6 +255,18 @@ def test_rows_that_no_challenger_was_asked_leave_the_bets_as_they_stand(make, pa
     assert detector.read(replace(window, lead=part), past, ahead.memory).details["rows"] == 125
 
 
+def test_a_lead_goes_with_its_rows_and_not_before_labels(make):
+    """Rows that are taken or drawn have their own lead, and none while their labels have not matured."""
+    window = make(250, 7)
+    assert window.take(np.arange(9, 3, -1)).lead.tolist() == window.lead[9:3:-1].tolist()
+    noise = Noise(1)
+    drawn = noise.integers(torch.arange(40), 250).numpy()
+    assert window.bootstrap(40, noise).lead.tolist() == window.lead[drawn].tolist()
+    assert window.without_labels().lead is None
+    with pytest.raises(DataError, match="3 rows in lead"):
+        replace(window, lead=window.lead[:3])
+
+
 def test_a_challenger_is_allowed_the_upper_limit_of_what_it_had():
     """Tango's limit of the paired difference, and never less than nothing."""
     its, right = np.arange(1000) < 940, np.arange(1000) < 930
