@@ -30,6 +30,7 @@ from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.page_hinkley import PageHinkley
 from holdfast.monitoring.surprise import Surprise, log_loss
 from holdfast.monitoring.suspicion import Suspicion, _nearly_same
+from holdfast.seeding import Noise
 from holdfast.space import Box
 from holdfast.statistics import tango, wilson
 
