@@ -255,9 +255,8 @@ def judged_from(project: Path, lineage: Json) -> int:
 
 def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
     signals = open_watch(params, stores).signals(champion.digest)
-    judged = [
-        s for s in signals if s.needs == "labels" and s.details.get("rows", 1)
-    ]  # a challenger may have no answers
+    # A challenger that was not asked has judged nothing.
+    judged = [signal for signal in signals if signal.needs == "labels" and signal.details.get("rows", 1)]
     return len({signal.position for signal in judged})
 
 

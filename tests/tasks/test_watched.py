@@ -116,6 +116,14 @@ def test_a_challenger_that_gets_ahead_is_harm(watched):
     assert all(s.effect > 0.1 for each in told for s in each if s.alarm and s.detector == "challenger")
 
 
+def test_a_challenger_that_was_not_asked_has_judged_nothing(monkeypatch):
+    """A window counts as judged by labels where a detector compared rows of it: else a shift would pass for benign."""
+    told = [("labels", {"rows": 0}, 1), ("labels", {"rows": 9}, 2), ("labels", {}, 3), ("outputs", {}, 4)]
+    signals = [SimpleNamespace(needs=needs, details=details, position=place) for needs, details, place in told]
+    monkeypatch.setattr(monitoring, "open_watch", lambda *_: SimpleNamespace(signals=lambda _: signals))
+    assert monitoring._judged(None, None, CHAMPION) == 2
+
+
 def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path, monkeypatch):
     """By the calibration's own name and the stream's; numbers that JSON does not have are played again."""
     stores, played = Stores.local(tmp_path, tmp_path / "s"), []
