@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from loans_world import ahead, allowing
 
 from holdfast.data.params import DataParams
 from holdfast.data.source import quick_features
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, fit_table
 from holdfast.integrity.classifiers import classify
-from holdfast.monitoring.challenger import allowed, lead
+from holdfast.monitoring.challenger import allowed
 from holdfast.params import Params, load
 from holdfast.recovery.policy import History, respond
 from holdfast.recovery.screening import Screening
@@ -70,7 +71,7 @@ def answered(frame: pd.DataFrame) -> Window:
 
 
 def challenged(stream: list[Window], first: Window) -> list[Window]:
-    """Give windows with the lead of a challenger that learned the first year's rows and the windows before."""
+    """Give windows with the leads of a challenger that learned the first year's rows and the windows before."""
     features = [quick_features(window.x, window.space) for window in (first, *stream)]
     labels = [window.matured for window in (first, *stream)]
     found = []
@@ -80,14 +81,8 @@ def challenged(stream: list[Window], first: Window) -> list[Window]:
             "table", np.concatenate([features[i] for i in known]), np.concatenate([labels[i] for i in known]),
             features[place], 2, 0,
         )  # fmt: skip
-        found.append(replace(window, lead=lead(told.argmax(1) == window.matured, ~window.wrong, 0.0)))
+        found.append(replace(window, lead=ahead(window, told)))
     return found
-
-
-def allowing(stream: list[Window], past: Window) -> list[Window]:
-    """Take what a challenger is allowed off its lead: the upper limit of what it had in the past."""
-    some = 0.0 if past.lead is None else allowed(past.lead + ~past.wrong > 0, ~past.wrong)
-    return [replace(window, lead=window.lead - some) for window in stream if window.lead is not None]
 
 
 def remembered(taken: list[Decision], signals: list[Signal], admissible: int) -> History:
@@ -160,12 +155,13 @@ def main() -> int:
     plain, planted = (challenged(stream, register.take(learned, -1)) for stream in (plain, planted))
     for seed, chosen in enumerate(drawn):
         (alone,) = challenged([register.take(chosen, -1)], register.take(learned, -1))
-        (past,) = allowing([alone], alone)
+        some = np.zeros(2) if alone.lead is None else allowed(alone.lead)
+        past = allowing(alone, some)
         size = min(asked.rows, len(past) // 4)
         calibration = panel.calibrate(past, size, params.monitoring.replays, Noise(seed, ("benign",)))
         for name, stream in (
-            ("years", allowing(plain, alone)),
-            (f"up to {asked.up_to}", allowing(planted, alone)),
+            ("years", [allowing(window, some) for window in plain]),
+            (f"up to {asked.up_to}", [allowing(window, some) for window in planted]),
         ):
             start = time.perf_counter()
             taken = watched(params, panel, calibration, past, stream, asked.delay)

@@ -5,8 +5,10 @@ Its challenger learned what the champion learned, and learns no window: they hol
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,12 @@ from holdfast.data.table import encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
 from holdfast.integrity.classifiers import classify
 from holdfast.model import ModelSpec
-from holdfast.monitoring.challenger import allowed, lead
+from holdfast.monitoring.challenger import allowed, losses
 from holdfast.params import Params, load
 from holdfast.seeding import Noise
 from holdfast.training.loop import fit
 
+Array = np.ndarray[Any, np.dtype[Any]]
 REPOSITORY = Path(__file__).parents[1]
 TRAINED, CHOSEN = 10_000, 1_500
 
@@ -36,8 +39,8 @@ class World:
     """Digest of champion and rows."""
     params: Params
     references: tuple[Window, ...]
-    allowed: tuple[float, ...]
-    """Lead that a challenger is allowed by each reference."""
+    allowed: tuple[Array, ...]
+    """Leads (2,) that a challenger is allowed by each reference."""
     pool: Window
     accuracy: float
 
@@ -67,17 +70,17 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     told = classify(
         "table", quick_features(x[:TRAINED], space), labels[:TRAINED], quick_features(x[held:], space), len(classes), 0
     )
-    its, right = told.argmax(1) == labels[held:], logits.argmax(1).numpy() == labels[held:]
     answered = Window(
         position=-1, ids=ids[held:].numpy(), x=x[held:], probabilities=torch.softmax(logits, 1).numpy(), space=space,
-        labels=labels[held:], lead=lead(its, right, 0.0),
+        labels=labels[held:],
     )  # fmt: skip
+    answered = replace(answered, lead=ahead(answered, told))
     parts = [answered.take(np.arange(i * size, (i + 1) * size)) for i in range(references)]
-    some = tuple(allowed(its[i * size : (i + 1) * size], right[i * size : (i + 1) * size]) for i in range(references))
+    some = tuple(allowed(part.lead) for part in parts if part.lead is not None)
     parts = [allowing(part, each) for part, each in zip(parts, some, strict=True)]
     pool = answered.take(np.arange(references * size, len(answered)))
     name = digest_json(
-        [trained.target.digest, answered.id, references, size, np.packbits(its).tobytes().hex(), list(some)]
+        [trained.target.digest, answered.id, references, size, hashlib.sha256(told.tobytes()).hexdigest()]
     )
     return World(
         name=name, params=params, references=tuple(parts), allowed=some, pool=pool,
@@ -85,6 +88,11 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     )  # fmt: skip
 
 
-def allowing(window: Window, some: float) -> Window:
-    """Take what a challenger is allowed off its lead."""
+def ahead(window: Window, told: Array) -> Array:
+    """Give the leads (n, 2) of a challenger that gave these probabilities (n, classes)."""
+    return np.asarray(losses(window.probabilities, window.matured) - losses(told, window.matured))
+
+
+def allowing(window: Window, some: Array) -> Window:
+    """Take what a challenger is allowed (2,) off its leads."""
     return window if window.lead is None else replace(window, lead=window.lead - some)

@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.data.source import quick_features
 from holdfast.digests import work_key
 from holdfast.integrity.classifiers import classify
-from holdfast.monitoring.challenger import Challenger, allowed, lead
+from holdfast.monitoring.challenger import Challenger, allowed, losses
 from holdfast.recovery.inspection import Inspection, looked_at, measure
 from holdfast.results import Value
 from holdfast.seeding import Noise
@@ -30,10 +30,14 @@ _MOST_ROWS = 20_000
 class Allowance(Value):
     """How a challenger stood to a champion when that was new, on rows that neither learned from."""
 
-    allowed: float
-    """Lead that the challenger is allowed, as a share of rows: the upper limit of what it had, 0 at least."""
-    right: tuple[bool, ...]
-    """Rows of role calibration that the challenger got right, in their order."""
+    allowed: tuple[float, float]
+    """Leads that the challenger is allowed, in Brier score and in being right: upper limits of what it had."""
+    losses: tuple[tuple[float, float], ...]
+    """Of the challenger on the rows of role calibration, in their order: half of the Brier score, and 1 if wrong."""
+
+    def leads(self, own: Array) -> Array:
+        """Give its leads (n, 2) on those rows over a champion with losses (n, 2), less what is allowed."""
+        return np.asarray(own - np.array(self.losses) - np.array(self.allowed))
 
 
 def is_asked(params: Params) -> bool:
@@ -45,7 +49,7 @@ def is_asked(params: Params) -> bool:
     return asked and any(isinstance(detector, Challenger) for detector in params.panel().detectors.values())
 
 
-def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Loaded, right: Array) -> Allowance:
+def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Loaded, own: Array) -> Allowance:
     """Have a challenger learn what the champion learned, and compare both on held-out rows; once for a champion.
 
     Args:
@@ -53,9 +57,9 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
         stores: where it is kept.
         champion: whose challenger it is.
         data: the champion's own.
-        right: which of its rows of role calibration (n,) bool the champion gets right, in their order.
+        own: losses (n, 2) of the champion on its rows of role calibration, in their order.
     """
-    key = work_key("challenger", champion.digest, data.digest, str(_MOST_ROWS), seed=params.seed)
+    key = work_key("challenger's losses", champion.digest, data.digest, str(_MOST_ROWS), seed=params.seed)
     if (known := stores.results.get(key, Allowance)) is not None:
         return known
     tell("monitoring", f"version {champion.version}: a challenger learns what it learned, to be compared with later")
@@ -65,25 +69,26 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
         "images" if data.frame is None else "table", quick_features(train.x[chosen], data.space),
         train.y.numpy()[chosen], quick_features(held.x, data.space), len(data.classes), params.seed & 0x7FFFFFFF,
     )  # fmt: skip
-    its = np.asarray(told.argmax(1) == held.y.numpy())
-    found = Allowance(allowed=allowed(its, right), right=tuple(its.tolist()))
+    its = losses(told, held.y.numpy())
+    score, errors = allowed(own - its).tolist()
+    found = Allowance(allowed=(score, errors), losses=tuple((brier, wrong) for brier, wrong in its.tolist()))
     stores.results.put(key, found)
     return found
 
 
-def lead_on(watch: Watch, record: WindowRecord, right: Array, allowance: Allowance) -> Array:
-    """Give the lead (n,) on a window of the classifier that screened it; NaN on rows that it was not asked.
+def leads_on(watch: Watch, record: WindowRecord, own: Array, allowance: Allowance) -> Array:
+    """Give the leads (n, 2) on a window of the classifier that screened it; NaN on rows that it was not asked.
 
     Args:
         watch: where screenings are on record; one by the measure of an older release says nothing.
         record: the window.
-        right: which of its rows (n,) bool the champion gets right.
+        own: losses (n, 2) of the champion on its rows.
         allowance: what is no lead.
     """
-    found, told = np.full(len(right), np.nan), watch.screening(record.position)
+    found, told = np.full(own.shape, np.nan), watch.screening(record.position)
     screened = Inspection(poison=False) if told is None else Inspection.model_validate_json(told)
     if screened.measure == measure(facts=False):
-        its = screened.expected()
+        its = screened.losses()
         chosen = looked_at(record.digest, record.rows, len(its))
-        found[chosen] = lead(its, right[chosen], allowance.allowed)
+        found[chosen] = own[chosen] - its - np.array(allowance.allowed)
     return found

@@ -23,7 +23,7 @@ from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
 from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
-from holdfast.monitoring.challenger import lead
+from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.panels import Calibration, Panel, Stretch
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
@@ -35,7 +35,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
-from tasks.challenger import Allowance, allowance, is_asked, lead_on
+from tasks.challenger import Allowance, allowance, is_asked, leads_on
 from tasks.lineage import registered
 from tasks.prediction import open_champion
 from tasks.progress import tell
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from holdfast.data.recorded import Recorded
+    from holdfast.model import Target
     from holdfast.monitoring.base import Needs
     from holdfast.predictor import Predictor
     from holdfast.results import Json
@@ -184,7 +185,8 @@ def _watched(
             continue
         labelled = replace(window, labels=class_indices(params, stores, record))
         if allowed is not None:
-            labelled = replace(labelled, lead=lead_on(watch, record, ~labelled.wrong, allowed))
+            own = losses(labelled.probabilities, labelled.matured)
+            labelled = replace(labelled, lead=leads_on(watch, record, own, allowed))
         calibration = calibrated(params, stores, champion, reference, len(window))
         memories = watch.memories(champion.digest)
         signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)
@@ -312,16 +314,21 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[
             "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
             remedy="Give data.roles.calibration a larger share, or recovery.retraining.recent more windows.",
         )  # fmt: skip
-    with torch.no_grad():
-        logits = target.logits(held.x.to(target.device)).cpu().double()
-    right = (logits.argmax(1) == held.y).numpy()
-    allowed = allowance(params, stores, champion, data, right) if is_asked(params) else None
-    return Window(
-        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=torch.softmax(logits[rows], 1).numpy(),
+    reference = Window(
+        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=_probabilities(target, held.x[rows]),
         space=target.space, labels=held.y.numpy()[rows],
         embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
-        lead=None if allowed is None else lead(np.array(allowed.right), right, allowed.allowed)[rows],
-    ), allowed  # fmt: skip
+    )  # fmt: skip
+    if not is_asked(params):
+        return reference, None
+    own = losses(_probabilities(target, held.x), held.y.numpy())
+    allowed = allowance(params, stores, champion, data, own)
+    return replace(reference, lead=allowed.leads(own)[rows]), allowed
+
+
+def _probabilities(target: Target, x: torch.Tensor) -> Array:
+    with torch.no_grad():
+        return np.asarray(torch.softmax(target.logits(x.to(target.device)).cpu().double(), 1).numpy())
 
 
 def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:

@@ -44,8 +44,8 @@ class Window:
     embeddings: Tensor | None = None
     """What the champion's last layer read (n, width); None where no detector asks."""
     lead: Array | None = None
-    """A challenger's lead on each row (n,) float64: 1 where it alone is right and -1 where the champion alone is, less
-    what it is allowed; NaN where it was not asked. None where there is no challenger, or labels have not matured."""
+    """A challenger's leads on each row (n, 2) float64, in Brier score and in being right, less what it is allowed; NaN
+    where it was not asked. None where there is no challenger, or labels have not matured."""
 
     def __post_init__(self) -> None:
         parts = {"x": len(self.x), "probabilities": len(self.probabilities)}

@@ -11,18 +11,20 @@ from scipy import stats
 
 from holdfast.monitoring._betting import Betting
 from holdfast.monitoring.base import Reading
-from holdfast.statistics import tango
+from holdfast.statistics import half_brier
 
 if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
     from holdfast.results import Json
 
-_BETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
+_BETS = np.array([0.05, 0.1, 0.2, 0.4, 0.6, 0.9])
 """Shares of the largest stake that keeps wealth above zero; the mixture over them needs no tuning."""
 _FIRST = 4
 """Windows of a champion that say what its challenger is ahead by anyway, before any bet."""
 _SURE = 0.99
 """Confidence of what a challenger is allowed."""
+_ODDS = 3.0
+"""What bets on errors must have won besides: a hint, and no proof. More would wait until errors alone can prove it."""
 _NOTHING = -700.0
 """Log of a wealth that is as good as none; JSON has no infinite numbers."""
 
@@ -34,8 +36,9 @@ class Challenger(Betting):
     `harm` and `surprise` ask whether the champion got worse than it was. After a retraining that is a question of some
     hundred rows, which may have been hard ones, and a champion can fall far behind what could be had without falling
     below them. The challenger is the quick classifier that screens labels: before a window's labels are looked at it
-    learned the pinned rows and the last clean windows. Only rows on which one is right and the other wrong say
-    anything, so few windows tell.
+    learned the pinned rows and the last clean windows. Both are scored on each row, so what would be had in any case
+    cancels; by Brier scores, since by errors alone only rows on which one is right and the other wrong say anything,
+    and scatter twice as much. There must be a hint that errors are behind too, as for `surprise`.
 
     What it is ahead by anyway a retraining would not mend, and it is allowed: by its upper limit on rows of role
     calibration, all that the champion was made with, and by that on the champion's first four windows, which are of the
@@ -43,60 +46,70 @@ class Challenger(Betting):
     """
 
     reference: ClassVar[str] = (
-        "Bach and Maloof 2008, ICDM, Paired learners for concept drift; Shin, Ramdas and Rinaldo 2024, "
-        "arXiv:2203.03532, definition 2.2"
+        "Bach and Maloof 2008, ICDM, Paired learners for concept drift; Brier 1950, Monthly Weather Review 78; Shin, "
+        "Ramdas and Rinaldo 2024, arXiv:2203.03532, definition 2.2"
     )
 
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
-    """Share of rows that a challenger may put right beyond what it surely did, before it counts as harm."""
+    """Lead beyond what it surely had, in score and in share of rows, before it counts as harm."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
-        """Read the log of the wealth; the effect is the challenger's lead beyond what it is allowed."""
+        """Read the log of the wealth; the effect is the share of rows put right beyond what is allowed."""
         del past
-        lead = np.zeros(0) if window.lead is None else window.lead[~np.isnan(window.lead)]
-        first = memory.get("first", {"windows": 0, "rows": 0, "sum": 0.0, "squares": 0.0})
-        wealth = np.array(memory.get("log_wealth", [_NOTHING] * len(_BETS)), dtype=np.float64)
-        bound = self.tolerance + _limit(first)
-        if len(lead) and first["windows"] < _FIRST:
-            first = {
-                "windows": first["windows"] + 1, "rows": first["rows"] + len(lead),
-                "sum": first["sum"] + float(lead.sum()), "squares": first["squares"] + float(np.square(lead).sum()),
-            }  # fmt: skip
-        elif len(lead):  # a bet starts at each window (Shiryaev-Roberts), so a long quiet past costs no power
-            stakes = np.array(_BETS) / (2.0 + bound)
-            wealth = np.logaddexp(wealth, 0.0) + np.log1p(stakes[:, None] * (lead - bound)).sum(axis=1)
-        statistic = max(float(np.logaddexp.reduce(wealth) - math.log(len(_BETS))), _NOTHING)
+        rows = np.zeros((0, 2)) if window.lead is None else window.lead[~np.isnan(window.lead).any(axis=1)]
+        begun = memory.get("begun", {"windows": 0, "rows": 0, "sums": [0.0, 0.0], "squares": [0.0, 0.0]})
+        wealth = np.array(memory.get("log_wealths", np.full((2, len(_BETS)), _NOTHING)), dtype=np.float64)
+        surely = _limits(begun["rows"], np.array(begun["sums"]), np.array(begun["squares"]))
+        if len(rows) and begun["windows"] < _FIRST:
+            begun = {
+                "windows": begun["windows"] + 1,
+                "rows": begun["rows"] + len(rows),
+                "sums": (np.array(begun["sums"]) + rows.sum(axis=0)).tolist(),
+                "squares": (np.array(begun["squares"]) + np.square(rows).sum(axis=0)).tolist(),
+            }
+        elif len(rows):
+            wealth = _betted(wealth, rows, surely + self.tolerance)
+        score, errors = np.maximum(np.logaddexp.reduce(wealth, axis=1) - math.log(len(_BETS)), _NOTHING).tolist()
+        behind = len(rows) > 0 and errors >= math.log(_ODDS)
         return Reading(
-            statistic=statistic,
-            effect=float(lead.mean()) - bound + self.tolerance if len(lead) else 0.0,
+            statistic=score,
+            effect=float(rows[:, 1].mean() - surely[1]) if behind else 0.0,
             effect_unit="share of rows that a challenger puts right, beyond what it is allowed",
-            e_value=math.exp(min(statistic, 700.0)),
-            details={"rows": len(lead), "bound": bound},
-            memory={"log_wealth": np.maximum(wealth, _NOTHING).tolist(), "first": first},
+            e_value=math.exp(min(score, 700.0)),
+            details={
+                "rows": len(rows),
+                "lead": float(rows[:, 0].mean()) if len(rows) else 0.0,
+                "bound": float(surely[0]) + self.tolerance,
+                "errors": errors,
+            },
+            memory={"log_wealths": np.maximum(wealth, _NOTHING).tolist(), "begun": begun},
         )
 
 
-def _limit(first: Json) -> float:
-    """Give the upper limit of the lead in a champion's first windows, 0 at least."""
-    n = int(first["rows"])
-    if n == 0:
-        return 0.0
-    mean = float(first["sum"]) / n
-    spread = math.sqrt(max(float(first["squares"]) / n - mean**2, 1.0 / n))
-    return max(0.0, mean + float(stats.norm.ppf(_SURE)) * spread / math.sqrt(n))
+def _betted(wealth: Array, rows: Array, bounds: Array) -> Array:
+    """Give log wealths (2, bets) after leads (n, 2); a bet starts at each window (Shiryaev-Roberts).
 
-
-def allowed(its: Array, right: Array) -> float:
-    """Give the lead that a challenger is allowed over a new champion: the upper limit of what it has, 0 at least.
-
-    Args:
-        its: rows (n,) bool that neither learned from, and that the challenger gets right.
-        right: those that the champion gets right.
+    So a long quiet past costs no power. No lead is below -2: one of -1 may have an allowance of up to 1 taken off.
     """
-    limit = tango(int((its & ~right).sum()), int((right & ~its).sum()), len(its), 2.0 * _SURE - 1.0)[1]
-    return max(0.0, limit)
+    stakes = _BETS / (2.0 + bounds[:, None])
+    won = np.log1p(stakes[:, :, None] * (rows.T - bounds[:, None])[:, None, :]).sum(axis=2)
+    return np.asarray(np.logaddexp(wealth, 0.0) + won)
 
 
-def lead(its: Array, right: Array, less: float) -> Array:
-    """Give a challenger's lead (n,) over a champion, of whether each is right on rows (n,), less what it is allowed."""
-    return np.asarray(its.astype(np.float64) - right.astype(np.float64) - less)
+def _limits(n: int, sums: Array, squares: Array) -> Array:
+    """Give the upper limits (2,) of mean leads by what n rows come to, 0 at least; of no row, 0."""
+    if n == 0:
+        return np.zeros(2)
+    means = sums / n
+    spread = np.sqrt(np.maximum(squares / n - means**2, 1.0 / n))
+    return np.asarray(np.maximum(0.0, means + stats.norm.ppf(_SURE) * spread / math.sqrt(n)))
+
+
+def losses(probabilities: Array, labels: Array) -> Array:
+    """Score answers (n, classes) by labels (n,): half of each row's Brier score, and whether it is wrong (n, 2)."""
+    return np.stack([half_brier(probabilities, labels), probabilities.argmax(axis=1) != labels], axis=1)
+
+
+def allowed(lead: Array) -> Array:
+    """Give what a challenger is allowed (2,): upper limits of its leads (n, 2) over a new champion, 0 at least."""
+    return _limits(len(lead), lead.sum(axis=0), np.square(lead).sum(axis=0))

@@ -29,6 +29,7 @@ from holdfast.recovery.screening import (
 from holdfast.results import Value
 from holdfast.seeding import Noise
 from holdfast.space import Table
+from holdfast.statistics import half_brier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +84,8 @@ class Inspection(Value):
     margins: str = ""
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
     measure: Measure = "difference"
+    brier: str = ""
+    """Half of the Brier score of each row looked at, packed as margins are; none by an older release."""
     confusion: str = ""
     """Of pinned rows: packed as margins are, row by row."""
     unreadable: str = ""
@@ -103,9 +106,13 @@ class Inspection(Value):
         """Give the margins (n,)."""
         return _unpacked(self.margins)
 
-    def expected(self) -> Array:
-        """Tell which labels (n,) bool of the rows looked at were those that the quick classifier had expected."""
-        return np.asarray(self.unpack() >= 0.0)
+    def losses(self) -> Array:
+        """Score the quick classifier on the rows looked at (n, 2): half of their Brier scores, and what it had wrong.
+
+        There are none (0, 2) where an older release did not keep them.
+        """
+        brier = _unpacked(self.brier)
+        return np.stack([brier, self.unpack()[: len(brier)] < 0.0], axis=1)
 
     def known(self, rows: Labelled, parts: dict[str, Array]) -> Known:
         """Read how rows were judged."""
@@ -300,8 +307,9 @@ def inspect(
             break  # one is enough
         ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
     poison = any(each.poison for each in ablations)
+    brier = half_brier(witness.probabilities, window.labels)
     return Inspection.of(
-        judged.margins, poison=poison, suspects=suspects, ablations=tuple(ablations),
+        judged.margins, brier=_packed(brier), poison=poison, suspects=suspects, ablations=tuple(ablations),
         statistic=largest(judged, past.judged, facts=settings.facts), measure=measure(facts=settings.facts),
     )  # fmt: skip
 

@@ -261,3 +261,12 @@ def expected_calibration_error(confidences: npt.ArrayLike, flags: npt.ArrayLike,
     order = np.argsort(confidence, kind="stable")
     parts: list[npt.NDArray[Any]] = np.array_split((right - confidence)[order], min(bins, len(order)))
     return float(sum(abs(part.sum()) for part in parts) / len(order))
+
+
+def half_brier(probabilities: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Give half of the Brier score of each row (n,), from 0 to 1, by probabilities (n, k) and labels (n,) of classes.
+
+    Source: Brier 1950, Monthly Weather Review 78, 1.
+    """
+    truth = np.eye(probabilities.shape[1])[labels]
+    return np.asarray(np.square(probabilities - truth).sum(axis=1) / 2.0)

@@ -1,5 +1,6 @@
 """What one window's labels are told of: each detector once, a challenger by what screened it, replays kept."""
 
+import base64
 from functools import partial
 from types import SimpleNamespace
 
@@ -69,10 +70,12 @@ def watched(tmp_path, monkeypatch):
             windows[place] = window(place, wrong=wrong)
             kept.arrive(place, f"{place:064d}", 250)
             kept.mature(place)
-            margins = np.where(np.random.default_rng(place).random(250) < expected, 0.0, -0.9)
-            kept.screened(place, "clean", Inspection.of(margins, measure="ratio").model_dump_json())
+            right = np.random.default_rng(place).random(250) < expected
+            brier = base64.b64encode(np.where(right, 0.01, 0.81).astype("<f4").tobytes()).decode()
+            told = Inspection.of(np.where(right, 0.0, -0.9), measure="ratio", brier=brier)
+            kept.screened(place, "clean", told.model_dump_json())
         told = monitoring._watched(
-            params, stores, CHAMPION, None, past, Allowance(allowed=0.0, right=()), windows[place].without_labels(),
+            params, stores, CHAMPION, None, past, Allowance(allowed=(0.0, 0.0), losses=()), windows[place].without_labels(),
             kept.windows(),
         )  # fmt: skip
         return told, kept

@@ -29,7 +29,7 @@ def world(n, seed, *, shift=0.0, flip=0.0, prior=0.5, position=0):
     ids = rng.choice(2**40, size=n, replace=False)
     return Window(position, ids, torch.tensor(x, dtype=torch.float32), np.stack([1 - p, p], 1), SPACE,
                   np.where(wrong, 1 - y, y), torch.tensor(x[:, :3] ** 2, dtype=torch.float32),
-                  np.random.default_rng((seed, 1)).choice([-1.0, 0.0, 1.0], n, p=[0.05, 0.9, 0.05]))  # fmt: skip
+                  np.random.default_rng((seed, 1)).choice([-1.0, 0.0, 1.0], (n, 2), p=[0.05, 0.9, 0.05]))  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from river import drift
 from scipy import stats
-from sklearn.metrics import f1_score
+from sklearn.metrics import brier_score_loss, f1_score
 
 from holdfast.data.stream import Window
 from holdfast.errors import DataError
@@ -19,7 +19,7 @@ from holdfast.monitoring._betting import BETS
 from holdfast.monitoring._features import squared_distances, standardised
 from holdfast.monitoring.adwin import Adwin, _surprise
 from holdfast.monitoring.calibration_drift import CalibrationDrift, squared_error
-from holdfast.monitoring.challenger import Challenger, allowed, lead
+from holdfast.monitoring.challenger import Challenger, allowed, losses
 from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.embedding_drift import EmbeddingDrift
 from holdfast.monitoring.evidently import Evidently, _quick, f1_by_class, table_of
@@ -208,9 +208,10 @@ def test_bets_go_on_from_what_an_older_release_remembered(past):
 
 
 def leads(n, share, discordant, seed):
-    """Leads of a challenger that is ahead by a share of rows, where it and the champion differ on some."""
+    """Leads of a challenger that is ahead by a share of rows, where it and the champion differ on some, and by scores."""
     draw = np.random.default_rng(seed).random(n)
-    return np.where(draw < (discordant + share) / 2, 1.0, np.where(draw < discordant, -1.0, 0.0))
+    errors = np.where(draw < (discordant + share) / 2, 1.0, np.where(draw < discordant, -1.0, 0.0))
+    return np.stack([0.5 * errors + 0.5 * share, errors], axis=1)
 
 
 def course(detector, window, past, seed, shares):
@@ -248,7 +249,7 @@ def test_rows_that_no_challenger_was_asked_leave_the_bets_as_they_stand(make, pa
     """A window that an older release screened, or without a challenger, neither wins nor loses."""
     window, detector = make(250, 7), Challenger()
     ahead = course(detector, window, past, 1, [0.0] * 4 + [0.1])[-1]
-    for nobody in (None, np.full(250, np.nan)):
+    for nobody in (None, np.full((250, 2), np.nan)):
         after = detector.read(replace(window, lead=nobody), past, ahead.memory)
         assert (after.memory, after.statistic, after.effect) == (ahead.memory, ahead.statistic, 0.0)
     part = leads(250, 0.2, 0.2, 2)
@@ -268,12 +269,36 @@ def test_a_lead_goes_with_its_rows_and_not_before_labels(make):
         replace(window, lead=window.lead[:3])
 
 
-def test_a_challenger_is_allowed_the_upper_limit_of_what_it_had():
-    """Tango's limit of the paired difference, and never less than nothing."""
-    its, right = np.arange(1000) < 940, np.arange(1000) < 930
-    assert allowed(its, right) == pytest.approx(tango(10, 0, 1000, 0.98)[1])
-    assert allowed(~its, right) == 0.0
-    assert lead(its, right, 0.01).sum() == pytest.approx(10 - 10)
+def test_a_challenger_is_allowed_the_upper_limits_of_what_it_had():
+    """Of each lead by itself, near the limit that Tango gives shares, and never less than nothing."""
+    its, own = np.zeros((1000, 2)), np.zeros((1000, 2))
+    own[:40, 1], its[40:50, 1] = 1.0, 1.0
+    own[:, 0] = np.random.default_rng(0).normal(0.01, 0.05, 1000)
+    score, errors = allowed(own - its)
+    assert errors == pytest.approx(tango(40, 10, 1000, 0.98)[1], abs=0.003)
+    assert score == pytest.approx(0.01 + 2.326 * 0.05 / 1000**0.5, abs=0.004)
+    assert allowed(its - own).tolist()[1] == 0.0
+
+
+def test_losses_are_half_of_the_brier_score_and_the_error():
+    """scikit-learn's score of two classes, and of three the squares of all."""
+    p, y = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
+    found = losses(p, y)
+    assert found[:, 0].mean() == pytest.approx(brier_score_loss(y, p[:, 1]))
+    assert found[:, 1].tolist() == [0.0, 1.0, 0.0]
+    assert losses(np.array([[0.5, 0.3, 0.2]]), np.array([1]))[0, 0] == pytest.approx((0.25 + 0.49 + 0.04) / 2)
+
+
+def test_a_champion_that_is_only_too_sure_is_not_behind(make, past):
+    """Its scores are worse and its errors are not: nothing that retraining would mend."""
+    window, memory, detector = make(250, 7), {}, Challenger()
+    for place in range(24):
+        both = leads(250, 0.0, 0.1, place)
+        both[:, 0] += 0.0 if place < 4 else 0.08
+        reading = detector.read(replace(window, lead=both), past, memory)
+        memory = reading.memory
+    assert reading.statistic > detector.threshold(1e-4, past, 250)
+    assert reading.effect == 0.0
 
 
 def test_surprise_keeps_its_level(past):
