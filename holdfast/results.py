@@ -295,6 +295,8 @@ class Signal(Value):
     """Digest of the window's row ids."""
     position: int
     """Place of the window in the stream."""
+    turn: int | None = None
+    """Place of the window with which labels matured and this became news; None of what is told at once, or never."""
     n: int
     statistic: float
     threshold: float

@@ -160,9 +160,11 @@ def _watched(
     watch, panel = open_watch(params, stores), params.panel()
     if panel.asks("embeddings"):
         fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
-    known = {(signal.position, signal.detector) for signal in watch.signals(champion.digest)}
+    before = watch.signals(champion.digest)
+    known = {(signal.position, signal.detector) for signal in before}
     kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
-    told = list(kept)
+    # What a kill cut off between its record and the decision is told in the same turn again.
+    told = [*kept, *(signal for signal in before if signal.turn == fresh.position)]
     if not kept:
         calibration = calibrated(params, stores, champion, reference, len(fresh))
         signals, memories = panel.watch(
@@ -191,9 +193,11 @@ def _watched(
         memories = watch.memories(champion.digest)
         signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
-        watch.keep(champion.digest, signals, memories)
         # A detector that joined the panel since catches up: of windows that were told of, nothing is news.
-        told += signals if lacking == asked else ()
+        if lacking == asked:
+            signals = tuple(signal.model_copy(update={"turn": fresh.position}) for signal in signals)
+            told += signals
+        watch.keep(champion.digest, signals, memories)
     return tuple(told)
 
 

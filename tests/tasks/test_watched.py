@@ -99,7 +99,7 @@ def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(wa
     before = {(s.position, s.detector): s.statistic for s in kept.signals(CHAMPION.digest)}
     memory = kept.memories(CHAMPION.digest)["harm"]
     joined, kept = watched({**old, "challenger": Challenger()}, 7)
-    assert not joined
+    assert {(s.position, s.detector) for s in joined} == {(7, name) for name in old}  # its turn is not over
     after = {(s.position, s.detector): s.statistic for s in kept.signals(CHAMPION.digest)}
     assert kept.memories(CHAMPION.digest)["harm"] == memory
     assert {key: after[key] for key in before} == before
@@ -107,6 +107,15 @@ def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(wa
     fresh, _ = watched({**old, "challenger": Challenger()}, 8)
     assert read == list(range(9))  # a test that adds windows up must not look again
     assert {(s.position, s.detector) for s in fresh} == {(8, name) for name in (*old, "challenger")}
+
+
+def test_what_a_kill_cut_off_before_the_decision_is_told_again(watched):
+    """Signals of labels are on record before anyone decides: their turn says that nobody was told of them yet."""
+    panel = {"classification_quality": ClassificationQuality()}
+    told = [watched(panel, place, wrong=0.45 if place == 2 else 0.05)[0] for place in (0, 1, 2, 2)]
+    assert [[s.alarm for s in each] for each in told] == [[False], [False], [True], [True]]
+    assert told[2] == told[3]
+    assert not any(s.position == 2 for s in watched(panel, 3)[0])
 
 
 def test_a_challenger_that_gets_ahead_is_harm(watched):

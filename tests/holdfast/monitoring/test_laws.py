@@ -35,7 +35,7 @@ def pictures(n, seed, low=0.0):
     space = Box(shape=(1, 8, 8), mean=(0.4,), std=(0.2,))
     return Window(
         0, rng.choice(2**40, size=n, replace=False), torch.tensor(x, dtype=torch.float32), np.stack([1 - p, p], 1),
-        space, y, features, rng.choice([-1.0, 0.0, 1.0], n, p=[0.05, 0.9, 0.05]),
+        space, y, features, rng.choice([-1.0, 0.0, 1.0], (n, 2), p=[0.05, 0.9, 0.05]),
     )  # fmt: skip
 
 
