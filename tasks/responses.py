@@ -336,13 +336,14 @@ def responded(
     head = None if refused_by else ledger.head(params.name)
     body = {
         "about": "response", "position": decision.position, "action": decision.action, "outcome": outcome,
-        "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 3),
+        "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 5),
     }  # fmt: skip
     key = f"responded:{params.name}:{decision.position}"
     with ledger.writing() as transaction:
         if next(transaction.entries(key=key), None) is None:
             transaction.append("run", who=refused_by or "holdfast", model=params.name, body=body, key=key)
-    tell("recovery", f"window {decision.position}  {decision.action}: {outcome}")
+    took = f" in {60 * minutes:.1f} s" if minutes else ""
+    tell("recovery", f"window {decision.position}  {decision.action}: {outcome}{took}")
 
 
 @task(cache_policy=NO_CACHE)

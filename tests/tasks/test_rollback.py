@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from flows import recovery as flow
 from holdfast.errors import ModelError
 from holdfast.model import ModelSpec, load_model, save_model
 from holdfast.monitoring.watch import WindowRecord
@@ -129,3 +131,26 @@ def test_twenty_at_once_leave_one_champion(world, tmp_path):
     assert {m for m in moved if m[0] == "r"} == {each for each in said if each[0] == "r"}
     served = tracking.fetch_model(stores, versions[report.champion.version - 1])
     assert torch.isfinite(load_model(served, report.champion.digest).logits(world.data.samples("test").x)).all()
+
+
+def test_what_a_response_took_is_told_and_on_record(world, tmp_path, monkeypatch):
+    """In seconds where people read it, and where a retraining's minutes stand; once, whoever does it again."""
+    stores, told = Stores.local(world.stores.project, tmp_path / "stores", actor="test"), []
+    registered(world.params, stores, world.data, tmp_path / "models", 1)
+    monkeypatch.setattr(responses, "tell", lambda *words: told.append(words))
+    decided = Decision(action="repair", reasons=(), position=0)
+    for minutes in (0.005, 0.1):
+        responses.responded.fn(world.params, stores, decided, "version 1 restored", minutes=minutes)
+    assert told[0] == ("recovery", "window 0  repair: version 1 restored in 0.3 s")
+    with recovery.open_ledger(stores).reading() as view:
+        entries = [entry.body for entry in view.entries(kinds=("run",)) if entry.body.get("about") == "response"]
+    assert [(body["action"], body["minutes"]) for body in entries] == [("repair", 0.005)]
+
+
+def test_a_response_is_timed_from_its_decision_to_its_end(monkeypatch):
+    """Restoring bytes takes what it takes: that is what is recorded, and not nothing."""
+    took = []
+    monkeypatch.setattr(flow, "restore", lambda *_: time.sleep(0.06) or "restored")
+    monkeypatch.setattr(flow, "responded", lambda *_, minutes: took.append(60 * minutes))
+    assert flow.respond(None, None, None, None, Decision(action="repair", reasons=(), position=0)) == "restored"
+    assert took[0] >= 0.06
