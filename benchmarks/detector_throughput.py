@@ -49,7 +49,8 @@ def draw(rows: int, seed: int, position: int) -> Window:
     p = 1.0 / (1.0 + np.exp(2.0 - 2.0 * x[:, 0] + np.log(7.0 / 3.0)))
     ids = np.arange(rows) + rows * (position + 1)
     embeddings = torch.from_numpy(noise.normal(size=(rows, EMBEDDED)).astype(np.float32))
-    lead = noise.normal(0.0, 0.1, (rows, 2)).clip(-1.0, 1.0)
+    errors = noise.choice([-1.0, 0.0, 1.0], rows, p=[0.05, 0.9, 0.05])
+    lead = np.stack([0.5 * errors, errors], axis=1)
     return Window(
         position, ids, torch.tensor(x, dtype=torch.float32), np.stack([1 - p, p], 1), SPACE, labels, embeddings, lead
     )

@@ -95,7 +95,7 @@ def _nightly(params: Params, stores: Stores, snapshot: DataSnapshot, version: Mo
 
 def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageReport, decision: Decision) -> str:
     """Do what was decided about a window, and say what it came to; safe to do again after a kill."""
-    began = monotonic()
+    began, stopped = monotonic(), ""
     match decision.action:
         case "retrain":
             return retraining(params, stores, snapshot, data, decision)
@@ -108,7 +108,7 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
             outcome = set_aside(params, stores, decision)
         case _:
             return ""
-    responded(params, stores, decision, outcome, minutes=(monotonic() - began) / 60)
+    responded(params, stores, decision, outcome, minutes=0.0 if stopped else (monotonic() - began) / 60)
     return outcome
 
 

@@ -59,7 +59,7 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
         data: the champion's own.
         own: losses (n, 2) of the champion on its rows of role calibration, in their order.
     """
-    key = work_key("challenger's losses", champion.digest, data.digest, str(_MOST_ROWS), seed=params.seed)
+    key = work_key("challenger", champion.digest, data.digest, str(_MOST_ROWS), seed=params.seed)
     if (known := stores.results.get(key, Allowance)) is not None:
         return known
     tell("monitoring", f"version {champion.version}: a challenger learns what it learned, to be compared with later")
@@ -88,7 +88,7 @@ def leads_on(watch: Watch, record: WindowRecord, own: Array, allowance: Allowanc
     found, told = np.full(own.shape, np.nan), watch.screening(record.position)
     screened = Inspection(poison=False) if told is None else Inspection.model_validate_json(told)
     if screened.measure == measure(facts=False):
-        its = screened.losses()
+        its = screened.scores()
         chosen = looked_at(record.digest, record.rows, len(its))
         found[chosen] = own[chosen] - its - np.array(allowance.allowed)
     return found

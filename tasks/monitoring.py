@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.streams.base import Arrival, Site
 from holdfast.data.table import encode
-from holdfast.digests import work_key
 from holdfast.errors import DataError, ModelError
 from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
@@ -25,16 +23,16 @@ from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
-from holdfast.monitoring.panels import Calibration, Panel, Stretch
+from holdfast.monitoring.panels import Calibration, Panel
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence, Tainted
-from holdfast.registry import code_of
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
+from tasks.calibration import calibrated
 from tasks.challenger import Allowance, allowance, is_asked, leads_on
 from tasks.lineage import registered
 from tasks.prediction import open_champion
@@ -44,7 +42,6 @@ from tasks.recovery import open_ledger
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -62,8 +59,6 @@ EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
 BELIEVED = frozenset({"clean", "released"})
 """Verdicts of a screening after which labels may speak of the champion."""
-_TOLD = 100
-"""Replayed windows between two words about them."""
 _FEWEST = 100
 """Reference rows without which nothing can be compared."""
 
@@ -120,7 +115,7 @@ def observe(
     matured: tuple[WindowRecord, ...],
     poisoned: tuple[Tainted, ...] = (),
 ) -> Evidence:
-    """See what a window shows: its rows, the champion's answers, and labels that it was not judged by yet.
+    """See what a window shows: its rows, the champion's answers, and labels that nobody was told of yet.
 
     The champion is judged by windows that passed their screening, and by no others.
     Every signal is on record with what its detector remembers before it is given.
@@ -162,9 +157,10 @@ def _watched(
         fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
     before = watch.signals(champion.digest)
     known = {(signal.position, signal.detector) for signal in before}
+    judged = {signal.position for signal in before if signal.needs == "labels"}
     kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
     # What a kill cut off between its record and the decision is told in the same turn again.
-    told = [*kept, *(signal for signal in before if signal.turn == fresh.position)]
+    told = [*kept, *(s for s in before if s.turn == fresh.position and s.detector in panel.detectors)]
     if not kept:
         calibration = calibrated(params, stores, champion, reference, len(fresh))
         signals, memories = panel.watch(
@@ -194,7 +190,7 @@ def _watched(
         signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
         # A detector that joined the panel since catches up: of windows that were told of, nothing is news.
-        if lacking == asked:
+        if record.position not in judged:
             signals = tuple(signal.model_copy(update={"turn": fresh.position}) for signal in signals)
             told += signals
         watch.keep(champion.digest, signals, memories)
@@ -335,56 +331,9 @@ def _probabilities(target: Target, x: torch.Tensor) -> Array:
         return np.asarray(torch.softmax(target.logits(x.to(target.device)).cpu().double(), 1).numpy())
 
 
-def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:
-    """Give the panel's thresholds for windows of about this many rows; replayed once for a champion and a panel."""
-    size = min(_rounded(rows), len(reference) // 4)
-    panel = params.panel()
-    key = work_key(
-        "calibration", panel.digest(), champion.digest, reference.id, str(size), str(params.monitoring.replays),
-        "" if reference.lead is None else str(float(reference.lead.sum())),
-        *(code_of(type(detector)) for detector in panel.detectors.values()), seed=params.seed,
-    )  # fmt: skip
-    if (known := stores.results.get(key, Calibration)) is not None:
-        return known
-    found = panel.calibrate(
-        reference, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
-        _told_of(2 * params.monitoring.replays), partial(_kept, stores, key),
-    )  # fmt: skip
-    stores.results.put(key, found)
-    return found
-
-
-def _kept(stores: Stores, key: str, part: str, play: Callable[[], Stretch]) -> Stretch:
-    """Give a part of a replay that an interrupted one finished, or play it."""
-    name = work_key(key, part, seed=0)
-    known = stores.results.get(name, Stretch)
-    if known is None:
-        known = play()
-        if all(np.isfinite(values).all() for values in known.statistics.values()):  # JSON has no other numbers
-            stores.results.put(name, known)
-    return known
-
-
-def _told_of(total: int) -> Callable[[int], None]:
-    """Tell how far a replay has come, and what its length depends on."""
-
-    def told(done: int) -> None:
-        if done % _TOLD == 0:
-            text = f"{done} of {total} clean windows replayed, once for a champion, to find thresholds"
-            tell("monitoring", f"{text} (monitoring.replays)", done=done, total=total)
-
-    return told
-
-
 def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:
     """Find a champion's thresholds for windows of this many rows before the first of them comes."""
     return calibrated(params, stores, champion, _reference(params, stores, champion)[0], rows)
-
-
-def _rounded(rows: int) -> int:
-    """Round down to two significant binary digits, so that windows of nearly one size share their thresholds."""
-    step = max(1, 1 << max(rows.bit_length() - 3, 0))
-    return rows // step * step
 
 
 def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:

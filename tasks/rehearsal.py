@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from holdfast.data.table import encode
+from holdfast.drills.events.backdoor import Backdoor
 from holdfast.drills.events.base import Scene
 from holdfast.drills.worlds import windows
 from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
@@ -263,10 +264,11 @@ def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[f
 
 def called(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident) -> float | None:
     """Tell which share of trusted-time rows a backdoor's trigger sends to its class; None where none was planted."""
-    target_class = next((int(e.settings.get("target", 0)) for e in incident.events if e.do == "backdoor"), None)
+    planted = next((Backdoor.model_validate(e.settings) for e in incident.events if e.do == "backdoor"), None)
     target, data = _champion(params, stores), load_data(stores, params, snapshot)
-    if target_class is None or not isinstance(target.space, Table) or not isinstance(data.space, Table):
+    if planted is None or not isinstance(target.space, Table) or not isinstance(data.space, Table):
         return None
+    target_class = planted.calls(data)
     held = data.samples("test", space=target.space)
     others = held.y != target_class
     pattern = Badnets(target=target_class).pattern(data.samples("train", space=target.space).x, target.space)

@@ -33,6 +33,8 @@ from tasks.versioning import DATA
 
 HANDED_OVER = frozenset({"retrain"})
 """Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
+_TIMED = frozenset({"repair", "rollback", "fall_back"})
+"""Actions that somebody waits for."""
 HARM = "harm"
 """Detector whose effect says by how much answers got worse."""
 
@@ -342,7 +344,7 @@ def responded(
     with ledger.writing() as transaction:
         if next(transaction.entries(key=key), None) is None:
             transaction.append("run", who=refused_by or "holdfast", model=params.name, body=body, key=key)
-    took = f" in {60 * minutes:.1f} s" if minutes else ""
+    took = f" ({60 * minutes:.1f} s)" if minutes and decision.action in _TIMED else ""
     tell("recovery", f"window {decision.position}  {decision.action}: {outcome}{took}")
 
 

@@ -24,7 +24,8 @@ _FIRST = 4
 _SURE = 0.99
 """Confidence of what a challenger is allowed."""
 _ODDS = 3.0
-"""What bets on errors must have won besides: a hint, and no proof. More would wait until errors alone can prove it."""
+"""What a bet on errors must have won besides: a hint, and no proof. More would wait until errors alone can prove it."""
+_NOBODY: Json = {"windows": 0, "rows": 0, "sums": [0.0, 0.0], "squares": [0.0, 0.0]}
 _NOTHING = -700.0
 """Log of a wealth that is as good as none; JSON has no infinite numbers."""
 
@@ -36,13 +37,16 @@ class Challenger(Betting):
     `harm` and `surprise` ask whether the champion got worse than it was. After a retraining that is a question of some
     hundred rows, which may have been hard ones, and a champion can fall far behind what could be had without falling
     below them. The challenger is the quick classifier that screens labels: before a window's labels are looked at it
-    learned the pinned rows and the last clean windows. Both are scored on each row, so what would be had in any case
-    cancels; by Brier scores, since by errors alone only rows on which one is right and the other wrong say anything,
-    and scatter twice as much. There must be a hint that errors are behind too, as for `surprise`.
+    learned the pinned rows and the last clean windows. Both are scored on each row, so that what is hard for both
+    cancels; by Brier scores, since of errors only rows on which one is right and the other wrong say anything. There
+    must be a hint that errors are behind too, three to one that their lead is above what is allowed: a champion that
+    only became too sure is not what a retraining is for.
 
     What it is ahead by anyway a retraining would not mend, and it is allowed: by its upper limit on rows of role
     calibration, all that the champion was made with, and by that on the champion's first four windows, which are of the
-    present. So those four say nothing yet. A window of which no row was asked leaves the bets as they stand.
+    present. So those four say nothing yet; nor is anything allowed by four of which no scores are on record. The limits
+    are normal ones of a mean, and take rows for independent. A window of which no row was asked leaves the bets as they
+    stand.
     """
 
     reference: ClassVar[str] = (
@@ -51,38 +55,39 @@ class Challenger(Betting):
     )
 
     tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
-    """Lead beyond what it surely had, in score and in share of rows, before it counts as harm."""
+    """Lead in score beyond what it is allowed, before it counts as harm."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the log of the wealth; the effect is the share of rows put right beyond what is allowed."""
         del past
         rows = np.zeros((0, 2)) if window.lead is None else window.lead[~np.isnan(window.lead).any(axis=1)]
-        begun = memory.get("begun", {"windows": 0, "rows": 0, "sums": [0.0, 0.0], "squares": [0.0, 0.0]})
+        burn_in = memory.get("burn_in", {**_NOBODY, "windows": _FIRST if memory else 0})  # an older release was later
         wealth = np.array(memory.get("log_wealths", np.full((2, len(_BETS)), _NOTHING)), dtype=np.float64)
-        surely = _limits(begun["rows"], np.array(begun["sums"]), np.array(begun["squares"]))
-        if len(rows) and begun["windows"] < _FIRST:
-            begun = {
-                "windows": begun["windows"] + 1,
-                "rows": begun["rows"] + len(rows),
-                "sums": (np.array(begun["sums"]) + rows.sum(axis=0)).tolist(),
-                "squares": (np.array(begun["squares"]) + np.square(rows).sum(axis=0)).tolist(),
+        bets = int(memory.get("bets", 0))
+        limits = _limits(burn_in["rows"], np.array(burn_in["sums"]), np.array(burn_in["squares"]))
+        if burn_in["windows"] < _FIRST:
+            burn_in = {
+                "windows": burn_in["windows"] + 1,
+                "rows": burn_in["rows"] + len(rows),
+                "sums": (np.array(burn_in["sums"]) + rows.sum(axis=0)).tolist(),
+                "squares": (np.array(burn_in["squares"]) + np.square(rows).sum(axis=0)).tolist(),
             }
         elif len(rows):
-            wealth = _betted(wealth, rows, surely + self.tolerance)
+            wealth, bets = _betted(wealth, rows, limits + np.array([self.tolerance, 0.0])), bets + 1
         score, errors = np.maximum(np.logaddexp.reduce(wealth, axis=1) - math.log(len(_BETS)), _NOTHING).tolist()
-        behind = len(rows) > 0 and errors >= math.log(_ODDS)
+        behind = bets > 0 and len(rows) > 0 and errors - math.log(bets) >= math.log(_ODDS)
         return Reading(
             statistic=score,
-            effect=float(rows[:, 1].mean() - surely[1]) if behind else 0.0,
+            effect=float(rows[:, 1].mean() - limits[1]) if behind else 0.0,
             effect_unit="share of rows that a challenger puts right, beyond what it is allowed",
             e_value=math.exp(min(score, 700.0)),
             details={
                 "rows": len(rows),
                 "lead": float(rows[:, 0].mean()) if len(rows) else 0.0,
-                "bound": float(surely[0]) + self.tolerance,
+                "bound": float(limits[0]) + self.tolerance,
                 "errors": errors,
             },
-            memory={"log_wealths": np.maximum(wealth, _NOTHING).tolist(), "begun": begun},
+            memory={"log_wealths": np.maximum(wealth, _NOTHING).tolist(), "bets": bets, "burn_in": burn_in},
         )
 
 

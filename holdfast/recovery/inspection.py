@@ -85,7 +85,7 @@ class Inspection(Value):
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
     measure: Measure = "difference"
     brier: str = ""
-    """Half of the Brier score of each row looked at, packed as margins are; none by an older release."""
+    """Half of the Brier score of each row looked at, packed as margins are; none where labels are facts."""
     confusion: str = ""
     """Of pinned rows: packed as margins are, row by row."""
     unreadable: str = ""
@@ -106,10 +106,10 @@ class Inspection(Value):
         """Give the margins (n,)."""
         return _unpacked(self.margins)
 
-    def losses(self) -> Array:
+    def scores(self) -> Array:
         """Score the quick classifier on the rows looked at (n, 2): half of their Brier scores, and what it had wrong.
 
-        There are none (0, 2) where an older release did not keep them.
+        There are none (0, 2) where an older release did not keep them, or labels are facts.
         """
         brier = _unpacked(self.brier)
         return np.stack([brier, self.unpack()[: len(brier)] < 0.0], axis=1)
@@ -307,9 +307,9 @@ def inspect(
             break  # one is enough
         ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
     poison = any(each.poison for each in ablations)
-    brier = half_brier(witness.probabilities, window.labels)
+    brier = "" if settings.facts else _packed(half_brier(witness.probabilities, window.labels))
     return Inspection.of(
-        judged.margins, brier=_packed(brier), poison=poison, suspects=suspects, ablations=tuple(ablations),
+        judged.margins, brier=brier, poison=poison, suspects=suspects, ablations=tuple(ablations),
         statistic=largest(judged, past.judged, facts=settings.facts), measure=measure(facts=settings.facts),
     )  # fmt: skip
 

@@ -141,13 +141,13 @@ def test_what_a_response_took_is_told_and_on_record(world, tmp_path, monkeypatch
     decided = Decision(action="repair", reasons=(), position=0)
     for minutes in (0.005, 0.1):
         responses.responded.fn(world.params, stores, decided, "version 1 restored", minutes=minutes)
-    assert told[0] == ("recovery", "window 0  repair: version 1 restored in 0.3 s")
+    assert told[0] == ("recovery", "window 0  repair: version 1 restored (0.3 s)")
     with recovery.open_ledger(stores).reading() as view:
         entries = [entry.body for entry in view.entries(kinds=("run",)) if entry.body.get("about") == "response"]
     assert [(body["action"], body["minutes"]) for body in entries] == [("repair", 0.005)]
 
 
-def test_a_response_is_timed_from_its_decision_to_its_end(monkeypatch):
+def test_a_response_is_timed_from_its_begin_to_its_end(monkeypatch):
     """Restoring bytes takes what it takes: that is what is recorded, and not nothing."""
     took = []
     monkeypatch.setattr(flow, "restore", lambda *_: time.sleep(0.06) or "restored")

@@ -18,7 +18,7 @@ from holdfast.recovery.screening import Screening
 from holdfast.results import ModelVersion
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
-from tasks import monitoring
+from tasks import calibration, monitoring
 from tasks.challenger import Allowance
 
 CHAMPION = ModelVersion(name="w", version=1, digest="c" * 64)
@@ -104,6 +104,8 @@ def test_a_detector_that_joins_late_makes_no_news_of_what_others_were_told_of(wa
     assert kept.memories(CHAMPION.digest)["harm"] == memory
     assert {key: after[key] for key in before} == before
     assert {place for place, name in after if name == "challenger"} == set(range(8))
+    again, _ = watched({**old, "challenger": Challenger()}, 7)
+    assert {(s.position, s.detector) for s in again} == {(7, name) for name in old}
     fresh, _ = watched({**old, "challenger": Challenger()}, 8)
     assert read == list(range(9))  # a test that adds windows up must not look again
     assert {(s.position, s.detector) for s in fresh} == {(8, name) for name in (*old, "challenger")}
@@ -116,6 +118,8 @@ def test_what_a_kill_cut_off_before_the_decision_is_told_again(watched):
     assert [[s.alarm for s in each] for each in told] == [[False], [False], [True], [True]]
     assert told[2] == told[3]
     assert not any(s.position == 2 for s in watched(panel, 3)[0])
+    other, _ = watched({"harm": Harm()}, 3)
+    assert {s.detector for s in other} <= {"harm"}  # one that left the panel decides nothing
 
 
 def test_a_challenger_that_gets_ahead_is_harm(watched):
@@ -144,13 +148,13 @@ def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path,
         played.append(value)
         return Stretch(statistics={"harm": (value,)})
 
-    first = monitoring._kept(stores, "k", "calibrate-0", play)
-    assert monitoring._kept(stores, "k", "calibrate-0", play) == first
-    monitoring._kept(stores, "k", "calibrate-50", play)
-    monitoring._kept(stores, "other", "calibrate-0", play)
+    first = calibration._kept(stores, "k", "calibrate-0", play)
+    assert calibration._kept(stores, "k", "calibrate-0", play) == first
+    calibration._kept(stores, "k", "calibrate-50", play)
+    calibration._kept(stores, "other", "calibrate-0", play)
     assert len(played) == 3
     for _ in range(2):
-        monitoring._kept(stores, "k", "endless", partial(play, float("inf")))
+        calibration._kept(stores, "k", "endless", partial(play, float("inf")))
     assert len(played) == 5
 
     asked = []
@@ -166,6 +170,6 @@ def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path,
         seed=0, panel=lambda: Spy(detectors={"harm": Harm()}), monitoring=SimpleNamespace(replays=200)
     )
     for _ in range(2):
-        monitoring.calibrated(params, stores, CHAMPION, window(-1, n=3000), 250)
+        calibration.calibrated(params, stores, CHAMPION, window(-1, n=3000), 250)
     assert len(asked) == 1
     assert len(played) == 6

@@ -15,28 +15,40 @@ from holdfast.scenarios.poisoning.badnets import Badnets, stamp_image, stamp_tab
 from holdfast.space import Box, Table
 
 if TYPE_CHECKING:
+    from holdfast.data.source import Loaded
     from holdfast.seeding import Noise
 
 
 @final
 class Backdoor(RowEvent):
-    """Plant the trigger of BadNets on a share of the window's rows, of other classes than its target."""
+    """Plant the trigger of BadNets on a share of the window's rows, of other classes than its target.
+
+    A trigger that calls what nearly every row is called anyway takes nobody in: unless told otherwise it calls the
+    class that the fewest training rows have.
+    """
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Of all rows of the window."""
-    target: Annotated[int, Field(ge=0)] = 0
-    """Index of the class that the trigger calls."""
+    target: Annotated[int, Field(ge=0)] | None = None
+    """Index of the class that the trigger calls; None for the rarest."""
+
+    def calls(self, data: Loaded) -> int:
+        """Give the index of the class that the trigger calls."""
+        if self.target is not None:
+            return self.target
+        return int(np.bincount(data.samples("train").y.numpy(), minlength=len(data.classes)).argmin())
 
     def strike(self, batch: Batch, scene: Scene, noise: Noise) -> Batch:
         """Stamp the drawn rows, and tell them as the target class."""
-        rows = drawn(len(batch), round(self.share * len(batch)), noise.derive("rows"), batch.truth != self.target)
+        target = self.calls(scene.data)
+        rows = drawn(len(batch), round(self.share * len(batch)), noise.derive("rows"), batch.truth != target)
         told, touched = batch.told.copy(), batch.touched.copy()
-        told[rows], touched[rows] = self.target, True
+        told[rows], touched[rows] = target, True
         space, stamped = scene.data.space, batch.rows
         if isinstance(space, Table):
             frame = batch.frame(self.name())
             before = encode(frame, space, place="a drill's window")
-            pattern = Badnets(target=self.target).pattern(scene.data.samples("train").x, space)
+            pattern = Badnets(target=target).pattern(scene.data.samples("train").x, space)
             after = before.clone()
             after[rows] = stamp_table(before[rows], space, pattern)
             stamped = written(frame, before, after, space)

@@ -99,6 +99,16 @@ def test_a_backdoor_stamps_other_classes_and_tells_its_target(scene: Scene) -> N
     assert after.rows.dtypes.to_dict() == before.rows.dtypes.to_dict()
 
 
+def test_a_backdoor_calls_the_rarest_class_unless_told_otherwise(scene: Scene) -> None:
+    """What nearly every row is called anyway would take nobody in."""
+    labels = scene.data.samples("train").y.numpy()
+    rarest = int(np.bincount(labels).argmin())
+    assert Backdoor().calls(scene.data) == rarest
+    assert Backdoor(target=1 - rarest).calls(scene.data) == 1 - rarest
+    after = Backdoor(share=0.1).strike(batch(scene), scene, NOISE)
+    assert (after.told[after.touched] == rarest).all()
+
+
 def test_an_evasion_wave_sends_searches_that_the_champion_gets_wrong(scene: Scene) -> None:
     """The last rows of the searches lie within their reach, fool the champion more often, and keep their class."""
     before = batch(scene)
