@@ -23,7 +23,6 @@ from holdfast.integrity.schema import Schema
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
-from holdfast.monitoring.panels import Calibration, Panel
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence, Tainted
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from holdfast.data.recorded import Recorded
     from holdfast.model import Target
     from holdfast.monitoring.base import Needs
+    from holdfast.monitoring.panels import Calibration, Panel
     from holdfast.predictor import Predictor
     from holdfast.results import Json
 
