@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from holdfast.data.params import DataParams
-from holdfast.data.source import inputs_of, load, quick_features
+from holdfast.data.source import inputs_of, load, plain_features
 from holdfast.errors import DataError
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
@@ -36,14 +36,14 @@ def world(tmp_path_factory):
     train = data.samples("train")
     names = Names.of(train.x, data.space, data.classes)
     parts = names.parts(train.x, train.y.numpy(), SETTINGS)
-    rows = Labelled(quick_features(train.x, data.space), train.y.numpy())
+    rows = Labelled(plain_features(train.x), train.y.numpy())
     return data, names, pinned(rows, parts, "table", 2, 0, facts=False)
 
 
 def examined(world, frame):
     data, names, base = world
     x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
-    features = quick_features(x, data.space)
+    features = plain_features(x)
     witness = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
     return inspect(Labelled(features, labels), names.parts(x, labels, SETTINGS), witness, None, NOISE)
 
