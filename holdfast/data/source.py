@@ -50,6 +50,8 @@ NEVER_EXCLUDED: frozenset[Role] = frozenset({"test", "drill"})
 LEARNED_FROM: tuple[Role, ...] = ("train", "validation", "calibration")
 """Roles whose rows fit, choose or calibrate a model."""
 _MOST_DIFFERING = 2
+_MISSING = -1e30
+"""Below every value."""
 _CHUNK = 1024  # images summed at a time
 
 
@@ -217,9 +219,10 @@ def plain_features(x: Tensor) -> Array:
     """Give inputs (n, *shape) as they are, float32 (n, d): pixels, numbers, and the codes of categories.
 
     It is what classifiers of windows read. Trees part categories by their codes, many at once: that takes a sixth of
-    the time that a column for each of them takes, and their answers are no worse.
+    the time that a column for each of them takes, and their answers are no worse. What is missing lies below every
+    value.
     """
-    return np.asarray(x.flatten(1).numpy(), dtype=np.float32)
+    return np.nan_to_num(x.flatten(1).numpy(), nan=_MISSING).astype(np.float32)
 
 
 def quick_features(x: Tensor, space: Table | Box) -> Array:
