@@ -222,7 +222,7 @@ def plain_features(x: Tensor) -> Array:
     the time that a column for each of them takes, and their answers are no worse. What is missing lies below every
     value.
     """
-    return np.nan_to_num(x.flatten(1).numpy(), nan=_MISSING).astype(np.float32)
+    return np.asarray(np.nan_to_num(x.flatten(1).numpy(), nan=_MISSING), dtype=np.float32)
 
 
 def quick_features(x: Tensor, space: Table | Box) -> Array:
