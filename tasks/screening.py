@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.escrow import Escrow
-from holdfast.data.source import inputs_of, plain_features
+from holdfast.data.source import inputs_of
 from holdfast.digests import work_key
 from holdfast.errors import DataError
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
@@ -86,7 +86,7 @@ def _inspected(params: Params, stores: Stores, snapshot: DataSnapshot, record: W
     noise = Noise(params.seed, ("screening", record.digest))
     base = _base(params, stores, snapshot, data, names)
     witness = call(
-        rows.features, base=base, clean=_clean(params, stores, data, names, base, record), settings=settings,
+        rows.quick, base=base, clean=_clean(params, stores, data, names, base, record), settings=settings,
         kind=_kind(data), classes=len(data.classes), noise=noise,
     )  # fmt: skip
     return inspect(rows, parts, witness, _role(params, data, names, "trusted"), noise)
@@ -107,19 +107,21 @@ def _window(
     labels = class_indices(params, stores, record)
     x = inputs_of(Escrow(stores.escrow).rows(record.digest, record.position).rows, data.space, _place(record))
     chosen = looked_at(record.digest, record.rows, most)
-    return _labelled(params, names, x[chosen], labels[chosen])
+    return _labelled(params, data, names, x[chosen], labels[chosen])
 
 
-def _labelled(params: Params, names: Names, x: Tensor, labels: Array) -> tuple[Labelled, dict[str, Array]]:
+def _labelled(
+    params: Params, data: Loaded, names: Names, x: Tensor, labels: Array
+) -> tuple[Labelled, dict[str, Array]]:
     parts = names.parts(x.flatten(1), labels, params.recovery.screening)
-    return Labelled(plain_features(x), labels), parts
+    return Labelled.of(x, labels, data.space), parts
 
 
 def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, names: Names) -> Known:
     """Give the pinned training rows as they judge windows; judged once for a snapshot."""
     train = data.samples("train")
     chosen = np.sort(Noise(0, ("screening", "pinned")).numpy().permutation(len(train))[:_PINNED])
-    rows, parts = _labelled(params, names, train.x[chosen], train.y.numpy()[chosen])
+    rows, parts = _labelled(params, data, names, train.x[chosen], train.y.numpy()[chosen])
     facts = params.recovery.screening.facts
     key = work_key("screening", snapshot.content, str(_PINNED), measure(facts=facts), seed=params.seed)
     known = stores.results.get(key, Inspection)
@@ -162,7 +164,7 @@ def _role(params: Params, data: Loaded, names: Names, role: Role) -> Known | Non
     held = data.samples(role)
     if len(held) == 0:
         return None
-    rows, parts = _labelled(params, names, held.x, held.y.numpy())
+    rows, parts = _labelled(params, data, names, held.x, held.y.numpy())
     return Known(rows, Judged(np.zeros(len(rows)), parts))
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from holdfast.data.params import DataParams
-from holdfast.data.source import inputs_of, load, plain_features
+from holdfast.data.source import inputs_of, load
 from holdfast.errors import DataError
-from holdfast.recovery.ablation import Labelled
+from holdfast.recovery.ablation import Labelled, laid
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
 from holdfast.recovery.screening import Judged, Screening
 from holdfast.seeding import Noise
@@ -36,16 +36,16 @@ def world(tmp_path_factory):
     train = data.samples("train")
     names = Names.of(train.x, data.space, data.classes)
     parts = names.parts(train.x, train.y.numpy(), SETTINGS)
-    rows = Labelled(plain_features(train.x), train.y.numpy())
+    rows = Labelled.of(train.x, train.y.numpy(), data.space)
     return data, names, pinned(rows, parts, "table", 2, 0, facts=False)
 
 
 def examined(world, frame):
     data, names, base = world
     x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
-    features = plain_features(x)
-    witness = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
-    return inspect(Labelled(features, labels), names.parts(x, labels, SETTINGS), witness, None, NOISE)
+    rows = Labelled.of(x, labels, data.space)
+    witness = call(rows.quick, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
+    return inspect(rows, names.parts(x, labels, SETTINGS), witness, None, NOISE)
 
 
 def test_a_turned_slice_is_poison_and_told_by_name(world):
@@ -180,3 +180,18 @@ def test_how_pinned_rows_were_judged_comes_back():
         else:
             assert again.confusion is None
     assert Inspection(poison=False).measure == "difference"
+
+
+def test_trees_read_codes_and_lines_read_columns(world):
+    """Logistic regression wants a column for each category and numbers of one size; trees take both as they are."""
+    data, _, base = world
+    x = data.samples("train").x
+    rows = Labelled.of(x, data.samples("train").y.numpy(), data.space)
+    assert rows.quick.shape == x.shape
+    assert rows.features.shape[1] > rows.quick.shape[1]
+    assert np.abs(rows.features).max() < 100
+    some = rows.take(np.arange(5)).beside(rows.take(np.arange(5, 9)))
+    assert (some.quick == rows.quick[:9]).all()
+    assert (some.features == rows.features[:9]).all()
+    assert (base.take(np.arange(3)).rows.quick == rows.quick[:3]).all()
+    assert laid([rows, Labelled(rows.features, rows.labels)]).codes is None  # one of them has none
