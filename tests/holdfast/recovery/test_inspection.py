@@ -13,6 +13,7 @@ from holdfast.recovery.ablation import Labelled, laid
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
 from holdfast.recovery.screening import Judged, Screening
 from holdfast.seeding import Noise
+from holdfast.statistics import half_brier
 
 SETTINGS = Screening(replays=50)
 NOISE = Noise(0, ("inspection",))
@@ -195,3 +196,20 @@ def test_trees_read_codes_and_lines_read_columns(world):
     assert (some.features == rows.features[:9]).all()
     assert (base.take(np.arange(3)).rows.quick == rows.quick[:3]).all()
     assert laid([rows, Labelled(rows.features, rows.labels)]).codes is None  # one of them has none
+
+
+def test_an_inspection_scores_the_quick_classifier_for_whoever_holds_it_against_others(world):
+    """Brier scores and errors of each row, through JSON; of labels that are facts none, for these it does not call."""
+    data, _, base = world
+    frame = table(400, 9)
+    found = Inspection.model_validate_json(examined(world, frame).model_dump_json())
+    x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
+    features = Labelled.of(x, labels, data.space).quick
+    told = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE).probabilities
+    assert found.scores()[:, 0] == pytest.approx(half_brier(told, labels), abs=1e-6)
+    assert (found.scores()[:, 1] == (told.argmax(1) != labels)).all()
+    facts = SETTINGS.model_copy(update={"facts": True})
+    shapes = pinned(*shown(*pictures(800, 0)), "images", 4, 0, facts=True)
+    rows, parts = shown(*pictures(300, 7))
+    witness = call(rows.features, base=shapes, clean=(), settings=facts, kind="images", classes=4, noise=NOISE)
+    assert inspect(rows, parts, witness, None, NOISE).scores().shape == (0, 2)
