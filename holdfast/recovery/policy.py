@@ -32,7 +32,7 @@ class Policy(Value):
     among: Positive = 2
     exit: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of rows wrong above the past's at which an episode of harm is over: lower than what began it."""
-    paid: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    paid: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of rows that a retraining must have put right for another to follow where answers are as it promised."""
     calm: Positive = 4
     """Last matured windows over which both are read, all of them answered by the present champion."""
