@@ -43,31 +43,37 @@ def courses(folder: Path) -> ResultStore:
     return ResultStore(folder / "courses")
 
 
+class Play(Value):
+    """An incident with one seed: all three arms."""
+
+    incident: Incident
+    seed: int
+
+
 class Asked(Value):
     """What a rehearsal is asked to play."""
 
-    incident: Incident
     rows: int
-    seeds: tuple[int, ...]
+    plays: tuple[Play, ...]
 
 
 def shared_out(folder: Path, asked: Asked, workers: int) -> tuple[Asked, ...]:
-    """Deal the seeds of which an arm is not finished to so many workers, none of whom goes without."""
+    """Deal the plays of which an arm is not finished to so many workers, none of whom goes without."""
     params, kept = read_params(folder, asked.rows), courses(folder)
     left = tuple(
-        seed for seed in asked.seeds
-        if any(kept.get(course_key(asked.incident, params, folder, arm, seed), Course) is None for arm in ARMS)
+        play for play in asked.plays
+        if any(kept.get(course_key(play.incident, params, folder, arm, play.seed), Course) is None for arm in ARMS)
     )  # fmt: skip
     workers = min(workers, len(left))
-    return tuple(asked.model_copy(update={"seeds": left[place::workers]}) for place in range(workers))
+    return tuple(asked.model_copy(update={"plays": left[place::workers]}) for place in range(workers))
 
 
 def rehearse(folder: Path, asked: Asked) -> None:
-    """Play every arm and seed of an incident that is not finished, in the order of the seeds."""
-    params, kept, incident = read_params(folder, asked.rows), courses(folder), asked.incident
+    """Play every arm that is not finished, in the order asked."""
+    params, kept = read_params(folder, asked.rows), courses(folder)
     origin, snapshot = template(folder, params)
 
-    for seed in asked.seeds:
+    for incident, seed in ((play.incident, play.seed) for play in asked.plays):
         for arm in ARMS:
             key = course_key(incident, params, folder, arm, seed)
             if kept.get(key, Course) is not None:

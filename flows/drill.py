@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefect import flow
 
-from flows.arms import Asked, course_key, courses
+from flows.arms import Asked, Play, course_key, courses, shared_out
 from flows.environment import in_a_sandbox
 from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
@@ -41,23 +41,31 @@ def drill(params: Params, stores: Stores, names: tuple[str, ...] = ()) -> StageR
         folder = pack(params, stores, snapshot, champion)
         incidents = params.incidents()
         chosen = [incidents[name] for name in names] or list(incidents.values())
-        found = tuple(_rehearsed(params, stores, folder, incident, champion) for incident in chosen)
+        seeds = range(params.seed, params.seed + params.drills.seeds)
+        _rehearse(params, folder, tuple(Play(incident=incident, seed=seed) for incident in chosen for seed in seeds))
+        found = tuple(_read_off(params, stores, folder, incident, champion) for incident in chosen)
         report = keep(params, stores, snapshot, champion, found)
         published(params, stores, snapshot, data, champion)
         return report
 
 
-def _rehearsed(params: Params, stores: Stores, folder: Path, incident: Incident, champion: ModelVersion) -> Finding:
-    """Play an incident in a process of its own, and read off what it came to."""
-    seeds = tuple(range(params.seed, params.seed + params.drills.seeds))
-    kept, keys = courses(folder), {
-        (seed, arm): course_key(incident, params, folder, arm, seed) for seed in seeds for arm in ARMS
-    }  # fmt: skip
-    if any(kept.get(key, Course) is None for key in keys.values()):
-        asked = folder / f"{incident.name}.json"
-        asked.write_text(Asked(incident=incident, rows=params.drills.rows, seeds=seeds).model_dump_json())
-        in_a_sandbox("flows.rehearsal", str(folder), str(asked))
-    played = {place: kept.get(key, Course) for place, key in keys.items()}
+def _rehearse(params: Params, folder: Path, plays: tuple[Play, ...]) -> None:
+    """Play what is not played yet, in processes of their own."""
+    wanted = Asked(rows=params.drills.rows, plays=plays)
+    if not shared_out(folder, wanted, 1):
+        return
+    asked = folder / "asked.json"
+    asked.write_text(wanted.model_dump_json())
+    in_a_sandbox("flows.rehearsal", str(folder), str(asked))
+
+
+def _read_off(params: Params, stores: Stores, folder: Path, incident: Incident, champion: ModelVersion) -> Finding:
+    """Say what an incident came to, by its courses."""
+    seeds = range(params.seed, params.seed + params.drills.seeds)
+    kept = courses(folder)
+    played = {
+        (seed, arm): kept.get(course_key(incident, params, folder, arm, seed), Course) for seed in seeds for arm in ARMS
+    }
     if lacking := [f"seed {seed} {arm}" for (seed, arm), course in played.items() if course is None]:
         raise StoreError(
             f"drill {incident.name}", found=f"no course of {', '.join(lacking)}", expected="every arm of every seed",

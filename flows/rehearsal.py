@@ -1,7 +1,7 @@
-"""A rehearsal: one incident played in a sandbox, in a process of its own with a Prefect server of its own.
+"""A rehearsal: incidents played in a sandbox, in processes of their own with a Prefect server of their own.
 
 ``python -m flows.rehearsal FOLDER ASKED`` plays what no earlier rehearsal finished of what the file ASKED names, its
-seeds side by side on the cores there are, each share of them in a process ``... FOLDER ASKED --part`` that the same
+plays side by side on the cores there are, each share of them in a process ``... FOLDER ASKED --part`` that the same
 server records; ``... --worker GIVEN`` is the worker that an incident kills.
 """
 
@@ -42,7 +42,7 @@ def _work(given: Path) -> None:
 
 
 def _side_by_side(folder: Path, asked: Path, parts: tuple[Asked, ...]) -> None:
-    """Play shares of the seeds in processes of their own; whatever ends this one ends them."""
+    """Play shares in processes of their own; whatever ends this one ends them."""
     running: list[subprocess.Popen[bytes]] = []
     try:
         for number, part in enumerate(parts):

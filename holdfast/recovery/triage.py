@@ -41,8 +41,9 @@ class Evidence(Value):
 def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
     """Name the cause; the first that applies, from what damages every answer to what damages none.
 
-    Poison comes before all that labels say of the champion: labels that are not to be believed are no harm. A shift
-    is benign only where labels have matured under this champion and show no harm: before that, nobody knows.
+    Poison comes before all that labels say of the champion: labels that are not to be believed are no harm. Those of a
+    window under attack are the attack's: where a search succeeded, the truth contradicts what is known. A shift is
+    benign only where labels have matured under this champion and show no harm: before that, nobody knows.
 
     Args:
         evidence: what was seen.
@@ -63,11 +64,12 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
 
 def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:
     heard = {signal.about for signal in alarms if signal.about != "harm" or signal.effect > 0}
+    attacked = evidence.position if "attack" in heard else None
     candidates: list[tuple[object, Cause]] = [
         (evidence.artefact, "damaged_artefact"),
         (evidence.unreadable or _faulty(evidence, faulty_share), "quality_fault"),
-        (evidence.poisoned, "suspected_poisoning"),
-        ("attack" in heard, "suspected_evasion"),
+        ([each for each in evidence.poisoned if each.position != attacked], "suspected_poisoning"),
+        (attacked is not None, "suspected_evasion"),
         ("harm" in heard, "harmful_drift"),
         (evidence.matured and "shift" in heard, "benign_shift"),
         (heard, "unknown"),

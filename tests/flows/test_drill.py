@@ -38,14 +38,18 @@ def everything(root: Path) -> dict[str, str]:
 
 def test_seeds_that_are_not_finished_are_dealt_to_workers(tmp_path: Path) -> None:
     """Each goes to one worker, one that is finished to none, and no worker goes without."""
-    from flows.arms import Asked, course_key, courses, read_params, shared_out  # noqa: PLC0415  Prefect's settings
+    from flows.arms import Asked, Play, course_key, courses, read_params, shared_out  # noqa: PLC0415  Prefect's settings
     from holdfast.drills.curve import ARMS, Course  # noqa: PLC0415  as above
 
     whole = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",), (f"drills={DAMAGE}",))
     (tmp_path / "params.json").write_text(whole.model_dump_json())
     (incident,) = whole.incidents().values()
-    asked = Asked(incident=incident, rows=300, seeds=(7, 8, 9, 10))
-    assert [part.seeds for part in shared_out(tmp_path, asked, 3)] == [(7, 10), (8,), (9,)]
+    asked = Asked(rows=300, plays=tuple(Play(incident=incident, seed=seed) for seed in (7, 8, 9, 10)))
+
+    def dealt(workers: int) -> list[tuple[int, ...]]:
+        return [tuple(play.seed for play in part.plays) for part in shared_out(tmp_path, asked, workers)]
+
+    assert dealt(3) == [(7, 10), (8,), (9,)]
 
     def finish(seed: int) -> None:
         for arm in ARMS:
@@ -54,12 +58,12 @@ def test_seeds_that_are_not_finished_are_dealt_to_workers(tmp_path: Path) -> Non
             courses(tmp_path).put(key, course)
 
     finish(8)
-    assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(7, 10), (9,)]
+    assert dealt(2) == [(7, 10), (9,)]
     for seed in (7, 9):
         finish(seed)
-    assert [part.seeds for part in shared_out(tmp_path, asked, 2)] == [(10,)]
+    assert dealt(2) == [(10,)]
     finish(10)
-    assert shared_out(tmp_path, asked, 2) == ()
+    assert dealt(2) == []
 
 
 def test_an_arm_that_somebody_still_plays_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +78,7 @@ def test_an_arm_that_somebody_still_plays_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(arms, "_play", lambda *_: pytest.fail("it was played"))
     held = one_at_a_time(Stores.local(tmp_path, tmp_path), lock=f"{incident.name}-7-{arms.ARMS[0]}.lock")
     with held, pytest.raises(StoreError, match="a run under way"):
-        arms.rehearse(tmp_path, arms.Asked(incident=incident, rows=300, seeds=(7,)))
+        arms.rehearse(tmp_path, arms.Asked(rows=300, plays=(arms.Play(incident=incident, seed=7),)))
 
 
 def test_an_arm_begins_without_what_others_lay_beside_the_template(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) 
     kept = sorted((path, path.stat().st_mtime_ns) for path in champion.root.glob("drills/*/courses/*/*.json"))
     assert len(kept) == 6  # two seeds, three arms
     if len(os.sched_getaffinity(0)) > 1:
-        assert len(list(champion.root.glob("drills/*/tampered_artefact.*.json"))) == 2  # a worker for each seed
+        assert len(list(champion.root.glob("drills/*/asked.*.json"))) == 2  # a worker for each seed
     done = champion.holdfast("drill", "--json", *arguments)
     assert sorted((p, p.stat().st_mtime_ns) for p in champion.root.glob("drills/*/courses/*/*.json")) == kept
     (finding,) = done.document["findings"]

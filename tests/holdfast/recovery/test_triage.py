@@ -65,6 +65,23 @@ def test_poison_names_the_windows_that_it_is_in():
     assert triage(Evidence(position=3, rows=100, artefact="changed", poisoned=tainted), faulty_share=0.2).windows == ()
 
 
+def test_what_contradicts_in_a_window_under_attack_is_the_attack():
+    """Where a search succeeded the truth contradicts what is known; of other windows that says nothing."""
+    here, before = (Tainted(position=place, reasons=("trade b",)) for place in (3, 2))
+    attack = signal("attack")
+    found = {
+        name: triage(Evidence(position=3, rows=100, poisoned=tainted, signals=heard), faulty_share=0.2)
+        for name, tainted, heard in (
+            ("both", (here,), (attack,)),
+            ("poison", (here,), ()),
+            ("other", (before,), (attack,)),
+        )
+    }
+    assert (found["both"].cause, found["both"].windows) == ("suspected_evasion", ())
+    assert (found["poison"].cause, found["poison"].windows) == ("suspected_poisoning", (3,))
+    assert (found["other"].cause, found["other"].windows) == ("suspected_poisoning", (2,))
+
+
 def test_answers_that_got_better_are_no_harm():
     """An alarm of a harm detector with fewer errors than before is no drift that harms."""
     assert cause(signals=(signal("harm", effect=-0.1),)) == "none"
