@@ -166,7 +166,7 @@ class Predictor:
             rows = rows.reset_index(drop=True)
             x = encode(rows, space, place=place, extra=self._extra)
             content = frame_bytes(rows[list(space.names)], place)
-            return x, _hex(digest_rows(content, "input")), self._refusals(x, space)
+            return x, _hex(digest_rows(content, "input")), refusals(x, space, self._unseen)
         if not isinstance(rows, np.ndarray):
             raise _wrong(place, type(rows).__name__, f"an array of images {space.shape}")
         if len(rows) == 0:
@@ -177,12 +177,6 @@ class Predictor:
         x = torch.from_numpy(pixels).to(torch.float32)
         x = x / 255.0 if pixels.dtype == np.uint8 else x
         return x, _hex(digest_rows(pixels, "input")), [""] * len(x)
-
-    def _refusals(self, x: Tensor, space: Table) -> list[str]:
-        reasons = _outside(x, space)
-        if self._unseen == "answer":
-            return reasons
-        return [first or second for first, second in zip(reasons, _unseen(x, space), strict=True)]
 
     def _answer(self, x: Tensor) -> Array:
         with torch.no_grad():
@@ -205,6 +199,14 @@ class Predictor:
             output = None if reason else self._target.classes[int(index[i])]
             answers.append(Answer(input=digest, output=output, confidence=sure, reason=reason))
         return tuple(answers)
+
+
+def refusals(x: Tensor, space: Table, unseen_categories: Literal["abstain", "answer"]) -> list[str]:
+    """Say why each row (n, features) must not be answered; empty where it may be."""
+    reasons = _outside(x, space)
+    if unseen_categories == "answer":
+        return reasons
+    return [first or second for first, second in zip(reasons, _unseen(x, space), strict=True)]
 
 
 def _outside(x: Tensor, space: Table) -> list[str]:

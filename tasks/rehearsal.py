@@ -22,6 +22,7 @@ from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError,
 from holdfast.factory import factory_digest
 from holdfast.model import ModelSpec, load_model, pick_device
 from holdfast.monitoring.watch import Watch
+from holdfast.predictor import refusals
 from holdfast.scenarios.poisoning.badnets import Badnets, stamp_table
 from holdfast.seeding import Noise
 from holdfast.space import Table
@@ -220,7 +221,7 @@ def _beside(rows: Samples, x: Tensor, y: Tensor) -> Samples:
 def _asked(params: Params, models: list[Target], batch: Batch) -> float:
     """Ask one model for all rows, or each of `FOLDS` for the rows that it did not learn from.
 
-    Rows that an event made unreadable have no answer from the oracle either.
+    Rows that whoever serves must not answer, or that an event made unreadable, have no answer from the oracle either.
     """
     predicted = np.full(len(batch), -1, dtype=np.int64)
     probabilities = np.zeros((len(batch), 2 if int(batch.truth.max()) < 2 else 0))  # noqa: PLR2004  two classes rank
@@ -236,7 +237,9 @@ def _asked(params: Params, models: list[Target], batch: Batch) -> float:
             continue
         with torch.no_grad():
             shares = torch.softmax(model.logits(x.to(model.device)).cpu().double(), 1).numpy()
-        predicted[part] = shares.argmax(1)
+        refused = np.array([bool(why) for why in refusals(x, model.space, params.prediction.unseen_categories)])
+        refused |= shares.max(1) < params.prediction.abstain_below
+        predicted[part] = np.where(refused, -1, shares.argmax(1))
         if probabilities.shape[1]:
             probabilities[part] = shares[:, :2]
     return _metric(params, batch.truth, predicted, probabilities)
