@@ -24,7 +24,7 @@ import torch
 from loans_world import ahead, allowing
 
 from holdfast.data.params import DataParams
-from holdfast.data.source import plain_features
+from holdfast.data.source import quick_features
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, fit_table
 from holdfast.integrity.classifiers import classify
@@ -72,7 +72,7 @@ def answered(frame: pd.DataFrame) -> Window:
 
 def challenged(stream: list[Window], first: Window) -> list[Window]:
     """Give windows with the leads of a challenger that learned the first year's rows and the windows before."""
-    features = [plain_features(window.x) for window in (first, *stream)]
+    features = [quick_features(window.x, window.space) for window in (first, *stream)]
     labels = [window.matured for window in (first, *stream)]
     found = []
     for place, window in enumerate(stream, start=1):

@@ -15,7 +15,7 @@ import torch
 
 from holdfast.data import Samples
 from holdfast.data.columns import read_labels
-from holdfast.data.source import plain_features
+from holdfast.data.source import quick_features
 from holdfast.data.stream import Window
 from holdfast.data.table import encode, feature_names, fit_table, read_table
 from holdfast.digests import digest_json
@@ -67,7 +67,9 @@ def build(path: Path, references: int, size: int, seed: int) -> World:
     )  # fmt: skip
     with torch.no_grad():
         logits = torch.cat([trained.target.logits(part) for part in x[held:].split(10_000)]).double()
-    told = classify("table", plain_features(x[:TRAINED]), labels[:TRAINED], plain_features(x[held:]), len(classes), 0)
+    told = classify(
+        "table", quick_features(x[:TRAINED], space), labels[:TRAINED], quick_features(x[held:], space), len(classes), 0
+    )
     answered = Window(
         position=-1, ids=ids[held:].numpy(), x=x[held:], probabilities=torch.softmax(logits, 1).numpy(), space=space,
         labels=labels[held:],

@@ -17,7 +17,7 @@ import torch
 from holdfast import registry
 from holdfast.data.admission import AdmittedWindow, Manifest, admit
 from holdfast.data.admission import Labelled as Admissible
-from holdfast.data.source import Loaded, inputs_of, load
+from holdfast.data.source import Loaded, inputs_of, load, quick_features
 from holdfast.data.streams.base import Arrival
 from holdfast.digests import digest_json, digest_sources
 from holdfast.model import ModelSpec
@@ -87,7 +87,7 @@ class World:
         """Give rows as the quick classifiers read them, with the codes of their values."""
         x = inputs_of(rows, self.data.space, "window")
         parts = self.names.parts(x.flatten(1), labels, self.params.recovery.screening)
-        return Labelled.of(x, labels, self.data.space), parts
+        return Labelled(quick_features(x, self.data.space), labels), parts
 
     def window(self, place: int) -> tuple[Any, Array]:
         """Give a window's rows and labels."""
@@ -133,7 +133,7 @@ def world(params: Params, data: Loaded, rows: list[Any]) -> World:
     for samples in (train, held):
         labels = samples.y.numpy()
         parts = names.parts(samples.x.flatten(1), labels, settings)
-        both.append((Labelled.of(samples.x, labels, data.space), parts))
+        both.append((Labelled(quick_features(samples.x, data.space), labels), parts))
     base = pinned(*both[0], kind, len(data.classes), params.seed, facts=settings.facts)
     trusted = Known(both[1][0], Judged(np.zeros(len(held)), both[1][1]))
     return World(params, data, names, base, trusted, rows)
@@ -145,9 +145,9 @@ class Asked:
     def __init__(self, place: World, window: tuple[Any, Array], clean: list[Known], noise: Noise) -> None:
         (rows, labels), settings = window, place.params.recovery.screening
         self._images, self._rows = isinstance(rows, np.ndarray), rows
-        features = place.known(rows, labels)[0].quick
+        features = place.known(rows, labels)[0].features
         if self._images:
-            features = np.concatenate([features, place.known(stamped(rows, place), labels)[0].quick])
+            features = np.concatenate([features, place.known(stamped(rows, place), labels)[0].features])
         seen = call(
             features, base=place.base, clean=clean, settings=settings, kind="images" if self._images else "table",
             classes=len(place.data.classes), noise=noise,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.data.source import plain_features
+from holdfast.data.source import quick_features
 from holdfast.digests import work_key
 from holdfast.integrity.classifiers import classify
 from holdfast.monitoring.challenger import Challenger, allowed, losses
@@ -66,8 +66,8 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
     train, held = data.samples("train"), data.samples("calibration")
     chosen = np.sort(Noise(0, ("challenger",)).numpy().permutation(len(train))[:_MOST_ROWS])
     told = classify(
-        "images" if data.frame is None else "table", plain_features(train.x[chosen]),
-        train.y.numpy()[chosen], plain_features(held.x), len(data.classes), params.seed & 0x7FFFFFFF,
+        "images" if data.frame is None else "table", quick_features(train.x[chosen], data.space),
+        train.y.numpy()[chosen], quick_features(held.x, data.space), len(data.classes), params.seed & 0x7FFFFFFF,
     )  # fmt: skip
     its = losses(told, held.y.numpy())
     score, errors = allowed(own - its).tolist()

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.data.escrow import Escrow
-from holdfast.data.source import inputs_of
+from holdfast.data.source import inputs_of, quick_features
 from holdfast.digests import work_key
 from holdfast.errors import DataError
 from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
@@ -86,7 +86,7 @@ def _inspected(params: Params, stores: Stores, snapshot: DataSnapshot, record: W
     noise = Noise(params.seed, ("screening", record.digest))
     base = _base(params, stores, snapshot, data, names)
     witness = call(
-        rows.quick, base=base, clean=_clean(params, stores, data, names, base, record), settings=settings,
+        rows.features, base=base, clean=_clean(params, stores, data, names, base, record), settings=settings,
         kind=_kind(data), classes=len(data.classes), noise=noise,
     )  # fmt: skip
     return inspect(rows, parts, witness, _role(params, data, names, "trusted"), noise)
@@ -114,7 +114,7 @@ def _labelled(
     params: Params, data: Loaded, names: Names, x: Tensor, labels: Array
 ) -> tuple[Labelled, dict[str, Array]]:
     parts = names.parts(x.flatten(1), labels, params.recovery.screening)
-    return Labelled.of(x, labels, data.space), parts
+    return Labelled(quick_features(x, data.space), labels), parts
 
 
 def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, names: Names) -> Known:

@@ -50,8 +50,6 @@ NEVER_EXCLUDED: frozenset[Role] = frozenset({"test", "drill"})
 LEARNED_FROM: tuple[Role, ...] = ("train", "validation", "calibration")
 """Roles whose rows fit, choose or calibrate a model."""
 _MOST_DIFFERING = 2
-_MISSING = -1e30
-"""Below every value."""
 _CHUNK = 1024  # images summed at a time
 
 
@@ -215,18 +213,8 @@ class Loaded:
         return quick_features(self._inputs(np.arange(len(self)), self.space), self.space)
 
 
-def plain_features(x: Tensor) -> Array:
-    """Give inputs (n, *shape) as they are, float32 (n, d): pixels, numbers, and the codes of categories.
-
-    It is what classifiers of windows read. Trees part categories by their codes, many at once: that takes a sixth of
-    the time that a column for each of them takes, and their answers are no worse. What is missing lies below every
-    value.
-    """
-    return np.asarray(np.nan_to_num(x.flatten(1).numpy(), nan=_MISSING), dtype=np.float32)
-
-
 def quick_features(x: Tensor, space: Table | Box) -> Array:
-    """Give what checks of pinned data read of inputs (n, *shape): float32 (n, d).
+    """Give what quick classifiers and checks read of inputs (n, *shape): float32 (n, d).
 
     Pixels as they are; of a table one column for each number and each category.
     """

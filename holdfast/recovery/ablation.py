@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
-from holdfast.data.source import plain_features, quick_features
 from holdfast.integrity.classifiers import classify, one_thread
 from holdfast.recovery.screening import Suspect
 from holdfast.results import Share, Value
-from holdfast.space import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from holdfast.seeding import Noise
-    from holdfast.space import Box
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Burden = Literal["harm", "lesson"]
@@ -54,29 +47,17 @@ class Ablation(Value):
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Rows for quick classifiers: features (n, d) float32 and class indices (n,) int64."""
+    """Rows for a quick classifier: features (n, d) float32 and class indices (n,) int64."""
 
     features: Array
     labels: Array
-    codes: Array | None = None
-    """The same rows (n, columns) float32 with categories as codes; None where there are none."""
-
-    @classmethod
-    def of(cls, x: Tensor, labels: Array, space: Table | Box) -> Labelled:
-        """Read a model's inputs (n, *shape), and their labels (n,)."""
-        return cls(quick_features(x, space), labels, plain_features(x) if isinstance(space, Table) else None)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def quick(self) -> Array:
-        """What the quick classifier that judges whole windows reads (n, d)."""
-        return self.features if self.codes is None else self.codes
-
     def take(self, rows: Array) -> Labelled:
         """Give some rows, by index (m,) or mask (n,)."""
-        return Labelled(self.features[rows], self.labels[rows], None if self.codes is None else self.codes[rows])
+        return Labelled(self.features[rows], self.labels[rows])
 
     def marked(self, part: Array) -> Labelled:
         """Add a feature that says which rows (n,) bool are of a part: then any classifier can tell it apart."""
@@ -84,16 +65,7 @@ class Labelled:
 
     def beside(self, others: Labelled) -> Labelled:
         """Lay other rows after these."""
-        return laid([self, others])
-
-
-def laid(parts: Sequence[Labelled]) -> Labelled:
-    """Lay rows after each other."""
-    codes = [part.codes for part in parts if part.codes is not None]
-    return Labelled(
-        np.concatenate([part.features for part in parts]), np.concatenate([part.labels for part in parts]),
-        np.concatenate(codes) if len(codes) == len(parts) else None,
-    )  # fmt: skip
+        return Labelled(np.concatenate([self.features, others.features]), np.concatenate([self.labels, others.labels]))
 
 
 def ablate(

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.integrity.base import Material
 from holdfast.integrity.classifiers import classify, out_of_sample
-from holdfast.recovery.ablation import Ablation, Labelled, ablate, laid
+from holdfast.recovery.ablation import Ablation, Labelled, ablate
 from holdfast.recovery.screening import (
     LABEL,
     WHOLE,
@@ -195,7 +195,7 @@ def pinned(rows: Labelled, parts: dict[str, Array], kind: Kind, classes: int, se
 
     n = len(rows)
     material = Material(
-        frame=pd.DataFrame(index=pd.RangeIndex(n)), label=None, time=None, ids=np.arange(n), features=rows.quick,
+        frame=pd.DataFrame(index=pd.RangeIndex(n)), label=None, time=None, ids=np.arange(n), features=rows.features,
         labels=rows.labels, roles=None, kind=kind, provenance={}, seed=seed,
     )  # fmt: skip
     probabilities = out_of_sample(material, rows.labels, classes, _FOLDS, "screening")
@@ -235,7 +235,7 @@ def call(
     """Fit a quick classifier on rows known to be good, and ask it about a window.
 
     Args:
-        features: of the window's rows (n, d) float32, as `Labelled.quick` gives them.
+        features: of the window's rows (n, d) float32.
         base: pinned training rows.
         clean: the windows before it that were found clean, the earliest first; the last of them count.
         settings: how many count, and the budget.
@@ -276,7 +276,7 @@ def judged_again(
         classes: number of classes.
         noise: source of every draw.
     """
-    told = _asked(rows.quick, base, tuple(clean), kind, classes, noise)
+    told = _asked(rows.features, base, tuple(clean), kind, classes, noise)
     judged = Judged(margins_of(told, rows.labels), parts)
     return Known(rows, judged, largest(judged, base.judged, facts=base.confusion is not None))
 
@@ -346,7 +346,7 @@ def measure(*, facts: bool) -> Measure:
 def _asked(features: Array, base: Known, recent: tuple[Known, ...], kind: Kind, classes: int, noise: Noise) -> Array:
     """Fit the quick classifier on rows known to be good, and give the labels that others may have (n, classes)."""
     learned = _beside([base, *recent]).rows
-    told = classify(kind, learned.quick, learned.labels, features, classes, noise.seed & 0x7FFFFFFF)
+    told = classify(kind, learned.features, learned.labels, features, classes, noise.seed & 0x7FFFFFFF)
     return _usual(told, base.confusion)
 
 
@@ -367,4 +367,7 @@ def _beside(known: Sequence[Known]) -> Known:
     margins = np.concatenate([each.judged.margins for each in known])
     names = known[0].judged.parts
     parts = {name: np.concatenate([each.judged.parts[name] for each in known]) for name in names}
-    return Known(laid([each.rows for each in known]), Judged(margins, parts))
+    rows = Labelled(
+        np.concatenate([each.rows.features for each in known]), np.concatenate([each.rows.labels for each in known])
+    )
+    return Known(rows, Judged(margins, parts))

@@ -66,7 +66,7 @@ def test_what_a_challenger_is_allowed_is_the_limit_of_its_lead_when_the_champion
     y = (x[:, 0] > 0).astype(np.int64)
 
     asked = []
-    monkeypatch.setattr(challenger, "plain_features", lambda rows: rows)
+    monkeypatch.setattr(challenger, "quick_features", lambda rows, _: rows)
     real = challenger.classify
     monkeypatch.setattr(challenger, "classify", lambda *parts: asked.append(parts) or real(*parts))
 

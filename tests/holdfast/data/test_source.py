@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from holdfast.data.params import DataParams, FeatureParams
-from holdfast.data.source import RowsSeen, load, plain_features
+from holdfast.data.source import RowsSeen, load
 from holdfast.errors import DataError, RoleError
 from holdfast.model import ModelSpec, Target
 from holdfast.scenarios.base import Context
@@ -305,22 +305,3 @@ def test_rows_left_out_are_gone_and_the_rest_goes_by_another_name(tmp_path):
     assert rest.snapshot == data.samples("gate", without=ids[4::-1]).snapshot
     assert len({rest.snapshot, data.digest, data.samples("gate", without=ids[:4]).snapshot}) == 3
     assert data.samples("gate", without=()).snapshot == data.digest
-
-
-def test_trees_read_numbers_and_codes_and_part_what_is_missing():
-    """Nothing is made a column of its own, and a gap is lower than any value: no mean stands in for it."""
-    from holdfast.integrity.classifiers import classify  # noqa: PLC0415  beside its one use
-
-    draw = np.random.default_rng(0)
-    x = torch.tensor(np.stack([draw.normal(size=400), draw.integers(0, 9, 400)], axis=1), dtype=torch.float32)
-    x[:100, 0] = float("nan")
-    found = plain_features(x)
-    assert (found.shape, found.dtype) == ((400, 2), np.float32)
-    assert np.isfinite(found).all()
-    assert found[:100, 0].max() < found[100:, 0].min()
-    assert (found[:, 1] == x[:, 1].numpy()).all()
-    assert (found[100:, 0] == x[100:, 0].numpy()).all()
-    gaps, codes = (np.arange(400) < 100).astype(np.int64), (x[:, 1].numpy() == 4).astype(np.int64)
-    for labels in (gaps, codes):
-        told = classify("table", found, labels, found, 2, 0).argmax(1)
-        assert (told == labels).all()

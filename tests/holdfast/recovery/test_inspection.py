@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from holdfast.data.params import DataParams
-from holdfast.data.source import inputs_of, load
+from holdfast.data.source import inputs_of, load, quick_features
 from holdfast.errors import DataError
-from holdfast.recovery.ablation import Labelled, laid
+from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
 from holdfast.recovery.screening import Judged, Screening
 from holdfast.seeding import Noise
@@ -37,16 +37,16 @@ def world(tmp_path_factory):
     train = data.samples("train")
     names = Names.of(train.x, data.space, data.classes)
     parts = names.parts(train.x, train.y.numpy(), SETTINGS)
-    rows = Labelled.of(train.x, train.y.numpy(), data.space)
+    rows = Labelled(quick_features(train.x, data.space), train.y.numpy())
     return data, names, pinned(rows, parts, "table", 2, 0, facts=False)
 
 
 def examined(world, frame):
     data, names, base = world
     x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
-    rows = Labelled.of(x, labels, data.space)
-    witness = call(rows.quick, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
-    return inspect(rows, names.parts(x, labels, SETTINGS), witness, None, NOISE)
+    features = quick_features(x, data.space)
+    witness = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE)
+    return inspect(Labelled(features, labels), names.parts(x, labels, SETTINGS), witness, None, NOISE)
 
 
 def test_a_turned_slice_is_poison_and_told_by_name(world):
@@ -183,28 +183,13 @@ def test_how_pinned_rows_were_judged_comes_back():
     assert Inspection(poison=False).measure == "difference"
 
 
-def test_trees_read_codes_and_lines_read_columns(world):
-    """Logistic regression wants a column for each category and numbers of one size; trees take both as they are."""
-    data, _, base = world
-    x = data.samples("train").x
-    rows = Labelled.of(x, data.samples("train").y.numpy(), data.space)
-    assert rows.quick.shape == x.shape
-    assert rows.features.shape[1] > rows.quick.shape[1]
-    assert np.abs(rows.features).max() < 100
-    some = rows.take(np.arange(5)).beside(rows.take(np.arange(5, 9)))
-    assert (some.quick == rows.quick[:9]).all()
-    assert (some.features == rows.features[:9]).all()
-    assert (base.take(np.arange(3)).rows.quick == rows.quick[:3]).all()
-    assert laid([rows, Labelled(rows.features, rows.labels)]).codes is None  # one of them has none
-
-
 def test_an_inspection_scores_the_quick_classifier_for_whoever_holds_it_against_others(world):
     """Brier scores and errors of each row, through JSON; of labels that are facts none, for these it does not call."""
     data, _, base = world
     frame = table(400, 9)
     found = Inspection.model_validate_json(examined(world, frame).model_dump_json())
     x, labels = inputs_of(frame.drop(columns="y"), data.space, "window"), frame["y"].to_numpy()
-    features = Labelled.of(x, labels, data.space).quick
+    features = quick_features(x, data.space)
     told = call(features, base=base, clean=(), settings=SETTINGS, kind="table", classes=2, noise=NOISE).probabilities
     assert found.scores()[:, 0] == pytest.approx(half_brier(told, labels), abs=1e-6)
     assert (found.scores()[:, 1] == (told.argmax(1) != labels)).all()
