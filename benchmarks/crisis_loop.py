@@ -47,7 +47,7 @@ CALM = 2003
 """Last year in which nothing but the harm test may have a retraining begun."""
 FELL = 0.05
 SURELY = 3
-"""Windows that must be low together: one of 250 rows scatters by two points."""
+"""Windows that must have been served from a fall on, for it to be one."""
 SHARE = {0: 0.9, 2: 0.9, 6: 0.8}
 """Least share of the gain of retraining at every window, by delay."""
 MOST = 6
@@ -276,15 +276,16 @@ def compared(case: Case, loop: Loop, alone: Loop, table: Array) -> dict[str, Any
 def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
     """Give each fall of who served, and the matured windows till it was found: None where it never was.
 
-    A champion's level is that of its first six windows; it has fallen with the first of three that are 5 points below,
-    taken together. 0 is told of before; who was replaced before it fell, did not fall.
+    A champion's level is that of its first year. It has fallen with the first window that is 5 points below, if so is
+    the year that begins with it, or what of it was served: one window of 250 rows scatters by two points. 0 is told of
+    before; who was replaced before it fell, did not fall.
     """
     found: list[tuple[int, int | None]] = []
     for version in dict.fromkeys(loop.served):
         places = np.flatnonzero(np.array(loop.served) == version)
         accuracy = loop.accuracy[places]
         later = range(A_YEAR, len(places) - SURELY + 1)
-        low = (i for i in later if accuracy[i : i + SURELY].mean() <= accuracy[:A_YEAR].mean() - FELL)
+        low = (i for i in later if max(accuracy[i], accuracy[i : i + A_YEAR].mean()) <= accuracy[:A_YEAR].mean() - FELL)
         if (first := next(low, None)) is not None:
             fell, last = int(places[first]), int(places[-1]) + case.delay
             told = next((place for place in loop.harmed if fell <= place <= last), None)

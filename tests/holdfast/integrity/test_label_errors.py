@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from holdfast.errors import IntegrityError
 from holdfast.integrity import classifiers
@@ -98,22 +97,3 @@ def test_each_fold_is_announced_before_it_is_fitted(build, monkeypatch):
         "fitted",
     ]  # fmt: skip
     assert told == silent
-
-
-def test_columns_that_no_leaf_can_part_are_left_out_without_a_trace():
-    """A tree splits nowhere on a column in which fewer rows than a leaf's differ: answers are the same to the bit."""
-    rng = np.random.default_rng(3)
-    numbers, names = rng.normal(size=(600, 3)), rng.random((600, 40)) < np.linspace(0.001, 0.2, 40)
-    rows = np.column_stack([numbers, names]).astype(np.float32)
-    labels = (numbers[:, 0] + names[:, -1] + rng.normal(size=600) > 0.5).astype(np.int64)
-    assert ((rows != 0).sum(0) < 20).sum() > 3
-    trees = HistGradientBoostingClassifier(
-        max_iter=60, learning_rate=0.2, max_leaf_nodes=31, early_stopping=False, random_state=1
-    )
-    whole = np.clip(trees.fit(rows[:500], labels[:500]).predict_proba(rows[500:]), 1e-3, None)
-    told = classifiers.classify("table", rows[:500], labels[:500], rows[500:], 2, 1)
-    assert np.array_equal(told, whole / whole.sum(1, keepdims=True))
-    nothing = classifiers.classify(
-        "table", np.zeros((60, 2), np.float32), labels[:60], np.zeros((5, 2), np.float32), 2, 1
-    )
-    assert np.allclose(nothing, nothing[0])
