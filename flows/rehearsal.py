@@ -79,6 +79,7 @@ def main() -> None:
                 with no_garbage():
                     held.enter_context(prefect_server(server))
                     from flows.arms import Asked, read_params, rehearse, shared_out, template  # noqa: PLC0415  as above
+                    from flows.heartbeat import one_heartbeat  # noqa: PLC0415  as above
 
                 wanted = Asked.model_validate_json(asked.read_text())
                 parts = () if sys.argv[3:] == [PART] else shared_out(folder, wanted, len(os.sched_getaffinity(0)))
@@ -86,7 +87,8 @@ def main() -> None:
                     template(folder, read_params(folder, wanted.rows))  # made before anyone copies it
                     _side_by_side(folder, asked, parts)
                 else:
-                    rehearse(folder, wanted)
+                    with one_heartbeat():  # none at all: nobody looks for the dead in a sandbox
+                        rehearse(folder, wanted)
     except HoldfastError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
