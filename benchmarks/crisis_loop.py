@@ -31,7 +31,7 @@ from holdfast import registry
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
 from holdfast.data.source import Loaded, inputs_of, load
 from holdfast.data.streams.base import Arrival, Site
-from holdfast.digests import digest_json, digest_sources
+from holdfast.digests import digest_json, digest_sources, library_versions
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.model import ModelSpec, load_model
 from holdfast.params import Params
@@ -107,7 +107,7 @@ def code() -> str:
     """Name the code that a result depends on."""
     top = Path(registry.__file__).parents[1]
     product = [digest_sources(top / part) for part in ("holdfast", "tasks", "flows", "params.yaml", PROFILE)]
-    return digest_json([*product, digest_sources(Path(__file__)), digest_sources(Path(projects.__file__))])
+    return digest_json([*product, *map(digest_sources, map(Path, (__file__, projects.__file__))), library_versions()])
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.data.source import Loaded
     from holdfast.monitoring.watch import Watch, WindowRecord
     from holdfast.params import Params
+    from holdfast.recovery.inspection import Kind
     from holdfast.results import ModelVersion
     from holdfast.stores import Stores
 
@@ -76,7 +77,7 @@ def allowance(params: Params, stores: Stores, champion: ModelVersion, data: Load
     return found
 
 
-def leads_on(watch: Watch, record: WindowRecord, own: Array, allowance: Allowance) -> Array:
+def leads_on(watch: Watch, record: WindowRecord, own: Array, allowance: Allowance, kind: Kind) -> Array:
     """Give the leads (n, 2) on a window of the classifier that screened it; NaN on rows that it was not asked.
 
     Args:
@@ -84,10 +85,11 @@ def leads_on(watch: Watch, record: WindowRecord, own: Array, allowance: Allowanc
         record: the window.
         own: losses (n, 2) of the champion on its rows.
         allowance: what is no lead.
+        kind: which classifier screens.
     """
     found, told = np.full(own.shape, np.nan), watch.screening(record.position)
     screened = Inspection(poison=False) if told is None else Inspection.model_validate_json(told)
-    if screened.measure == measure(facts=False):
+    if screened.measure == measure(kind, facts=False):
         its = screened.scores()
         chosen = looked_at(record.digest, record.rows, len(its))
         found[chosen] = own[chosen] - its - np.array(allowance.allowed)

@@ -25,7 +25,7 @@ from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
-from holdfast.recovery.triage import Evidence, Tainted
+from holdfast.recovery.triage import Evidence, Tainted, spoiled
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from holdfast.monitoring.base import Needs
     from holdfast.monitoring.panels import Calibration, Panel
     from holdfast.predictor import Predictor
+    from holdfast.recovery.inspection import Kind
     from holdfast.results import Json
 
 
@@ -138,7 +139,7 @@ def observe(
         if params.recorded
         else _reference(params, stores, champion)
     )
-    signals = _watched(params, stores, champion, predictor, reference, allowed, fresh, matured)
+    signals = _watched(params, stores, champion, predictor, reference, allowed, fresh, matured, seen)
     return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
 
 
@@ -151,6 +152,7 @@ def _watched(
     allowed: Allowance | None,
     fresh: Window,
     matured: tuple[WindowRecord, ...],
+    seen: Evidence,
 ) -> tuple[Signal, ...]:
     watch, panel = open_watch(params, stores), params.panel()
     if panel.asks("embeddings"):
@@ -171,6 +173,9 @@ def _watched(
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
     since, verdicts = judged_from(stores.project, registered(stores, champion)), watch.verdicts()
+    shown = seen.model_copy(update={"signals": tuple(s for s in told if s.position == fresh.position)})
+    if spoiled(shown, faulty_share=params.recovery.policy.faulty_share):
+        matured = tuple(record for record in matured if record.position != fresh.position)
     for record in matured:
         if record.position < since or record.state in SET_ASIDE or verdicts.get(record.position) not in BELIEVED:
             continue  # what is not to be believed, or not readable at all, says nothing of the champion
@@ -184,7 +189,8 @@ def _watched(
         labelled = replace(window, labels=class_indices(params, stores, record))
         if allowed is not None:
             own = losses(labelled.probabilities, labelled.matured)
-            labelled = replace(labelled, lead=leads_on(watch, record, own, allowed))
+            kind: Kind = "table" if isinstance(labelled.space, Table) else "images"
+            labelled = replace(labelled, lead=leads_on(watch, record, own, allowed, kind))
         calibration = calibrated(params, stores, champion, reference, len(window))
         memories = watch.memories(champion.digest)
         signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)

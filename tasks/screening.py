@@ -123,13 +123,13 @@ def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, 
     chosen = np.sort(Noise(0, ("screening", "pinned")).numpy().permutation(len(train))[:_PINNED])
     rows, parts = _labelled(params, data, names, train.x[chosen], train.y.numpy()[chosen])
     facts = params.recovery.screening.facts
-    key = work_key("screening", snapshot.content, str(_PINNED), measure(facts=facts), seed=params.seed)
+    key = work_key("screening", snapshot.content, str(_PINNED), measure(_kind(data), facts=facts), seed=params.seed)
     known = stores.results.get(key, Inspection)
     if known is not None:
         return known.known(rows, parts)
     tell("monitoring", f"{len(rows)} pinned rows are judged, to screen windows by")
     found = pinned(rows, parts, _kind(data), len(data.classes), params.seed & 0x7FFFFFFF, facts=facts)
-    stores.results.put(key, Inspection.of_known(found))
+    stores.results.put(key, Inspection.of_known(found, _kind(data)))
     return found
 
 
@@ -143,13 +143,14 @@ def _clean(
     """
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
-    there = [w for w in watch.windows() if w.position < record.position and w.state != "pruned"]
+    # What was set aside, as an attack or a broken feed is, is not known to be good, whatever its labels came to.
+    there = [w for w in watch.windows() if w.position < record.position and w.state not in SET_ASIDE]
     before = [w for w in there if verdicts.get(w.position) == "clean"]
     found: list[Known] = []
     for each in before[-params.recovery.screening.past :]:
         told = Inspection.model_validate_json(watch.screening(each.position) or "")
         rows, parts = _window(params, stores, data, names, each, len(told.unpack()))
-        if told.measure == measure(facts=params.recovery.screening.facts):
+        if told.measure == measure(_kind(data), facts=params.recovery.screening.facts):
             found.append(told.known(rows, parts))
             continue
         tell("monitoring", f"window {each.position}  screening  it is judged again, by this release's measure")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from holdfast.integrity.base import Array, Material
 
 _COMPONENTS, _FEATURES = 60, 1500
 _BANDWIDTH, _RIDGE = 0.7, 0.1
 _FLOOR = 1e-3
-_WORTH_THREADS = 20_000
-"""Rows from which a second thread earns what it costs."""
+JUDGES = {"table": "LightGBM", "images": "ridge regression"}
+"""Who judges labels, by kind: what one said of rows is not compared with what another says."""
 
 
 def classify(kind: str, features: Array, labels: Array, asked: Array, classes: int, seed: int) -> Array:
@@ -31,7 +28,7 @@ def classify(kind: str, features: Array, labels: Array, asked: Array, classes: i
         labels: (n,) int64 in 0 .. classes - 1.
         asked: (m, d) float32.
         classes: number of classes; one that no row holds gets the least probability.
-        seed: names the draw of random features and of split points.
+        seed: names the draw of random features, of components and of the rows that cuts are read from.
 
     Returns:
         Probabilities (m, classes) float64, rows sum to 1.
@@ -43,15 +40,6 @@ def classify(kind: str, features: Array, labels: Array, asked: Array, classes: i
         scores = _kernel_ridge(features, labels, asked, classes, seed)
     floored = np.clip(scores, _FLOOR, None)
     return np.asarray(floored / floored.sum(1, keepdims=True))
-
-
-@contextmanager
-def one_thread(rows: int) -> Iterator[None]:
-    """Keep a fit on few rows to one thread: others spend three times its processor time waiting for each other."""
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415  params are checked without it
-
-    with threadpool_limits(limits=1) if rows < _WORTH_THREADS else nullcontext():
-        yield
 
 
 def out_of_sample(material: Material, labels: Array, classes: int, folds: int, who: str) -> Array:
@@ -82,6 +70,7 @@ def _trees(features: Array, labels: Array, asked: Array, seed: int) -> Array:
     columns that exclude each other, so that a name's hundred categories cost as much as one number; and it cuts numbers
     at values that many rows have, where quantiles cut past them.
     """
+    import torch  # noqa: F401, PLC0415  brings the OpenMP that LightGBM wants to find, where the system has none
     from lightgbm import LGBMClassifier  # noqa: PLC0415  params are checked without it
 
     if len(np.unique(labels)) == 1:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from holdfast.integrity.classifiers import classify, one_thread
+from holdfast.integrity.classifiers import classify
 from holdfast.recovery.screening import Suspect
 from holdfast.results import Share, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdfast.seeding import Noise
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,6 +26,8 @@ _LEVEL = 0.05
 LEARNERS = {"table": ("quick", "linear"), "images": ("quick",)}
 """Who trains with and without: the quick classifier of the kind, and for tables logistic regression beside it."""
 _FLOOR = 1e-3
+_WORTH_THREADS = 20_000
+"""Rows from which a second thread earns what it costs."""
 _DRAWS = 3
 """Draws of known rows over which losses are averaged: quick classifiers on few rows differ by chance."""
 
@@ -176,10 +181,19 @@ def _linear(rows: Labelled, asked: Array, classes: int) -> Array:
     if len(present) == 1:
         found[:, present[0]] = 1.0
     else:
-        with one_thread(len(rows)):
+        with _one_thread(len(rows)):
             model = LogisticRegression(max_iter=2000).fit(_crossed(rows.features), rows.labels)
             found[:, present] = np.maximum(model.predict_proba(_crossed(asked)), _FLOOR)
     return np.asarray(found / found.sum(1, keepdims=True))
+
+
+@contextmanager
+def _one_thread(rows: int) -> Iterator[None]:
+    """Keep a fit on few rows to one thread: others spend three times its processor time waiting for each other."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415  params are checked without it
+
+    with threadpool_limits(limits=1) if rows < _WORTH_THREADS else nullcontext():
+        yield
 
 
 def _crossed(features: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from holdfast.integrity.base import Material
-from holdfast.integrity.classifiers import classify, out_of_sample
+from holdfast.integrity.classifiers import JUDGES, classify, out_of_sample
 from holdfast.recovery.ablation import Ablation, Labelled, ablate
 from holdfast.recovery.screening import (
     LABEL,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["table", "images"]
-Measure = Literal["difference", "ratio", "usual ratio"]
-"""What a margin is: a ratio, where labels are facts one that allows for usual confusion; once it was a difference."""
 _MOST = 3
 """Suspects that are ablated, the gravest first: columns that say the same come under suspicion together."""
 _FOLDS = 3
@@ -83,7 +81,8 @@ class Inspection(Value):
     """Largest of all parts, suspicious or not."""
     margins: str = ""
     """Margin of each row looked at, float32 little-endian in base64: what later windows are held against."""
-    measure: Measure = "difference"
+    measure: str = "difference"
+    """What a margin is, and who judged: see `measure`; once it was a difference."""
     brier: str = ""
     """Half of the Brier score of each row looked at, packed as margins are; none where labels are facts."""
     confusion: str = ""
@@ -97,10 +96,10 @@ class Inspection(Value):
         return cls(margins=_packed(margins), **{"poison": False, **found})
 
     @classmethod
-    def of_known(cls, known: Known) -> Inspection:
+    def of_known(cls, known: Known, kind: Kind) -> Inspection:
         """Write down how pinned rows were judged."""
         packed = "" if known.confusion is None else _packed(known.confusion)
-        return cls.of(known.judged.margins, measure=measure(facts=known.confusion is not None), confusion=packed)
+        return cls.of(known.judged.margins, measure=measure(kind, facts=known.confusion is not None), confusion=packed)
 
     def unpack(self) -> Array:
         """Give the margins (n,)."""
@@ -310,7 +309,8 @@ def inspect(
     brier = "" if settings.facts else _packed(half_brier(witness.probabilities, window.labels))
     return Inspection.of(
         judged.margins, brier=brier, poison=poison, suspects=suspects, ablations=tuple(ablations),
-        statistic=largest(judged, past.judged, facts=settings.facts), measure=measure(facts=settings.facts),
+        statistic=largest(judged, past.judged, facts=settings.facts),
+        measure=measure(witness.kind, facts=settings.facts),
     )  # fmt: skip
 
 
@@ -338,9 +338,12 @@ def looked_at(window: str, rows: int, most: int) -> Array:
     return np.sort(Noise(0, ("screening", window)).numpy().permutation(rows)[:most])
 
 
-def measure(*, facts: bool) -> Measure:
-    """Say what margins are where labels are facts, and where not; those of another measure are not compared."""
-    return "usual ratio" if facts else "ratio"
+def measure(kind: Kind, *, facts: bool) -> str:
+    """Say what margins are and who judged: where labels are facts, ratios that allow for usual confusion.
+
+    Those of another measure are not compared.
+    """
+    return f"{'usual ratio' if facts else 'ratio'} by {JUDGES[kind]}"
 
 
 def _asked(features: Array, base: Known, recent: tuple[Known, ...], kind: Kind, classes: int, noise: Noise) -> Array:

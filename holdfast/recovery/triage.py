@@ -77,6 +77,16 @@ def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) ->
     return next((cause for applies, cause in candidates if applies), "none")
 
 
+def spoiled(evidence: Evidence, *, faulty_share: Share) -> bool:
+    """Tell whether a window is at fault itself, or under attack: its labels then say nothing of the champion.
+
+    Args:
+        evidence: what was seen of its rows.
+        faulty_share: as for `triage`.
+    """
+    return _faulty(evidence, faulty_share) or any(s.alarm and s.about == "attack" for s in evidence.signals)
+
+
 def _faulty(evidence: Evidence, faulty_share: float) -> bool:
     blocked = any(finding.verdict == "block" for finding in evidence.quality)
     return blocked or _faults(evidence) > faulty_share * evidence.rows

@@ -29,7 +29,9 @@ class Shelf:
 def screened(margins, brier, **others):
     """A screening as it is on record."""
     packed = base64.b64encode(np.array(brier, dtype="<f4").tobytes()).decode()
-    return Inspection.of(np.array(margins), brier=packed, **{"measure": "ratio", **others}).model_dump_json()
+    return Inspection.of(
+        np.array(margins), brier=packed, **{"measure": "ratio by LightGBM", **others}
+    ).model_dump_json()
 
 
 def test_a_lead_is_what_the_champion_loses_beyond_its_challenger_less_what_is_allowed():
@@ -43,19 +45,19 @@ def test_only_the_rows_that_were_screened_have_a_lead():
     """Screening looks at some rows of a large window: those, in their places, and no others."""
     brier = [0.25, 0.5, 0.0, 1.0]
     own = np.array([[0.125 * place, place % 2] for place in range(6)])
-    told = challenger.leads_on(Shelf(screened([0.0, -0.5, 0.0, -0.9], brier)), RECORD, own, NONE_ALLOWED)
+    told = challenger.leads_on(Shelf(screened([0.0, -0.5, 0.0, -0.9], brier)), RECORD, own, NONE_ALLOWED, "table")
     chosen = looked_at(RECORD.digest, 6, 4)
     assert told[chosen].tolist() == (own[chosen] - np.stack([brier, [0.0, 1.0, 0.0, 1.0]], axis=1)).tolist()
     assert np.isnan(told).all(axis=1).sum() == 2
 
 
 @pytest.mark.parametrize(
-    "told", [None, screened([0.0] * 6, [0.0] * 6, measure="difference"), screened([0.0] * 6, []),
+    "told", [None, screened([0.0] * 6, [0.0] * 6, measure="ratio"), screened([0.0] * 6, []),
              Inspection(poison=True, unreadable="no column").model_dump_json()],
 )  # fmt: skip
 def test_what_was_not_screened_so_says_nothing(told):
-    """No screening, one by the measure of an older release or without its scores, and one of an unreadable window."""
-    found = challenger.leads_on(Shelf(told), RECORD, np.ones((6, 2)), NONE_ALLOWED)
+    """No screening, one by the judge of an older release or without its scores, and one of an unreadable window."""
+    found = challenger.leads_on(Shelf(told), RECORD, np.ones((6, 2)), NONE_ALLOWED, "table")
     assert np.isnan(found).all()
 
 

@@ -7,18 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection, pinned
+from holdfast.recovery.inspection import Inspection, measure, pinned
 from holdfast.recovery.screening import Screening
 from tasks import screening
 
 
 def test_windows_that_were_judged_by_another_measure_are_judged_again(monkeypatch):
     """After an upgrade, or where labels became facts, earlier margins mean something else; the windows still count."""
-    rng, measures = np.random.default_rng(0), ("difference", "ratio", "usual ratio", "ratio")
+    rng = np.random.default_rng(0)
+    measures = ("difference", "ratio by LightGBM", "usual ratio by LightGBM", "ratio by LightGBM", "ratio")
     watch = SimpleNamespace(
-        verdicts=lambda: dict.fromkeys(range(4), "clean"),
-        windows=lambda: [SimpleNamespace(position=i, state="escrowed", digest=str(i)) for i in range(4)],
-        screening=lambda i: Inspection.of(np.full(60, -(i + 1) / 5), measure=measures[i]).model_dump_json(),
+        verdicts=lambda: dict.fromkeys(range(5), "clean"),
+        windows=lambda: [SimpleNamespace(position=i, state="escrowed", digest=str(i)) for i in range(5)],
+        screening=lambda i: Inspection.of(np.full(60, -(i + 1) / 6), measure=measures[i]).model_dump_json(),
     )
     x = rng.normal(size=(60, 2)).astype(np.float32)
     rows, parts = Labelled(x, (x[:, 0] > 0).astype(np.int64)), {"c": np.zeros(60, np.int64)}
@@ -29,8 +30,26 @@ def test_windows_that_were_judged_by_another_measure_are_judged_again(monkeypatc
         params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening(facts=facts)), seed=0)
         base = pinned(rows, parts, "table", 2, 0, facts=facts)
         found = screening._clean(params, None, data, None, base, SimpleNamespace(position=9))
-        assert len(found) == 4
+        assert len(found) == 5
         for i, each in enumerate(found):
-            as_it_was = bool(np.allclose(each.judged.margins, -(i + 1) / 5))
+            as_it_was = bool(np.allclose(each.judged.margins, -(i + 1) / 6))
             assert as_it_was == (i in kept)
             assert as_it_was or each.judged.margins.mean() > -0.2  # labels that the rows explain
+
+
+def test_windows_that_were_set_aside_judge_no_other(monkeypatch):
+    """One whose labels passed and whose rows were an attack or a broken feed is not known to be good."""
+    states = ("escrowed", "quarantined", "pruned", "escrowed")
+    measured = measure("table", facts=False)
+    watch = SimpleNamespace(
+        verdicts=lambda: dict.fromkeys(range(4), "clean"),
+        windows=lambda: [SimpleNamespace(position=i, state=s, digest=str(i)) for i, s in enumerate(states)],
+        screening=lambda i: Inspection.of(np.full(60, -(i + 1) / 6), measure=measured).model_dump_json(),
+    )
+    rows, parts = Labelled(np.zeros((60, 2), np.float32), np.zeros(60, np.int64)), {"c": np.zeros(60, np.int64)}
+    monkeypatch.setattr(screening, "open_watch", lambda *_: watch)
+    monkeypatch.setattr(screening, "_window", lambda *_: (rows, parts))
+    params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening()), seed=0)
+    data = SimpleNamespace(frame=rows, classes=("no", "yes"))
+    found = screening._clean(params, None, data, None, None, SimpleNamespace(position=9))
+    assert [round(-6 * each.judged.margins.mean()) - 1 for each in found] == [0, 3]

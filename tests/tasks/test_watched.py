@@ -14,8 +14,10 @@ from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold
 from holdfast.recovery.inspection import Inspection
 from holdfast.recovery.ledger import Ledger
+from holdfast.recovery.policy import Policy
 from holdfast.recovery.screening import Screening
-from holdfast.results import ModelVersion
+from holdfast.recovery.triage import Evidence
+from holdfast.results import IntegrityFinding, ModelVersion, Signal
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
 from tasks import calibration, monitoring
@@ -62,9 +64,10 @@ def watched(tmp_path, monkeypatch):
     monkeypatch.setattr(monitoring, "calibrated", lambda *_: SimpleNamespace(thresholds=known))
     past = window(-1, n=3000)
 
-    def watch(detectors, place, *, wrong=0.1, expected=1.0):
+    def watch(detectors, place, *, wrong=0.1, expected=1.0, quality=()):
         panel = Panel(detectors=detectors)
-        params = SimpleNamespace(name="w", seed=0, panel=lambda: panel, recovery=SimpleNamespace(screening=Screening()))
+        recovery = SimpleNamespace(screening=Screening(), policy=Policy())
+        params = SimpleNamespace(name="w", seed=0, panel=lambda: panel, recovery=recovery)
         kept = monitoring.open_watch(params, stores)
         if place not in windows:
             windows[place] = window(place, wrong=wrong)
@@ -72,11 +75,11 @@ def watched(tmp_path, monkeypatch):
             kept.mature(place)
             right = np.random.default_rng(place).random(250) < expected
             brier = base64.b64encode(np.where(right, 0.01, 0.81).astype("<f4").tobytes()).decode()
-            told = Inspection.of(np.where(right, 0.0, -0.9), measure="ratio", brier=brier)
+            told = Inspection.of(np.where(right, 0.0, -0.9), measure="ratio by ridge regression", brier=brier)
             kept.screened(place, "clean", told.model_dump_json())
         told = monitoring._watched(
             params, stores, CHAMPION, None, past, Allowance(allowed=(0.0, 0.0), losses=()), windows[place].without_labels(),
-            kept.windows(),
+            kept.windows(), Evidence(position=place, rows=250, quality=quality),
         )  # fmt: skip
         return told, kept
 
@@ -173,3 +176,25 @@ def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path,
         calibration.calibrated(params, stores, CHAMPION, window(-1, n=3000), 250)
     assert len(asked) == 1
     assert len(played) == 6
+
+
+@pytest.mark.parametrize("fault", ["feed", "attack"])
+def test_labels_of_a_window_at_fault_or_under_attack_say_nothing_of_the_champion(watched, fault):
+    """Labels may come with their rows, before anyone sets the window aside: what they add up would not be taken back."""
+    panel = {"harm": Harm(), "classification_quality": ClassificationQuality()}
+    _, kept = [watched(panel, place) for place in range(3)][-1]
+    before = kept.memories(CHAMPION.digest)
+    broken = IntegrityFinding(check="schema", verdict="block", reason="a unit slipped", examined=250)
+    searched = Signal(
+        detector="suspicion", about="attack", needs="inputs", window="0" * 64, position=3, n=250, statistic=9.0,
+        threshold=1.0, effect=0.3, effect_unit="share", alarm=True,
+    )  # fmt: skip
+    if fault == "attack":
+        kept.keep(CHAMPION.digest, (searched,), {})
+    told, _ = watched(panel, 3, wrong=0.6, quality=(broken,) if fault == "feed" else ())
+    assert not any(s.needs == "labels" for s in told)
+    assert {name: kept.memories(CHAMPION.digest)[name] for name in before} == before
+    kept.move(3, "quarantined", "set aside")
+    told, _ = watched(panel, 4)
+    assert {s.position for s in told} == {4}
+    assert not any(s.alarm for s in told)

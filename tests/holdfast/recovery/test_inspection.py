@@ -170,9 +170,9 @@ def test_a_backdoor_is_found_in_a_class_that_is_often_confused():
 def test_how_pinned_rows_were_judged_comes_back():
     """Margins, usual confusion and what the margins are: a judgement by another measure is told from this one."""
     rows, parts = shown(*taken_for_each_other(400, 0))
-    for facts, told in ((True, "usual ratio"), (False, "ratio")):
+    for facts, told in ((True, "usual ratio by ridge regression"), (False, "ratio by ridge regression")):
         known = pinned(rows, parts, "images", 4, 0, facts=facts)
-        kept = Inspection.model_validate_json(Inspection.of_known(known).model_dump_json())
+        kept = Inspection.model_validate_json(Inspection.of_known(known, "images").model_dump_json())
         assert kept.measure == told
         again = kept.known(rows, parts)
         assert again.judged.margins == pytest.approx(known.judged.margins, abs=1e-6)

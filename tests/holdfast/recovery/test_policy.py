@@ -172,13 +172,15 @@ def test_nothing_is_retrained_without_windows():
 def test_harm_soon_after_a_retraining_rolls_back():
     """Within probation the last good version takes over, if there is one."""
     policy = Policy(cooldown=0, probation=5)
-    fresh = READY.model_copy(update={"promoted": 46, "good": GOOD})
+    fresh = READY.model_copy(update={"promoted": 46, "good": GOOD, "gains": (-0.1, 0.05)})
     decision = respond(diagnosis("harmful_drift"), fresh, policy, 50, CHAMPION)
     assert (decision.action, decision.candidate, decision.champion) == ("rollback", GOOD, CHAMPION)
     assert action("harmful_drift", fresh, policy, position=52) == "retrain"
     assert action("harmful_drift", fresh.model_copy(update={"good": None}), policy) == "retrain"
     better = fresh.model_copy(update={"gains": (0.3, 0.2)})  # harm that the version before would do more of
     assert action("harmful_drift", better, policy) == "retrain"
+    unseen = fresh.model_copy(update={"gains": ()})  # no window says which of the two does worse
+    assert action("harmful_drift", unseen, policy) == "retrain"
 
 
 def test_two_rollbacks_freeze_until_a_person_clears_them():

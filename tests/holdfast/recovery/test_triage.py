@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.recovery.triage import Evidence, Tainted, triage
+from holdfast.recovery.triage import Evidence, Tainted, spoiled, triage
 from holdfast.results import IntegrityFinding, Signal
 
 
@@ -93,6 +93,23 @@ def test_a_few_faulty_rows_are_no_broken_feed():
     assert diagnosis.cause == "none"
     assert diagnosis.reasons[0].about == "schema"
     assert cause(quality=(finding(21),)) == "quality_fault"
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen"),
+    [
+        (True, {"quality": (finding(50),)}),
+        (True, {"quality": (finding(verdict="block"),)}),
+        (True, {"signals": (signal("attack"),)}),
+        (
+            False,
+            {"quality": (finding(5),), "signals": (signal("attack", alarm=False), signal("harm"), signal("shift"))},
+        ),
+    ],
+)
+def test_a_window_at_fault_or_under_attack_is_spoiled(expected, seen):
+    """What a quarantine will take, for the rows alone."""
+    assert spoiled(Evidence(position=3, rows=100, **seen), faulty_share=0.2) is expected
 
 
 def test_evidence_is_named_by_what_was_read():
