@@ -123,6 +123,29 @@ def ablate(
     return judge(suspect, gravest, margin=margin, burden=burden, learners=len(learners))
 
 
+def told_apart(known: Labelled, window: Labelled, kind: Literal["table", "images"], noise: Noise) -> float:
+    """Tell how well a quick classifier that sees no label tells a window's rows from known ones: 0 not at all, 1 fully.
+
+    It is Gini's coefficient, 2 AUC - 1, of as many rows of each, every one judged by a classifier fitted on others.
+
+    Args:
+        known: rows known to be good, to draw from.
+        window: all its rows.
+        kind: which classifier is the quick one.
+        noise: source of the draws.
+    """
+    n, generator = min(len(known), len(window)), noise.numpy()
+    drawn = [each.features[generator.permutation(len(each))[:n]] for each in (known, window)]
+    features, source = np.concatenate(drawn), np.repeat([0, 1], n)
+    order = generator.permutation(2 * n)
+    halves, scores = (order[::2], order[1::2]), np.zeros(2 * n)
+    for fitted, asked in (halves, halves[::-1]):
+        told = classify(kind, features[fitted], source[fitted], features[asked], 2, noise.seed & 0x7FFFFFFF)
+        scores[asked] = told[:, 1]
+    area = float(stats.mannwhitneyu(scores[source == 1], scores[source == 0]).statistic) / n**2
+    return max(0.0, 2.0 * area - 1.0)
+
+
 def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden, learners: int = 1) -> Ablation:
     """Decide by the differences in loss (n,) on trusted rows, with less without the part; n below 2 decides nothing.
 
@@ -154,8 +177,8 @@ def judge(suspect: Suspect, differences: Array, *, margin: float, burden: Burden
 
 def _verdict(burden: Burden, margin: float, *, poison: bool) -> str:
     if burden == "harm":
-        return f"{'harm' if poison else 'no harm'} above {margin:g}"
-    return f"{'no' if poison else 'a'} lesson worth {margin:g}"
+        return f"{'harm' if poison else 'no harm'} above {margin:.2g}"
+    return f"{'no' if poison else 'a'} lesson worth {margin:.2g}"
 
 
 def _loss(learner: str, rows: Labelled, asked: Labelled, kind: str, classes: int, seed: int) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.integrity.base import Material
 from holdfast.integrity.classifiers import JUDGES, classify, out_of_sample
-from holdfast.recovery.ablation import Ablation, Labelled, ablate
+from holdfast.recovery.ablation import Ablation, Labelled, ablate, told_apart
 from holdfast.recovery.screening import (
     LABEL,
     WHOLE,
@@ -300,11 +300,13 @@ def inspect(
     order = noise.derive("halves").numpy().permutation(len(past))
     half, other = past.take(order[::2]), past.take(order[1::2])
     others = other if trusted is None else other.beside(trusted)
+    asked = bool(suspects) and not settings.facts
+    moved = told_apart(past.rows, window, witness.kind, noise.derive("moved")) if asked else 0.0
     ablations: list[Ablation] = []
     for suspect in suspects[:_MOST]:
         if any(each.poison for each in ablations):
             break  # one is enough
-        ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
+        ablations.append(_ablated(suspect, window, judged, (half, others), witness, moved, noise))
     poison = any(each.poison for each in ablations)
     brier = "" if settings.facts else _packed(half_brier(witness.probabilities, window.labels))
     return Inspection.of(
@@ -315,9 +317,20 @@ def inspect(
 
 
 def _ablated(
-    suspect: Suspect, window: Labelled, judged: Judged, halves: tuple[Known, Known], witness: Witness, noise: Noise
+    suspect: Suspect,
+    window: Labelled,
+    judged: Judged,
+    halves: tuple[Known, Known],
+    witness: Witness,
+    moved: float,
+    noise: Noise,
 ) -> Ablation:
-    """Ablate a part of columns with its rows marked; of labels, what is contradicted, as nothing marks a label."""
+    """Ablate a part of columns with its rows marked; of labels, what is contradicted, as nothing marks a label.
+
+    Where the rows themselves have moved, so may what labels follow, in some parts first: harm must be the clearer.
+    Where they are like the past's and labels contradict it, little else explains that.
+    """
+    margin = witness.settings.margin * (1.0 if witness.settings.facts else 2.0 ** (2.0 * moved - 1.0))
     known, others = halves
     about_labels = suspect.column in {LABEL, WHOLE}
     part = contradicted(suspect, judged) if about_labels else belongs(suspect, judged)
@@ -328,7 +341,7 @@ def _ablated(
         rows = (rows[0].marked(marks[0]), rows[1].marked(marks[1]), rows[2].marked(marks[2]))
     return ablate(
         suspect, known=rows[0], window=rows[1], part=part, trusted=rows[2], kind=witness.kind,
-        classes=witness.probabilities.shape[1], margin=witness.settings.margin,
+        classes=witness.probabilities.shape[1], margin=margin,
         burden="lesson" if about_labels else "harm", noise=noise.derive("ablation", suspect.column),
     )  # fmt: skip
 

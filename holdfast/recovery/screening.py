@@ -51,7 +51,8 @@ class Screening(Value):
     numbers: bool = False
     """Whether ranges of numbers are parts too: a law that drifts moves along them, and would look like poison."""
     margin: Annotated[float, Field(ge=0.0)] = 0.02
-    """Log loss on trusted rows, in nats: a part is poison that harms by more, or as a fact does not help by more."""
+    """Log loss on trusted rows, in nats: a fact is poison that does not help by more. An outcome is that harms by more
+    than half of it where the window's rows are like the past's, and than twice of it where they are told apart."""
 
 
 class Suspect(Value):

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from holdfast.recovery import ablation
-from holdfast.recovery.ablation import Labelled, ablate, judge
+from holdfast.recovery.ablation import Labelled, ablate, judge, told_apart
 from holdfast.recovery.screening import Suspect
 from holdfast.seeding import Noise
 
@@ -118,3 +118,16 @@ def test_a_fit_on_few_rows_has_one_thread(monkeypatch):
     with threadpool_limits(limits=2):
         ablation._loss("linear", rows, rows, "table", 2, 0)
     assert set(seen) == {1}
+
+
+def test_rows_are_told_apart_by_what_they_are_and_not_by_their_labels():
+    """Nothing tells a second draw from the first, whatever its labels; one whose first number moved is told apart."""
+    known, window = rows(600, 0), rows(400, 1)
+    moved = window.features + np.array([6, *[0] * (window.features.shape[1] - 1)], dtype=np.float32)
+    turned, elsewhere = Labelled(window.features, 1 - window.labels), Labelled(moved, window.labels)
+    alike = told_apart(known, window, "table", Noise(0))
+    assert alike < 0.15
+    assert told_apart(known, turned, "table", Noise(0)) == alike
+    assert told_apart(known, elsewhere, "table", Noise(0)) > 0.98
+    few = window.take(np.arange(3))
+    assert 0.0 <= told_apart(known, few, "table", Noise(0)) <= 1.0

@@ -9,7 +9,8 @@ import pytest
 from holdfast.data.params import DataParams
 from holdfast.data.source import inputs_of, load, quick_features
 from holdfast.errors import DataError
-from holdfast.recovery.ablation import Labelled
+from holdfast.recovery import inspection
+from holdfast.recovery.ablation import Labelled, ablate
 from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
 from holdfast.recovery.screening import Judged, Screening
 from holdfast.seeding import Noise
@@ -59,7 +60,24 @@ def test_a_turned_slice_is_poison_and_told_by_name(world):
     assert found.statistic == found.suspects[0].statistic
     (reason, *_) = found.reasons(world[1])
     assert reason.startswith("trade b, d:")
-    assert "harm above 0.02" in reason
+    assert "harm above 0.01" in reason
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.01, 0.0125), (30.0, 0.038, 0.04)])
+def test_rows_that_moved_must_harm_the_more_clearly(world, monkeypatch, shift, least, most):
+    """From half of the margin, where rows are like the past's, to twice of it where they are told apart."""
+    asked = []
+    monkeypatch.setattr(
+        inspection, "ablate", lambda *given, **named: asked.append(named["margin"]) or ablate(*given, **named)
+    )
+    frame = table(800, 5)
+    inside = frame["trade"].isin(["b", "d"])
+    frame.loc[inside, "y"] = 1 - frame.loc[inside, "y"]
+    frame["age"] += shift
+    assert examined(world, frame).poison
+    assert SETTINGS.margin == 0.02
+    assert all(least <= margin <= most for margin in asked)
+    assert asked
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.3])
