@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.errors import DataError
+from holdfast.monitoring.watch import SET_ASIDE
 from holdfast.results import ModelVersion
 from tasks.monitoring import BELIEVED, LABELS, judged_from, open_watch
 from tasks.on_record import pending
@@ -131,7 +132,8 @@ class Needed:
         verdicts = open_watch(params, stores).verdicts()
         waiting = [r.position for r in records if r.state in {"escrowed", "admitted"} and r.position not in verdicts]
         place = min(waiting, default=len(records))
-        clean = [r.position for r in records if r.position < place and verdicts.get(r.position) == "clean"]
+        there = [r.position for r in records if r.position < place and r.state not in SET_ASIDE]
+        clean = [position for position in there if verdicts.get(position) == "clean"]
         return cls(
             learned=alive.learned(), first=first, unfinished=decision is not None, unread=bool(alive.unread),
             teachable=frozenset(r.position for r in admissible(params, stores, len(records))),

@@ -127,7 +127,7 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
         former=taken[0].cause if taken else None,
         episode=taken[0].episode if taken else None,
         excess=tuple(signal.effect for signal in signals if signal.detector == HARM),
-        gains=tuple(float(s.details["gain"]) for s in signals if s.detector == HARM and "gain" in s.details),
+        gains=tuple({s.position: float(s.details["gain"]) for s in signals if "gain" in s.details}.values()),
         harmed=tuple(sorted(int(d.position or 0) for d in mine if d.cause == "harmful_drift")),
         retrainings=tuple(
             Spent(position=int(d.position or 0), labels=int(outcomes[d.position].get("labels", 0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
 _COMPONENTS, _FEATURES = 60, 1500
 _BANDWIDTH, _RIDGE = 0.7, 0.1
 _FLOOR = 1e-3
-JUDGES = {"table": "LightGBM", "images": "ridge regression"}
-"""Who judges labels, by kind: what one said of rows is not compared with what another says."""
+_JUDGES = {"table": ("trees", "lightgbm"), "images": ("ridge regression", "scikit-learn")}
 
 
 def classify(kind: str, features: Array, labels: Array, asked: Array, classes: int, seed: int) -> Array:
@@ -61,6 +61,12 @@ def out_of_sample(material: Material, labels: Array, classes: int, folds: int, w
         rows, others = material.features[fitted], material.features[asked]
         probabilities[asked] = classify(material.kind, rows, labels[fitted], others, classes, seed)
     return probabilities
+
+
+def judge(kind: str) -> str:
+    """Name who judges labels of a kind: what one said of rows is not compared with what another says."""
+    classifier, library = _JUDGES[kind]
+    return f"{classifier} of {library} {version(library)}"
 
 
 def _trees(features: Array, labels: Array, asked: Array, seed: int) -> Array:

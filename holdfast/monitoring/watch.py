@@ -219,13 +219,13 @@ class Watch:
 
     def memories(self, champion: str) -> dict[str, Json]:
         """Give what each detector remembers of one champion's windows."""
-        query = (
-            select(SIGNALS.c.detector, SIGNALS.c.memory)
-            .where(SIGNALS.c.model == self.model, SIGNALS.c.champion == champion)
-            .order_by(SIGNALS.c.position)
-        )
+        query = select(SIGNALS.c.detector, SIGNALS.c.position, SIGNALS.c.body, SIGNALS.c.memory)
+        query = query.where(SIGNALS.c.model == self.model, SIGNALS.c.champion == champion)
         with self._reading() as connection:
-            return {detector: json.loads(memory) for detector, memory in connection.execute(query)}
+            rows = connection.execute(query).all()
+        # The last that was looked at, which need not be the last that came: one may be released late.
+        rows = sorted(rows, key=lambda row: (json.loads(row.body).get("turn") or row.position, row.position))
+        return {row.detector: json.loads(row.memory) for row in rows}
 
     def _window(self, connection: Connection, position: int) -> WindowRecord | None:
         query = select(WINDOWS).where(WINDOWS.c.model == self.model, WINDOWS.c.position == position)

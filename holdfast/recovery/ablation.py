@@ -135,6 +135,8 @@ def told_apart(known: Labelled, window: Labelled, kind: Literal["table", "images
         noise: source of the draws.
     """
     n, generator = min(len(known), len(window)), noise.numpy()
+    if n < 2:  # noqa: PLR2004  nothing says that they differ
+        return 0.0
     drawn = [each.features[generator.permutation(len(each))[:n]] for each in (known, window)]
     features, source = np.concatenate(drawn), np.repeat([0, 1], n)
     order = generator.permutation(2 * n)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from holdfast.integrity.base import Material
-from holdfast.integrity.classifiers import JUDGES, classify, out_of_sample
+from holdfast.integrity.classifiers import classify, judge, out_of_sample
 from holdfast.recovery.ablation import Ablation, Labelled, ablate, told_apart
 from holdfast.recovery.screening import (
     LABEL,
@@ -300,13 +300,11 @@ def inspect(
     order = noise.derive("halves").numpy().permutation(len(past))
     half, other = past.take(order[::2]), past.take(order[1::2])
     others = other if trusted is None else other.beside(trusted)
-    asked = bool(suspects) and not settings.facts
-    moved = told_apart(past.rows, window, witness.kind, noise.derive("moved")) if asked else 0.0
     ablations: list[Ablation] = []
     for suspect in suspects[:_MOST]:
         if any(each.poison for each in ablations):
             break  # one is enough
-        ablations.append(_ablated(suspect, window, judged, (half, others), witness, moved, noise))
+        ablations.append(_ablated(suspect, window, judged, (half, others), witness, noise))
     poison = any(each.poison for each in ablations)
     brier = "" if settings.facts else _packed(half_brier(witness.probabilities, window.labels))
     return Inspection.of(
@@ -322,20 +320,23 @@ def _ablated(
     judged: Judged,
     halves: tuple[Known, Known],
     witness: Witness,
-    moved: float,
     noise: Noise,
 ) -> Ablation:
     """Ablate a part of columns with its rows marked; of labels, what is contradicted, as nothing marks a label.
 
     Where the rows themselves have moved, so may what labels follow, in some parts first: harm must be the clearer.
-    Where they are like the past's and labels contradict it, little else explains that.
+    Where they are like the past's and labels contradict it, little else explains that. The part itself does not say
+    whether they have: who wrote its labels may have written its rows.
     """
-    margin = witness.settings.margin * (1.0 if witness.settings.facts else 2.0 ** (2.0 * moved - 1.0))
     known, others = halves
     about_labels = suspect.column in {LABEL, WHOLE}
     part = contradicted(suspect, judged) if about_labels else belongs(suspect, judged)
     like = np.ones(len(others), dtype=bool) if about_labels else belongs(suspect, others.judged)
     rows = (known.rows, window, others.rows.take(like))
+    margin = witness.settings.margin
+    if not witness.settings.facts:
+        rest = (known.rows.take(~belongs(suspect, known.judged)), window.take(~part))
+        margin *= 2.0 ** (2.0 * told_apart(*rest, witness.kind, noise.derive("moved", suspect.column)) - 1.0)
     if not about_labels:
         marks = (belongs(suspect, known.judged), part, like[like])
         rows = (rows[0].marked(marks[0]), rows[1].marked(marks[1]), rows[2].marked(marks[2]))
@@ -356,7 +357,7 @@ def measure(kind: Kind, *, facts: bool) -> str:
 
     Those of another measure are not compared.
     """
-    return f"{'usual ratio' if facts else 'ratio'} by {JUDGES[kind]}"
+    return f"{'usual ratio' if facts else 'ratio'} by {judge(kind)}"
 
 
 def _asked(features: Array, base: Known, recent: tuple[Known, ...], kind: Kind, classes: int, noise: Noise) -> Array:

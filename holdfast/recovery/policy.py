@@ -212,8 +212,11 @@ def _waiting(history: History, policy: Policy, position: int) -> _Choice | None:
 
 def _acting(history: History, policy: Policy, position: int) -> _Choice:
     probation = history.promoted is not None and position - history.promoted <= policy.probation
-    # One that does worse is nothing to go back to; whether it does, windows must say that both have answered.
-    if probation and history.good and history.gains and sum(history.gains) <= 0:
+    if probation and history.good and not history.gains:
+        return "alert", [
+            (False, f"no window says yet whether the version before the one of {history.promoted} did worse")
+        ]
+    if probation and history.good and sum(history.gains) <= 0:  # one that does worse is nothing to go back to
         return "rollback", [(True, f"harm within {policy.probation} windows of the retraining at {history.promoted}")]
     if history.admissible < policy.least_windows:
         return "alert", [(False, f"{history.admissible} windows may train, {policy.least_windows} are needed")]

@@ -51,8 +51,9 @@ class Screening(Value):
     numbers: bool = False
     """Whether ranges of numbers are parts too: a law that drifts moves along them, and would look like poison."""
     margin: Annotated[float, Field(ge=0.0)] = 0.02
-    """Log loss on trusted rows, in nats: a fact is poison that does not help by more. An outcome is that harms by more
-    than half of it where the window's rows are like the past's, and than twice of it where they are told apart."""
+    """Log loss on trusted rows, in nats. Where labels are facts, those are poison that do not help by more, and a part
+    of a column that harms by more. Where they are outcomes, a part that harms by more than half of it, if the window's
+    other rows are like the past's, and than twice of it, if they are told apart."""
 
 
 class Suspect(Value):

@@ -58,8 +58,14 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
     told = [*evidence.signals, *evidence.quality, *evidence.poisoned]
     return Diagnosis(
         cause=cause, reasons=reasons, evidence=tuple(sorted({each.fingerprint() for each in told})),
-        windows=tuple(window.position for window in evidence.poisoned) if cause == "suspected_poisoning" else (),
+        windows=_poisoned(evidence, faulty_share) if cause == "suspected_poisoning" else (),
     )  # fmt: skip
+
+
+def _poisoned(evidence: Evidence, faulty_share: float) -> tuple[int, ...]:
+    """Name the windows to set aside: this one too where it is under attack, for nobody looks at its rows again."""
+    here = {evidence.position} if spoiled(evidence, faulty_share=faulty_share) else set()
+    return tuple(sorted({window.position for window in evidence.poisoned} | here))
 
 
 def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:

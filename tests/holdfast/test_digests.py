@@ -13,7 +13,7 @@ NO_NUMBERS = {"pydantic", "PyYAML", "SQLAlchemy", "Jinja2", "matplotlib", "threa
 
 
 def test_every_library_that_computes_is_named_with_what_it_computed():
-    """One that is imported anywhere below the flows is among those whose versions are in every key, or has no numbers."""
+    """One that is imported anywhere in `holdfast` is among those whose versions are in every key, or has no numbers."""
     imported = set()
     for file in Path(holdfast.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.monitoring.challenger import allowed
 from holdfast.monitoring.watch import WindowRecord
-from holdfast.recovery.inspection import Inspection, looked_at
+from holdfast.recovery.inspection import Inspection, looked_at, measure
 from holdfast.stores import Stores
 from tasks import challenger
 
@@ -30,7 +30,7 @@ def screened(margins, brier, **others):
     """A screening as it is on record."""
     packed = base64.b64encode(np.array(brier, dtype="<f4").tobytes()).decode()
     return Inspection.of(
-        np.array(margins), brier=packed, **{"measure": "ratio by LightGBM", **others}
+        np.array(margins), brier=packed, **{"measure": measure("table", facts=False), **others}
     ).model_dump_json()
 
 

@@ -20,6 +20,7 @@ from holdfast.digests import library_digest
 from holdfast.errors import StoreError
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.model import ModelSpec, digest_of, save_model
+from holdfast.monitoring.watch import WindowRecord
 from holdfast.params import load as load_params
 from holdfast.prediction_log import Answer, PredictionLog
 from holdfast.recovery.promotion import condemn, promote, register
@@ -35,7 +36,7 @@ from holdfast.results import (
 )
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
-from tasks import objects, pruning, tracking
+from tasks import living, objects, pruning, tracking
 from tasks.drills import kept_key
 from tasks.monitoring import open_watch
 from tasks.recovery import open_ledger
@@ -440,3 +441,20 @@ def test_a_prune_that_is_cut_off_is_finished_by_the_next(stores, params, tmp_pat
     assert state(stores) == state(unbroken)
     assert open_ledger(stores).verify().valid
     assert not list(stores.models.glob(".*"))
+
+
+def test_windows_that_were_set_aside_take_no_place_among_those_that_judge(params, stores, monkeypatch):
+    """The next window is held against the last clean ones that may judge: these are needed, and not the attacked ones."""
+    states = ("escrowed", "escrowed", "quarantined", "quarantined")
+    records = tuple(
+        WindowRecord(position=i, digest=f"{i}", rows=5, state=state, why="", matured=True)
+        for i, state in enumerate(states)
+    )
+    monkeypatch.setattr(living, "pending", lambda *_: (4, None))
+    monkeypatch.setattr(living, "admissible", lambda *_: ())
+    monkeypatch.setattr(living, "_judges", lambda *_: frozenset())
+    monkeypatch.setattr(
+        living, "open_watch", lambda *_: SimpleNamespace(verdicts=lambda: dict.fromkeys(range(4), "clean"))
+    )
+    alive = SimpleNamespace(learned=dict, unread=())
+    assert living.Needed.of(params, stores, alive, records).screened_by == {0, 1}

@@ -15,7 +15,8 @@ from tasks import screening
 def test_windows_that_were_judged_by_another_measure_are_judged_again(monkeypatch):
     """After an upgrade, or where labels became facts, earlier margins mean something else; the windows still count."""
     rng = np.random.default_rng(0)
-    measures = ("difference", "ratio by LightGBM", "usual ratio by LightGBM", "ratio by LightGBM", "ratio")
+    now, facts_now = (measure("table", facts=facts) for facts in (False, True))
+    measures = ("difference", now, facts_now, now, "ratio")
     watch = SimpleNamespace(
         verdicts=lambda: dict.fromkeys(range(5), "clean"),
         windows=lambda: [SimpleNamespace(position=i, state="escrowed", digest=str(i)) for i in range(5)],

@@ -12,12 +12,13 @@ from holdfast.monitoring.challenger import Challenger
 from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold
-from holdfast.recovery.inspection import Inspection
+from holdfast.recovery.inspection import Inspection, measure
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.policy import Policy
 from holdfast.recovery.screening import Screening
 from holdfast.recovery.triage import Evidence
 from holdfast.results import IntegrityFinding, ModelVersion, Signal
+from holdfast.space import Table
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
 from tasks import calibration, monitoring
@@ -33,7 +34,7 @@ def window(position, *, wrong=0.1, n=250):
     y = rng.integers(0, 2, n)
     p = np.where((rng.random(n) < wrong) ^ (y == 1), 0.9, 0.1)
     return Window(
-        position, rng.choice(2**40, n, replace=False), SimpleNamespaceTensor(n), np.stack([1 - p, p], 1), None, y
+        position, rng.choice(2**40, n, replace=False), SimpleNamespaceTensor(n), np.stack([1 - p, p], 1), Table(features=()), y
     )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def watched(tmp_path, monkeypatch):
             kept.mature(place)
             right = np.random.default_rng(place).random(250) < expected
             brier = base64.b64encode(np.where(right, 0.01, 0.81).astype("<f4").tobytes()).decode()
-            told = Inspection.of(np.where(right, 0.0, -0.9), measure="ratio by ridge regression", brier=brier)
+            told = Inspection.of(np.where(right, 0.0, -0.9), measure=measure("table", facts=False), brier=brier)
             kept.screened(place, "clean", told.model_dump_json())
         told = monitoring._watched(
             params, stores, CHAMPION, None, past, Allowance(allowed=(0.0, 0.0), losses=()), windows[place].without_labels(),

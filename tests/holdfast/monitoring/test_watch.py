@@ -126,3 +126,14 @@ def test_a_pruned_window_keeps_its_place_and_loses_its_rows(watch, url):
         watch.release(1, "too late")
     with pytest.raises(StoreError, match="as it came first"):
         watch.arrive(0, "z", 5)
+
+
+def test_a_detector_remembers_what_it_looked_at_last(watch):
+    """A window that was released late is looked at after later ones: what it added is what the next one adds to."""
+    watch.keep("c", [signal(5).model_copy(update={"turn": 5})], {"harm": {"rows": 50}})
+    watch.keep("c", [signal(6).model_copy(update={"turn": 6})], {"harm": {"rows": 60}})
+    watch.keep("c", [signal(2).model_copy(update={"turn": 9})], {"harm": {"rows": 70}})
+    assert watch.memories("c") == {"harm": {"rows": 70}}
+    watch.keep("c", [signal(7).model_copy(update={"turn": 9})], {"harm": {"rows": 80}})
+    watch.keep("c", [signal(place, "mmd") for place in (8, 9)], {"mmd": {"seen": 2}})
+    assert watch.memories("c") == {"harm": {"rows": 80}, "mmd": {"seen": 2}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from holdfast.data.source import inputs_of, load, quick_features
 from holdfast.errors import DataError
 from holdfast.recovery import inspection
 from holdfast.recovery.ablation import Labelled, ablate
-from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, pinned
+from holdfast.recovery.inspection import Inspection, Known, Names, call, inspect, measure, pinned
 from holdfast.recovery.screening import Judged, Screening
 from holdfast.seeding import Noise
 from holdfast.statistics import half_brier
@@ -78,6 +80,24 @@ def test_rows_that_moved_must_harm_the_more_clearly(world, monkeypatch, shift, l
     assert SETTINGS.margin == 0.02
     assert all(least <= margin <= most for margin in asked)
     assert asked
+
+
+def test_facts_have_the_whole_margin(monkeypatch):
+    """What an image shows does not drift: neither half nor twice."""
+    asked = []
+    monkeypatch.setattr(
+        inspection, "ablate", lambda *given, **named: asked.append(named["margin"]) or ablate(*given, **named)
+    )
+    settings = SETTINGS.model_copy(update={"facts": True})
+    x, labels = pictures(900, 0)
+    rows, parts = shown(x, labels)
+    base = pinned(rows, parts, "images", 4, 0, facts=True)
+    x, labels = pictures(400, 1)
+    labels[np.flatnonzero(labels == 1)[:60]] = 2
+    rows, parts = shown(x, labels)
+    witness = call(rows.features, base=base, clean=(), settings=settings, kind="images", classes=4, noise=NOISE)
+    inspect(rows, parts, witness, None, NOISE)
+    assert set(asked) == {0.02}
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.3])
@@ -188,10 +208,12 @@ def test_a_backdoor_is_found_in_a_class_that_is_often_confused():
 def test_how_pinned_rows_were_judged_comes_back():
     """Margins, usual confusion and what the margins are: a judgement by another measure is told from this one."""
     rows, parts = shown(*taken_for_each_other(400, 0))
-    for facts, told in ((True, "usual ratio by ridge regression"), (False, "ratio by ridge regression")):
+    for facts in (True, False):
         known = pinned(rows, parts, "images", 4, 0, facts=facts)
         kept = Inspection.model_validate_json(Inspection.of_known(known, "images").model_dump_json())
-        assert kept.measure == told
+        assert kept.measure == measure("images", facts=facts) != measure("images", facts=not facts)
+        assert kept.measure.endswith(version("scikit-learn"))
+        assert measure("table", facts=facts).endswith(version("lightgbm"))
         again = kept.known(rows, parts)
         assert again.judged.margins == pytest.approx(known.judged.margins, abs=1e-6)
         if facts:

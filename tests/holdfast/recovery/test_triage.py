@@ -79,7 +79,7 @@ def test_what_contradicts_in_a_window_under_attack_is_the_attack():
     }
     assert (found["both"].cause, found["both"].windows) == ("suspected_evasion", ())
     assert (found["poison"].cause, found["poison"].windows) == ("suspected_poisoning", (3,))
-    assert (found["other"].cause, found["other"].windows) == ("suspected_poisoning", (2,))
+    assert (found["other"].cause, found["other"].windows) == ("suspected_poisoning", (2, 3))
 
 
 def test_answers_that_got_better_are_no_harm():
@@ -93,6 +93,14 @@ def test_a_few_faulty_rows_are_no_broken_feed():
     assert diagnosis.cause == "none"
     assert diagnosis.reasons[0].about == "schema"
     assert cause(quality=(finding(21),)) == "quality_fault"
+
+
+def test_a_window_under_attack_is_set_aside_with_those_that_are_poisoned():
+    """Nobody looks at its rows again: where poison is the cause, both are named."""
+    for signals, windows in (((signal("attack"),), (1, 3)), ((signal("shift"),), (1,))):
+        seen = Evidence(position=3, rows=100, signals=signals, poisoned=(Tainted(position=1, reasons=("r",)),))
+        diagnosis = triage(seen, faulty_share=0.2)
+        assert (diagnosis.cause, diagnosis.windows) == ("suspected_poisoning", windows)
 
 
 @pytest.mark.parametrize(
