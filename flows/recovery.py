@@ -68,7 +68,7 @@ def reexamination(params: Params, stores: Stores) -> Decision:
     """Put the champion through the nightly pack; one that is below a floor now gives way to the last good version.
 
     That version must pass the same floors on the same rows. What was not measured, or is not valid, demotes nobody:
-    a person is told.
+    a person is told. So where rollbacks wait for a person, or the breaker holds them.
     """
     with one_heartbeat():
         settle(params, stores)
@@ -132,5 +132,5 @@ def retraining(params: Params, stores: Stores, snapshot: DataSnapshot, data: Sta
         finish(stores, runs.lifecycle, (runs.training, scored, compared), verdict)
     outcome = f"version {version.version}: {verdict.action}"
     minutes = (monotonic() - began) / 60
-    responded(params, stores, decision, outcome, labels_of(grown, snapshot), minutes)
+    responded(params, stores, decision, outcome, labels_of(grown, snapshot), minutes, candidate=version)
     return outcome

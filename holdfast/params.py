@@ -12,7 +12,7 @@ from holdfast.digests import digest_json
 from holdfast.errors import ParamsError
 from holdfast.integrity.base import IntegrityCheck
 from holdfast.monitoring.base import Detector
-from holdfast.params_checks import check_names, check_recorded, check_registered, explain
+from holdfast.params_checks import check_names, check_panel, check_recorded, check_registered, explain
 from holdfast.params_files import Layers, find_secrets, read
 from holdfast.recovery.gate import Gates
 from holdfast.recovery.policy import Policy
@@ -329,7 +329,8 @@ def validate(layers: Layers) -> Params:
         params = Params.model_validate(tree)
     except ValidationError as error:
         problems += explain(error, Params, "")
-    problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump()) + check_recorded(tree)
+    problems += check_registered(tree, FAMILIES) + check_names(tree, UsesParams().model_dump())
+    problems += check_recorded(tree) + check_panel(tree)
     if problems or params is None:
         raise layers.refuse(problems)
     return params

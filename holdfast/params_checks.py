@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Tree = dict[Any, Any]
 
 _NO_ONE = "no such setting"
+_HARM = "harm"
+"""Detector by whose effect the policy tells when an episode of harm is over."""
 
 
 def check_registered(tree: Tree, families: Collection[str]) -> list[str]:
@@ -108,6 +110,26 @@ def _try(package: str, name: str, settings: object, base: type[Any], place: str,
     except ValidationError as error:
         return explain(error, kind, f"{place}.")
     return []
+
+
+def check_panel(tree: Tree) -> list[str]:
+    """Refuse a panel that tells when harm begins and never when it is over, where a champion is watched."""
+    monitoring = _section(tree, "monitoring")
+    stream, detectors = _section(monitoring, "stream"), _section(monitoring, "detectors")
+    if not stream or stream.get("recorded"):
+        return []
+    asked = [str(name) for name, settings in detectors.items() if settings is not None and _about_harm(str(name))]
+    if not asked or _HARM in asked:
+        return []
+    told = f"{', '.join(asked)} without {_HARM}, which alone says by how much answers are worse, and when that is over"
+    return [f"monitoring.detectors: {told}; add {_HARM}: {{}}"]
+
+
+def _about_harm(name: str) -> bool:
+    try:
+        return find("holdfast.monitoring", name, Detector).about == "harm"
+    except (LookupError, TypeError, ImportError, AttributeError):  # reported where its settings are read
+        return False
 
 
 def check_recorded(tree: Tree) -> list[str]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from holdfast.errors import StoreError
 from holdfast.recovery.promotion import clear as take_back
 from holdfast.results import ModelVersion
-from tasks.on_record import pending
+from tasks.monitoring import open_watch
+from tasks.on_record import BREAKER, pending, since_cleared, windows_of
 from tasks.recovery import open_ledger
-from tasks.responses import responded
+from tasks.responses import release_window, responded
 
 if TYPE_CHECKING:
     from holdfast.params import Params
@@ -47,11 +48,16 @@ def refuse(params: Params, stores: Stores, position: int, why: str) -> Decision:
     """End a decision undone, in the caller's name and on record; the watch goes on behind it.
 
     It counts as a response: cooldown and budget hold as if it had been carried out, so it is not asked again at once.
+    Of a quarantine it is the person's word on the windows: what was suspected of them is released, each on record, or
+    the same would be asked at every later window.
 
     Raises:
         StoreError: no decision about this window waits.
     """
     decision = _waiting(params, stores, position)
+    if decision.action == "quarantine":
+        for window in filter(open_watch(params, stores).suspects, windows_of(decision)):
+            release_window(params, stores, window, why)
     responded.fn(params, stores, decision, f"refused: {why}", refused_by=stores.named_actor())
     return decision
 
@@ -60,15 +66,18 @@ def unfreeze(params: Params, stores: Stores, why: str) -> int:
     """Clear the breaker, in the caller's name and on record: rollbacks up to now freeze the loop no more.
 
     Returns:
-        The place of the last window that was decided on.
+        The place of the last window that was decided on; the first one's where only nights rolled back.
 
     Raises:
         StoreError: nothing was decided yet.
     """
     place = pending(params, stores)[0] - 1
-    if place < 0:
+    with open_ledger(stores).reading() as view:
+        counted = since_cleared(view, params.name)
+    if place < 0 and not counted:
         raise _refused(params, "no decision about the stream", "a loop that was frozen", "There is nothing to clear.")
-    body = {"about": "breaker", "position": place, "why": why}
+    place = max(place, 0)
+    body = {"about": BREAKER, "position": place, "why": why}
     open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
     return place
 

@@ -7,9 +7,11 @@ from prefect.cache_policies import NO_CACHE
 
 from holdfast.params import Params
 from holdfast.recovery.gate import reexamine
+from holdfast.recovery.policy import tripped
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores
 from tasks.lineage import registered
+from tasks.on_record import DEMOTION, pending, since_cleared
 from tasks.progress import tell
 from tasks.recovery import find_version, open_ledger, record_decision
 from tasks.responses import announce
@@ -43,6 +45,8 @@ def sentence(
 ) -> Decision:
     """Decide by the floors whether the champion stays; whatever is wrong is on record and told, once for each finding.
 
+    Where rollbacks wait for a person, or the breaker is tripped, it stays and a person is told what to do.
+
     Args:
         params: what names the floors.
         stores: where the ledger is.
@@ -58,10 +62,12 @@ def sentence(
     theirs = () if good is None or spare is None else reexamine(
         params.recovery.gates, good, spare.findings, params.metric
     )  # fmt: skip
-    instead = bool(theirs) and all(reason.passed for reason in theirs)
+    better = bool(theirs) and all(reason.passed for reason in theirs)
+    held = _held(params, stores) if better else ""
+    instead = better and not held
     decision = Decision(
         action="rollback" if instead else "alert", champion=champion, candidate=good if instead else None,
-        reasons=(*reasons, _instead(params, champion, found, good, instead=instead)),
+        reasons=(*reasons, _instead(params, champion, found, good, better=better, held=held)),
         evidence=tuple(sorted(f.fingerprint() for f in (*found.findings, *(spare.findings if spare else ())))),
     )  # fmt: skip
     tell("recovery", f"version {champion.version}: {decision.action}: {decision.reasons[-1].text}")
@@ -79,14 +85,26 @@ def _below(params: Params, champion: ModelVersion, found: StageReport) -> bool:
 
 
 def _instead(
-    params: Params, champion: ModelVersion, found: StageReport, good: ModelVersion | None, *, instead: bool
+    params: Params, champion: ModelVersion, found: StageReport, good: ModelVersion | None, *, better: bool, held: str
 ) -> Reason:
-    if good is not None and instead:
-        text = f"version {good.version} reigned before, and meets every floor on the same rows"
+    if good is not None and better:
+        text = f"version {good.version} reigned before, and meets every floor on the same rows{held}"
     elif good is not None:
         text = f"version {good.version} reigned before, and does not meet the floors either: nothing was demoted"
     elif _below(params, champion, found):
         text = "no former champion that nobody condemned: nothing was demoted"
     else:
         text = "what was not measured, or is not valid, demotes nobody: a person must look"
-    return Reason(about="demotion", passed=instead, text=text)
+    return Reason(about=DEMOTION, passed=better and not held, text=text)
+
+
+def _held(params: Params, stores: Stores) -> str:
+    """Say why the loop may not roll back now, and what a person does instead; empty where it may."""
+    policy, place = params.recovery.policy, pending(params, stores)[0]
+    with open_ledger(stores).reading() as view:
+        stop = tripped(since_cleared(view, params.name), policy, place)
+    if stop:
+        return f"; {stop}: `holdfast rollback --why ...` goes back to it, `holdfast unfreeze --why ...` frees the loop"
+    if "rollback" in policy.approve:
+        return "; rollbacks wait for a person: `holdfast rollback --why ...` goes back to it"
+    return ""

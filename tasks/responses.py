@@ -25,7 +25,7 @@ from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
 from tasks import objects, tracking
 from tasks.monitoring import open_watch
-from tasks.on_record import ACTED, outcome_of, pending, stream_decisions
+from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
 from tasks.storage import admitted_snapshot, load_data, weighed
@@ -117,26 +117,25 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
         taken = list(stream_decisions(view, params.name))
         outcomes = {d.position: outcome_of(view, params.name, d.position) or {} for d in taken if d.action in ACTED}
         good = view.last_good(params.name)
-        cleared = [int(e.body["position"]) for e in view.entries(model=params.name, kinds=("release",))
-                   if e.body.get("about") == "breaker"]  # fmt: skip
+        carried_out, counted = rollbacks(view, params.name), since_cleared(view, params.name)
     mine = [d for d in taken if champion and d.champion and d.champion.digest == champion.digest]
-    made = [d.position for d in taken if champion and outcomes.get(d.position, {}).get("champion") == champion.version
-            and d.action == "retrain"]  # fmt: skip
+    made = [d.position for d in taken if champion and d.action == "retrain"
+            and outcomes.get(d.position, {}).get("made") == champion.version]  # fmt: skip
     signals = () if champion is None else open_watch(params, stores).signals(champion.digest)
     return History(
         former=taken[0].cause if taken else None,
         episode=taken[0].episode if taken else None,
         excess=tuple(signal.effect for signal in signals if signal.detector == HARM),
-        gains=tuple({s.position: float(s.details["gain"]) for s in signals if "gain" in s.details}.values()),
+        gains=tuple(signal.details.get("gain") for signal in signals if signal.detector == HARM),
         harmed=tuple(sorted(int(d.position or 0) for d in mine if d.cause == "harmful_drift")),
         retrainings=tuple(
             Spent(position=int(d.position or 0), labels=int(outcomes[d.position].get("labels", 0)),
                   minutes=float(outcomes[d.position].get("minutes", 0.0)))
             for d in taken if d.action == "retrain"
         ),
-        rollbacks=tuple(int(d.position or 0) for d in taken if d.action in {"rollback", "fall_back"}),
+        rollbacks=(*(int(d.position or 0) for d in taken if d.action in {"rollback", "fall_back"}), *carried_out),
+        carried_out=counted,
         promoted=max((int(p) for p in made if p is not None), default=None),
-        cleared=max(cleared, default=-1),
         admissible=len(admissible(params, stores, position)),
         good=None if good is None else good.reference(),
     )  # fmt: skip
@@ -203,8 +202,7 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
 @task(cache_policy=NO_CACHE)
 def set_aside(params: Params, stores: Stores, decision: Decision) -> str:
     """Put the windows that a decision is about into quarantine: they train nothing until a person releases them."""
-    watch = open_watch(params, stores)
-    windows = decision.windows or (int(decision.position or 0),)
+    watch, windows = open_watch(params, stores), windows_of(decision)
     for position in windows:
         watch.move(position, "quarantined", str(decision.cause))
     named = ", ".join(map(str, windows))
@@ -297,14 +295,16 @@ def by_hand(params: Params, stores: Stores, why: str) -> Decision:
 
 
 def release_window(params: Params, stores: Stores, position: int, why: str) -> None:
-    """Put a window back into escrow, in the caller's name and on record.
+    """Put a window back into escrow, or take back what its screening suspects, in the caller's name and on record.
 
     Raises:
-        StoreError: it is not in quarantine.
+        StoreError: it is not in quarantine, and not suspected.
     """
-    open_watch(params, stores).release(position, why)
+    watch = open_watch(params, stores)
+    watch.require_held(position)
     body = {"about": "window", "position": position, "why": why}
     open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
+    watch.release(position, why)  # after its record: a kill leaves no window released that nobody answers for
 
 
 @task(cache_policy=NO_CACHE)
@@ -332,13 +332,20 @@ def responded(
     labels: int = 0,
     minutes: float = 0.0,
     refused_by: str = "",
+    candidate: ModelVersion | None = None,
 ) -> None:
-    """Record that a response is finished, and what it came to and took; or who refused it, and that it made nobody."""
+    """Record that a response is finished, and what it came to and took; or who refused it, and that it made nobody.
+
+    A retraining made its ``candidate`` champion where that one reigns now and did not when this was decided, whatever
+    the gate said last: done again after a kill, it finds its candidate champion already, and promotes nobody.
+    """
     ledger = open_ledger(stores)
     head = None if refused_by else ledger.head(params.name)
+    serving = None if head is None else head.version
     body = {
         "about": "response", "position": decision.position, "action": decision.action, "outcome": outcome,
-        "champion": None if head is None else head.version, "labels": labels, "minutes": round(minutes, 5),
+        "champion": serving, "labels": labels, "minutes": round(minutes, 5),
+        "made": _made(decision, serving, candidate),
     }  # fmt: skip
     key = f"responded:{params.name}:{decision.position}"
     with ledger.writing() as transaction:
@@ -346,6 +353,11 @@ def responded(
             transaction.append("run", who=refused_by or "holdfast", model=params.name, body=body, key=key)
     took = f" ({60 * minutes:.1f} s)" if minutes and decision.action in _TIMED else ""
     tell("recovery", f"window {decision.position}  {decision.action}: {outcome}{took}")
+
+
+def _made(decision: Decision, serving: int | None, candidate: ModelVersion | None) -> int | None:
+    before = decision.champion.version if decision.champion else None
+    return serving if candidate is not None and before != serving == candidate.version else None
 
 
 @task(cache_policy=NO_CACHE)

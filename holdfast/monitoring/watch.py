@@ -134,15 +134,13 @@ class Watch:
     def release(self, position: int, why: str) -> None:
         """Put a window that was set aside back into escrow, in a person's name that the ledger holds.
 
-        Where its screening had set it aside, the person's word takes the place of the verdict.
+        Where its screening had set it aside, or would have, the person's word takes the place of the verdict.
 
         Raises:
-            StoreError: it was not set aside.
+            StoreError: it was not set aside, and is not suspected.
         """
         with self._writing() as connection:
-            known = self._window(connection, position)
-            if known is None or known.state != "quarantined":
-                raise self._refused(f"window {position}, {known.state if known else 'unknown'}", "one in quarantine")
+            self._require_held(connection, position)
             connection.execute(self._update(position).values(state="escrowed", why=why))
             mine = (SCREENINGS.c.model == self.model, SCREENINGS.c.position == position)
             connection.execute(update(SCREENINGS).where(*mine).values(verdict="released"))
@@ -178,6 +176,20 @@ class Watch:
         """Give the verdict on each window that was screened, by its place."""
         with self._reading() as connection:
             return self._verdicts(connection)
+
+    def require_held(self, position: int) -> None:
+        """Refuse a window that there is nothing to release of.
+
+        Raises:
+            StoreError: it was not set aside, and is not suspected.
+        """
+        with self._reading() as connection:
+            self._require_held(connection, position)
+
+    def suspects(self, position: int) -> bool:
+        """Tell whether a window in escrow did not pass its screening, and nobody released it."""
+        with self._reading() as connection:
+            return self._suspects(connection, self._window(connection, position))
 
     def screening(self, position: int) -> str | None:
         """Give what was recorded with a window's verdict; None where it was not screened."""
@@ -236,6 +248,17 @@ class Watch:
         query = select(SCREENINGS.c.position, SCREENINGS.c.verdict).where(SCREENINGS.c.model == self.model)
         query = query if position is None else query.where(SCREENINGS.c.position == position)
         return {row.position: row.verdict for row in connection.execute(query)}
+
+    def _suspects(self, connection: Connection, known: WindowRecord | None) -> bool:
+        if known is None or known.state != "escrowed":
+            return False
+        return self._verdicts(connection, known.position).get(known.position) == "suspected"
+
+    def _require_held(self, connection: Connection, position: int) -> None:
+        known = self._window(connection, position)
+        if known is None or not (known.state == "quarantined" or self._suspects(connection, known)):
+            found = f"window {position}, {known.state if known else 'unknown'}"
+            raise self._refused(found, "one in quarantine, or in escrow and suspected")
 
     def _count(self, connection: Connection) -> int:
         query = select(func.count()).select_from(WINDOWS).where(WINDOWS.c.model == self.model)

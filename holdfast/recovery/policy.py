@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from holdfast.results import Cause, Decision, Diagnosis, ModelVersion, Reason, Share, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -37,16 +40,16 @@ class Policy(Value):
     calm: Positive = 4
     """Last matured windows over which both are read, all of them answered by the present champion."""
     cooldown: Count = 3
-    """Windows after a retraining or rollback in which no other begins."""
+    """Windows after a retraining or rollback in which no other begins, whether it came to anything or not."""
     probation: Count = 0
     """Windows after a retraining in which harm means rollback and not another retraining."""
     least_windows: Positive = 2
     """Admissible windows without which no retraining begins."""
     budget: Budget = Budget()
     breaker: Positive = 2
-    """Rollbacks within the budget's stretch after which the loop freezes until a person clears it."""
+    """Rollbacks carried out within the budget's stretch after which the loop freezes until a person clears it."""
     approve: tuple[Literal["quarantine", "retrain", "repair", "rollback", "fall_back"], ...] = ()
-    """Actions that wait until a person approves or refuses them."""
+    """Actions that wait until a person approves or refuses them; at night nothing waits, and none of them is taken."""
     faulty_share: Share = 0.2
     """Share of a window's rows at fault from which its feed is taken for broken."""
 
@@ -77,14 +80,16 @@ class History(Value):
     """Place at which the harm began that is not over yet."""
     excess: tuple[float, ...] = ()
     """Share of rows wrong above the past's, for each matured window that the present champion is judged by."""
-    gains: tuple[float, ...] = ()
-    """Share of rows that the champion before it would have had wrong besides, for the same windows."""
+    gains: tuple[float | None, ...] = ()
+    """Share of rows that the champion before it would have had wrong besides, for the same windows; None where that
+    one could not be asked."""
     retrainings: tuple[Spent, ...] = ()
     rollbacks: tuple[int, ...] = ()
+    """Places of the rollbacks that were decided on, refused and hindered ones too."""
+    carried_out: tuple[int, ...] = ()
+    """Places of the rollbacks that the loop carried out since a person last cleared the breaker."""
     promoted: int | None = None
-    """Place at which the present champion was retrained; None where no retraining of the loop made it."""
-    cleared: int = -1
-    """Last place at which a person cleared the breaker."""
+    """Place of the retraining that made the present champion; None where no retraining of the loop did."""
     admissible: int = 0
     """Windows that a retraining may learn from now."""
     good: ModelVersion | None = None
@@ -144,20 +149,26 @@ def _over(history: History, policy: Policy) -> tuple[bool, str]:
     One that nothing was done about ends when answers are nearly as good as before. One that was answered by retraining
     ends when the last retraining hardly paid, and answers are as good as it promised: where they get worse again the
     drift goes on, however little the first windows gained by it. A retraining that put nothing right ends it at once:
-    the world is harder then, and not the champion stale.
+    the world is harder then, and not the champion stale. Where nobody can say what it put right, answers alone decide.
     """
     answered = history.promoted is not None and history.episode is not None and history.promoted >= history.episode
-    excess, gains = history.excess[-policy.calm :], history.gains[-policy.calm :]
-    matured = min(len(excess), len(gains)) if answered else len(excess)
-    if matured < policy.calm:
-        return False, f"{matured} of {policy.calm} windows have matured since"
+    excess = history.excess[-policy.calm :]
+    if len(excess) < policy.calm:
+        return False, f"{len(excess)} of {policy.calm} windows have matured since"
     level = sum(excess) / policy.calm
     good, told = level <= policy.exit, f"{level:+.3f} wrong above the past, the exit is {policy.exit:+.3f}"
     if not answered:
         return good, told
+    gains = _known(history.gains[-policy.calm :])
+    if len(gains) < policy.calm:
+        return good, f"nobody can say what the last retraining put right; {told}"
     gained = sum(gains) / policy.calm
     told = f"the last retraining put {gained:+.3f} of rows right, {policy.paid:.3f} is worth another; {told}"
     return gained <= policy.paid and (good or gained <= 0), told
+
+
+def _known(gains: Sequence[float | None]) -> list[float]:
+    return [gain for gain in gains if gain is not None]
 
 
 _TOLD = (True, "as the window before, which was told")
@@ -196,10 +207,8 @@ def _against_harm(history: History, policy: Policy, position: int) -> _Choice:
 
 def _waiting(history: History, policy: Policy, position: int) -> _Choice | None:
     """Say why nothing is done yet, if so."""
-    start = max(position - policy.budget.windows, history.cleared)
-    rollbacks = [place for place in history.rollbacks if place > start]
-    if len(rollbacks) >= policy.breaker:
-        return "freeze", [(False, f"{len(rollbacks)} rollbacks: nothing is done until a person has looked")]
+    if stop := tripped(history.carried_out, policy, position):
+        return "freeze", [(False, stop)]
     recent = len({place for place in (*history.harmed, position) if place > position - policy.among})
     if recent < policy.confirm and history.episode is None:
         told = f"harm in {recent} of the last {policy.among} windows, {policy.confirm} confirm it"
@@ -210,13 +219,26 @@ def _waiting(history: History, policy: Policy, position: int) -> _Choice | None:
     return None
 
 
+def tripped(carried_out: Sequence[int], policy: Policy, position: int) -> str:
+    """Say that the breaker holds the loop; empty where it does not.
+
+    Args:
+        carried_out: places of the rollbacks that the loop carried out since a person last cleared the breaker.
+        policy: how many it may be.
+        position: the place up to which they are counted.
+    """
+    count = sum(place > position - policy.budget.windows for place in carried_out)
+    return f"{count} rollbacks: nothing is done until a person has looked" if count >= policy.breaker else ""
+
+
 def _acting(history: History, policy: Policy, position: int) -> _Choice:
     probation = history.promoted is not None and position - history.promoted <= policy.probation
-    if probation and history.good and not history.gains:
+    gains = _known(history.gains)
+    if probation and history.good and not gains:
         return "alert", [
             (False, f"no window says yet whether the version before the one of {history.promoted} did worse")
         ]
-    if probation and history.good and sum(history.gains) <= 0:  # one that does worse is nothing to go back to
+    if probation and history.good and sum(gains) <= 0:  # one that does worse is nothing to go back to
         return "rollback", [(True, f"harm within {policy.probation} windows of the retraining at {history.promoted}")]
     if history.admissible < policy.least_windows:
         return "alert", [(False, f"{history.admissible} windows may train, {policy.least_windows} are needed")]

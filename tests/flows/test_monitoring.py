@@ -62,6 +62,8 @@ def test_harm_is_answered_once_however_often_it_is_cut_off(champion: Any, retrai
     report = champion.holdfast("monitor", *TINY, *LEAN, *retraining, "--windows", "2", "--json").document
     first, second = report["windows"]
     assert (first["position"], first["action"], first["champion"]) == (position, "retrain", 2)
+    (ended,) = [entry.body for entry in champion.entries("run") if entry.body.get("action") == "retrain"]
+    assert (ended["outcome"], ended["made"]) == ("version 2: none", 2)  # who was crowned before the kill
     assert second["position"] == position + 1
     assert [entry.body["position"] for entry in decided(champion)] == list(range(position + 2))
     assert [entry.version for entry in champion.entries("registered")] == [1, 2]

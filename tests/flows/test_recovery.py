@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,3 +88,22 @@ def test_every_scenario_hears_what_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     left_out = LeftOut(key="k", rows=3)
     evaluating.evaluation.fn(params, nothing, nothing, CANDIDATE, "gate", "gate", "run", left_out=left_out)
     assert heard["left_out"].value == left_out
+
+
+def test_a_retraining_names_its_candidate_to_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the gate said: who is champion then tells whether this retraining made it so."""
+    heard: dict[str, Any] = {}
+    runs = SimpleNamespace(lifecycle="l", training="t")
+    chores = {
+        "starting_point": None, "admit_windows": None, "begin": runs, "failing": nullcontext(), "about": "run",
+        "training": (CANDIDATE, None), "evaluation": SCORECARD, "promotion": KEPT, "transfer": None, "publish": None,
+        "finish": None, "labels_of": 7,
+    }  # fmt: skip
+    for name, answer in chores.items():
+        monkeypatch.setattr(recovery, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(recovery, "responded", lambda *_, **named: heard.update(named))
+    params: Any = SimpleNamespace(retrained=lambda: PARAMS, evaluation=PARAMS.evaluation)
+    nothing: Any = None
+    due = Decision(action="retrain", reasons=(), position=3)
+    assert recovery.retraining.fn(params, nothing, nothing, SCORECARD, due) == "version 2: keep"
+    assert heard == {"candidate": CANDIDATE}

@@ -57,6 +57,7 @@ WRONG = [
     ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
     ("monitoring.stream.recorded=[p_paid]", "monitoring.stream.recorded: needs a table, and a column for each of two classes"),
     ("monitoring.stream.recorded=[term, p_off]", "monitoring.stream.recorded: term, p_off would be a feature too"),
+    ("monitoring.detectors.harm=null", "monitoring.detectors: surprise, challenger, page_hinkley, adwin, classification_quality without harm, which alone says by how much answers are worse, and when that is over; add harm: {}"),
     ("evaluation.scenarios.attacks=pgd", "evaluation.scenarios.attacks: must be a valid dictionary (got pgd)"),
 ]  # fmt: skip
 
@@ -86,6 +87,20 @@ def test_all_mistakes_are_reported_at_once():
     with pytest.raises(ParamsError) as caught:
         load(PARAMS, assignments=tuple(assignment for assignment, _ in cases))
     assert [expected for _, expected in cases if expected not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    "detectors", ["{}", "{mmd: {}, calibration_drift: {}}", "{harm: {}, surprise: {}}", "{harm: null, surprise: null}"]
+)
+def test_a_panel_without_harm_is_fine_where_nothing_else_tells_of_it(detectors):
+    """Shifts and attacks begin no episode that must end."""
+    load(PARAMS, assignments=(f"monitoring.detectors={detectors}",))
+
+
+def test_recorded_predictions_may_be_watched_without_harm():
+    """Nothing is ever retrained there."""
+    columns = ("data.exclude=[p_paid, p_off]", "monitoring.stream.recorded=[p_paid, p_off]")
+    load(PARAMS, assignments=("monitoring.detectors={surprise: {}}", *columns))
 
 
 @pytest.mark.parametrize("secret", ["http://me:hunter2@host/", "postgresql+psycopg2://me:hunter2@db/ledger"])

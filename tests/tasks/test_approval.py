@@ -11,9 +11,11 @@ from holdfast.errors import StoreError
 from holdfast.recovery.policy import Policy
 from holdfast.results import Decision
 from holdfast.stores import Stores
-from tasks import approval, on_record, recovery, responses
+from tasks import approval, on_record, recovery
+from tasks.monitoring import open_watch
 
 PARAMS: Any = SimpleNamespace(name="people", recovery=SimpleNamespace(policy=Policy(approve=("retrain",))))
+CAUTIOUS: Any = SimpleNamespace(name="people", recovery=SimpleNamespace(policy=Policy(approve=("quarantine",))))
 
 
 @pytest.fixture
@@ -21,8 +23,8 @@ def stores(tmp_path: Any) -> Stores:
     return Stores.local(tmp_path, tmp_path, actor="alice")
 
 
-def decide(stores: Stores, position: int, action: Any) -> Decision:
-    decision = Decision(action=action, reasons=(), cause="harmful_drift", position=position)
+def decide(stores: Stores, position: int, action: Any, windows: tuple[int, ...] = ()) -> Decision:
+    decision = Decision(action=action, reasons=(), cause="harmful_drift", position=position, windows=windows)
     recovery.open_ledger(stores).append(
         "decision", who="holdfast", model="people", body=decision.model_dump(mode="json"),
         key=f"response:people:{position}",
@@ -77,14 +79,38 @@ def test_a_window_must_be_named_rightly(stores: Stores) -> None:
     assert approval.waits(PARAMS, stores, decision)
 
 
-def test_the_breaker_is_cleared_up_to_now(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the policy remembers as cleared is the last window that was decided on."""
+def test_windows_whose_quarantine_is_refused_are_suspected_no_more(stores: Stores) -> None:
+    """Released in the refuser's name, they are not asked about again; what nobody suspected is as it was."""
+    watch = open_watch(CAUTIOUS, stores)
+    for position, verdict in enumerate(("suspected", "clean", "suspected", "")):
+        watch.arrive(position, str(position), 5)
+        if verdict:
+            watch.screened(position, verdict, "{}")
+    decide(stores, 3, "quarantine", windows=(0, 1, 3))
+    approval.refuse(CAUTIOUS, stores, 3, "a true change of the law")
+    assert watch.verdicts() == {0: "released", 1: "clean", 2: "suspected"}
+    assert {window.state for window in watch.windows()} == {"escrowed"}
+    with recovery.open_ledger(stores).reading() as view:
+        released = [(entry.who, entry.body) for entry in view.entries(kinds=("release",))]
+    assert released == [("alice", {"about": "window", "position": 0, "why": "a true change of the law"})]
+    assert on_record.pending(CAUTIOUS, stores) == (4, None)
+
+
+def test_a_quarantine_that_is_approved_is_no_release(stores: Stores) -> None:
+    """The windows stay suspected until it is carried out."""
+    watch = open_watch(CAUTIOUS, stores)
+    watch.arrive(0, "0", 5)
+    watch.screened(0, "suspected", "{}")
+    decide(stores, 0, "quarantine")
+    approval.approve(CAUTIOUS, stores, 0, "so it is")
+    assert watch.verdicts() == {0: "suspected"}
+
+
+def test_the_breaker_is_cleared_up_to_now(stores: Stores) -> None:
+    """The last window that was decided on is named, and why, in the caller's name."""
     with pytest.raises(StoreError, match="no decision about the stream"):
         approval.unfreeze(PARAMS, stores, "w")
     for position in range(3):
         decide(stores, position, "freeze")
-    monkeypatch.setattr(responses, "admissible", lambda *_: ())
-    assert responses.remembered(PARAMS, stores, None, 3).cleared == -1
     assert approval.unfreeze(PARAMS, stores, "looked at it") == 2
-    assert responses.remembered(PARAMS, stores, None, 3).cleared == 2
     assert (last(stores).who, last(stores).body["why"]) == ("alice", "looked at it")

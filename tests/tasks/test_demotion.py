@@ -8,15 +8,22 @@ from typing import Any
 import pytest
 
 from holdfast.recovery.gate import Gates
+from holdfast.recovery.policy import Policy
 from holdfast.recovery.promotion import promote
 from holdfast.results import Check, DataSnapshot, Decision, Finding, ModelVersion, Provenance, Score, StageReport
 from holdfast.stores import Stores
 from tasks import demotion, recovery
+from tasks.approval import unfreeze
 
 FLOORED = "probes/quality"
-PARAMS: Any = SimpleNamespace(
-    name="people", metric="accuracy", recovery=SimpleNamespace(gates=Gates(floors={FLOORED: 0.6}))
-)
+
+
+def with_policy(policy: Policy) -> Any:
+    gates = Gates(floors={FLOORED: 0.6})
+    return SimpleNamespace(name="people", metric="accuracy", recovery=SimpleNamespace(gates=gates, policy=policy))
+
+
+PARAMS: Any = with_policy(Policy())
 
 
 class Shelf:
@@ -69,10 +76,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Decision]:
     return heard
 
 
-def sentenced(stores: Stores, champion: StageReport, spare: StageReport | None) -> Decision:
-    good = demotion.predecessor.fn(PARAMS, stores, version(2), champion)
+def sentenced(
+    stores: Stores, champion: StageReport, spare: StageReport | None, params: Any = PARAMS, number: int = 2
+) -> Decision:
+    good = demotion.predecessor.fn(params, stores, version(number), champion)
     assert (good is None) or spare is not None
-    return demotion.sentence.fn(PARAMS, stores, version(2), champion, good, None if good is None else spare)
+    return demotion.sentence.fn(params, stores, version(number), champion, good, None if good is None else spare)
 
 
 def recorded(stores: Stores) -> list[Any]:
@@ -97,6 +106,38 @@ def test_a_champion_below_a_floor_gives_way_to_the_last_good_version(stores: Sto
     alias.version = 2
     promote(ledger, alias, decision, expected=ledger.head("people").promotion, who="alice", why="w")
     assert (ledger.head("people").version, alias.version) == (1, 1)
+
+
+def test_where_rollbacks_wait_for_a_person_the_night_only_tells(stores: Stores, told: list[Decision]) -> None:
+    """What is below a floor stays champion; who is told hears which version would do, and how to go back to it."""
+    params = with_policy(Policy(approve=("rollback",)))
+    decision = sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6), params)
+    assert (decision.action, decision.candidate, decision.reasons[-1].passed) == ("alert", None, False)
+    assert "version 1 reigned before, and meets every floor" in decision.reasons[-1].text
+    assert "`holdfast rollback --why ...`" in decision.reasons[-1].text
+    assert recorded(stores) == ["alert"]
+    assert told == [decision]
+    params = with_policy(Policy(approve=("retrain",)))
+    assert sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6), params).action == "rollback"
+
+
+def test_a_tripped_breaker_holds_the_night_too(stores: Stores, told: list[Decision]) -> None:
+    """A second night moves nobody where one rollback is the most; a person clears it, and then it may."""
+    params, alias = with_policy(Policy(breaker=1)), Shelf()
+    ledger, alias.version = recovery.open_ledger(stores), 2
+
+    def move(decision: Decision) -> None:
+        promote(ledger, alias, decision, expected=ledger.head("people").promotion, who="alice", why="w")
+
+    move(Decision(action="promote", reasons=(), candidate=version(3), champion=version(2)))
+    move(sentenced(stores, found(3, 0.59, "passed"), found(2, 0.6), params, 3))
+    assert alias.version == 2
+    held = sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6), params)
+    assert (held.action, held.candidate) == ("alert", None)
+    assert "1 rollbacks" in held.reasons[-1].text
+    assert "`holdfast rollback --why ...`" in held.reasons[-1].text
+    unfreeze(params, stores, "looked at it")
+    assert sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6), params).action == "rollback"
 
 
 @pytest.mark.parametrize(

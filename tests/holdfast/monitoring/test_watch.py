@@ -107,6 +107,22 @@ def test_a_verdict_is_given_once_and_only_a_person_changes_it(watch, url):
     assert watch.screening(0) == "first"
 
 
+def test_what_is_suspected_can_be_released_before_it_is_set_aside(watch):
+    """A person's word on a window in escrow stands where its screening suspects it, and nowhere else."""
+    for position, digest in enumerate("abc"):
+        watch.arrive(position, digest, 5)
+    watch.screened(0, "suspected", "first")
+    watch.screened(1, "clean", "second")
+    assert [watch.suspects(position) for position in range(4)] == [True, False, False, False]
+    watch.require_held(0)
+    watch.release(0, "looked at it")
+    assert (watch.verdicts()[0], watch.windows()[0].state, watch.suspects(0)) == ("released", "escrowed", False)
+    for position in (0, 1, 2, 3):
+        for refusing in (lambda: watch.release(position, "w"), lambda: watch.require_held(position)):  # noqa: B023
+            with pytest.raises(StoreError, match="in escrow and suspected"):
+                refusing()
+
+
 def test_a_pruned_window_keeps_its_place_and_loses_its_rows(watch, url):
     """Only what matured or was set aside can go; its place is taken for ever, and another model's rows are not its."""
     watch.arrive(0, "a", 5)

@@ -123,6 +123,17 @@ def test_retraining_goes_on_as_long_as_it_pays():
     assert respond(diagnosis("none"), early, policy, 48, CHAMPION).episode == 40
 
 
+@pytest.mark.parametrize("gains", [(), (None,) * 5, (0.2, 0.2, None, 0.2, 0.2)])
+def test_where_nobody_can_say_what_a_retraining_put_right_answers_alone_decide(gains):
+    """The version before it cannot be asked: the episode ends as one that nothing was done about, and not never."""
+    answered = History(episode=40, promoted=44, gains=gains, admissible=4)
+    good = answered.model_copy(update={"excess": (0.3, 0.01, 0.02, 0.01, 0.02)})
+    assert respond(diagnosis("none"), good, Policy(), 50, CHAMPION).episode is None
+    for excess in ((0.3, 0.2, 0.2, 0.2, 0.2), (0.01, 0.01, 0.01)):
+        lasting = answered.model_copy(update={"excess": excess})
+        assert respond(diagnosis("none"), lasting, Policy(), 50, CHAMPION).episode == 40
+
+
 def test_damage_during_an_episode_is_repaired_first():
     """A broken champion is no drift, and the episode is not forgotten over it."""
     history = History(episode=40, excess=(0.1,) * 4, admissible=4)
@@ -179,13 +190,14 @@ def test_harm_soon_after_a_retraining_rolls_back():
     assert action("harmful_drift", fresh.model_copy(update={"good": None}), policy) == "retrain"
     better = fresh.model_copy(update={"gains": (0.3, 0.2)})  # harm that the version before would do more of
     assert action("harmful_drift", better, policy) == "retrain"
-    unseen = fresh.model_copy(update={"gains": ()})  # no window says which of the two does worse
-    assert action("harmful_drift", unseen, policy) == "alert"
+    for unseen in ((), (None, None)):  # no window says which of the two does worse
+        assert action("harmful_drift", fresh.model_copy(update={"gains": unseen}), policy) == "alert"
+    assert action("harmful_drift", fresh.model_copy(update={"gains": (-0.1, None)}), policy) == "rollback"
 
 
 def test_two_rollbacks_freeze_until_a_person_clears_them():
-    """The breaker counts rollbacks since it was cleared."""
-    history = READY.model_copy(update={"rollbacks": (30, 40)})
+    """The breaker counts what was carried out since it was cleared, and not what came to nothing."""
+    history = READY.model_copy(update={"rollbacks": (30, 40), "carried_out": (30, 40)})
     assert action("harmful_drift", history) == "freeze"
-    assert action("harmful_drift", history.model_copy(update={"cleared": 40})) == "retrain"
+    assert action("harmful_drift", history.model_copy(update={"carried_out": (40,)})) == "retrain"
     assert action("harmful_drift", history, position=130) == "retrain"  # out of the budget's stretch
