@@ -87,3 +87,21 @@ def test_every_scenario_hears_what_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     left_out = LeftOut(key="k", rows=3)
     evaluating.evaluation.fn(params, nothing, nothing, CANDIDATE, "gate", "gate", "run", left_out=left_out)
     assert heard["left_out"].value == left_out
+
+
+def test_the_night_sees_to_the_copies_before_it_reads_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spoilt bytes answer nothing: what can be restored is, before the champion is asked for its floors."""
+    asked: list[str] = []
+
+    def chore(name: str) -> Any:
+        return lambda *_, **__: (asked.append(name), CHAMPION)[1]
+
+    chores = ("settle", "mend_copies", "find_version", "own_data", "_nightly")
+    for name in chores:
+        monkeypatch.setattr(recovery, name, chore(name))
+    monkeypatch.setattr(recovery, "integrity", lambda *_: (None, None))
+    monkeypatch.setattr(recovery, "predecessor", lambda *_: None)
+    monkeypatch.setattr(recovery, "sentence", lambda *_: KEPT)
+    stores: Any = None
+    assert recovery.reexamination.fn(PARAMS, stores) == KEPT
+    assert asked == list(chores)
