@@ -1,9 +1,9 @@
-"""Automations as code: recovery started by its event, runs without a sign of life closed, people told."""
+"""Automations as code: what its event starts, runs without a sign of life closed, people told."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.schemas.objects import StateType
@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
 from holdfast.errors import StoreError
+from holdfast.results import Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,18 +37,23 @@ ENDED = "holdfast.run.ended"
 run: its states are said to follow an event that was never sent, and are held back for that long."""
 _BEGIN = timedelta(minutes=30)
 """How long a run may take from being handed to a worker to its first state of its own: longer than they are held."""
+_DECISIONS = frozenset(f"holdfast.{action}" for action in get_args(Action))
+"""What people are told of, once; that one still waits for a person is told to Prefect alone, by each watch."""
 _TOLD = "{{ event.event }} {{ event.resource.id }} {{ event.payload | tojson }}"
 
 
 def automate(
-    client: SyncPrefectClient, params: Params, answers: Mapping[UUID, frozenset[str]], webhook: str | None
+    client: SyncPrefectClient,
+    params: Params,
+    answers: Mapping[str, tuple[UUID, frozenset[str]]],
+    webhook: str | None,
 ) -> None:
     """Put a model's automations on a server, in the place of those of the same names.
 
     Args:
         client: of the server.
         params: what names the model, and whom to tell.
-        answers: deployment to the events of the model that start it.
+        answers: name of a flow to its deployment, and the events of the model that start it.
         webhook: URL of the webhook, where ``schedule.notify`` names one.
 
     Raises:
@@ -88,10 +94,10 @@ def resource(model: str) -> str:
     return f"holdfast.model.{model}"
 
 
-def _answering(params: Params, answers: Mapping[UUID, frozenset[str]]) -> Iterator[AutomationCore]:
-    for ident, events in answers.items():
+def _answering(params: Params, answers: Mapping[str, tuple[UUID, frozenset[str]]]) -> Iterator[AutomationCore]:
+    for flow, (ident, events) in answers.items():
         yield AutomationCore(
-            name=f"holdfast: recover {params.name}",
+            name=f"holdfast: {flow} {params.name}",
             description="The event only knocks: what is to be done, and whether, is read from the ledger.",
             enabled=True,
             trigger=EventTrigger(
@@ -108,7 +114,7 @@ def _telling(client: SyncPrefectClient, params: Params, webhook: str | None) -> 
     action = _teller(client, params, webhook)
     failed = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
     for name, trigger in (
-        ("decisions", EventTrigger(expect={"holdfast.*"}, match={"prefect.resource.id": resource(params.name)})),
+        ("decisions", EventTrigger(expect=_DECISIONS, match={"prefect.resource.id": resource(params.name)})),
         ("failures", EventTrigger(
             expect=failed, match=_RUNS,
             match_related=[

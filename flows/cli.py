@@ -207,7 +207,9 @@ def audit(
     as_json: AsJson = False,
     at: Annotated[str | None, typer.Option(help="Which version served at this ISO time.")] = None,
     version: Annotated[int | None, typer.Option(help="Where this version comes from.")] = None,
-    repair: Annotated[bool, typer.Option(help="Project the ledger's champion onto the alias again.")] = False,
+    repair: Annotated[
+        bool, typer.Option(help="Project the ledger's champion onto the alias again, and restore spoilt copies of it.")
+    ] = False,
     accept_outside: Annotated[
         bool, typer.Option(help="With --repair: take the outside move as your decision.")
     ] = False,

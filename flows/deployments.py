@@ -57,6 +57,15 @@ def recover(overlays: list[str], assignments: list[str]) -> None:
         recovery(params, stores)
 
 
+@flow(name="ask", **_RETRIES)
+def ask(overlays: list[str], assignments: list[str]) -> None:
+    """Ask a person about the decision that waits for one, on Prefect's page; suspended, it holds no place meanwhile."""
+    with _opened(overlays, assignments) as (params, stores):
+        from flows.approval import ask_a_person  # noqa: PLC0415  as above
+
+        ask_a_person(params, stores)
+
+
 @flow(name="nightly", **_RETRIES)
 def nightly(overlays: list[str], assignments: list[str]) -> None:
     """Hold the champion to its floors by the nightly pack; it may have to give way to the last good version."""
@@ -122,7 +131,10 @@ def deployments(params: Params) -> tuple[Deployment, ...]:
     schedule = params.schedule
     found = [Deployment(nightly, schedule.evaluation)]
     if params.monitoring.stream is not None:
-        found += [Deployment(watch, schedule.monitoring), Deployment(recover, None, frozenset({"holdfast.retrain"}))]
+        asking = bool(params.recovery.policy.approve)
+        due = frozenset({"holdfast.retrain", *(["holdfast.approval.given"] if asking else [])})
+        found += [Deployment(watch, schedule.monitoring), Deployment(recover, None, due)]
+        found += [Deployment(ask, None, frozenset({"holdfast.approval.asked"}))] if asking else []
     if params.drills.incidents:
         found.append(Deployment(weekly, schedule.drills))
     for name in ("monitoring", "evaluation", "drills"):
@@ -173,7 +185,8 @@ def deploy(params: Params, project: Path, overlays: list[str], assignments: list
             )
             for each in wanted
         }
-        automate(client, params, {ident: each.events for each, ident in known.items() if each.events}, webhook)
+        answers = {each.flow.name: (ident, each.events) for each, ident in known.items() if each.events}
+        automate(client, params, answers, webhook)
 
 
 def _schedules(each: Deployment) -> list[DeploymentScheduleCreate]:

@@ -12,7 +12,7 @@ from flows.recovery import respond
 from holdfast.params import Params
 from holdfast.results import Decision
 from holdfast.stores import Stores
-from tasks.approval import WAITS, waits
+from tasks.approval import ASKED, WAITS, waits
 from tasks.monitoring import mature, observe, receive
 from tasks.recorded import watched_model
 from tasks.recovery import settle
@@ -84,6 +84,7 @@ def _handle(
         evidence = observe(params, stores, snapshot, champion, window, matured, poisoned)
         decision = decide(params, stores, window, evidence, champion)
     if waits(params, stores, decision):
+        announce(params, decision, ASKED)
         return handled(params, stores, window, decision, WAITS), False
     if hand_over and decision.action in HANDED_OVER:
         if again:

@@ -19,6 +19,7 @@ from tasks.heldout import hold_out
 from tasks.parts import told_apart
 from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
+from tasks.replicas import mend_copies
 from tasks.responses import admit_windows, labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
 from tasks.training import require_model, starting_point
@@ -68,10 +69,12 @@ def reexamination(params: Params, stores: Stores) -> Decision:
     """Put the champion through the nightly pack; one that is below a floor now gives way to the last good version.
 
     That version must pass the same floors on the same rows. What was not measured, or is not valid, demotes nobody:
-    a person is told. So where rollbacks wait for a person, or the breaker holds them.
+    a person is told. So where rollbacks wait for a person, or the breaker holds them. First of all both copies of their
+    bytes are verified, and a spoilt one is restored.
     """
     with one_heartbeat():
         settle(params, stores)
+        mend_copies(params, stores)
         pinned, _ = integrity(params, stores)
         champion = find_version(params, stores, None)
         snapshot = own_data(stores, pinned, champion)
@@ -104,6 +107,7 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
             outcome = f"not done: {stopped}" if stopped else roll_back(params, stores, snapshot, decision)
         case "repair":
             outcome = restore(params, stores)
+            mend_copies(params, stores)  # what spoilt one copy may have spoilt others
         case "quarantine":
             outcome = set_aside(params, stores, decision)
         case _:

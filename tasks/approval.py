@@ -1,4 +1,4 @@
-"""Approval: decisions of the loop that wait for a person, what a person says of them, and the breaker cleared."""
+"""Approval: decisions of the loop that wait for a person, what a person is asked and says, and the breaker cleared."""
 
 from __future__ import annotations
 
@@ -20,6 +20,33 @@ if TYPE_CHECKING:
 
 WAITS = "waits for `holdfast approve` or `holdfast refuse`"
 """What a response comes to that nobody has approved yet."""
+ASKED, GIVEN = "approval.asked", "approval.given"
+"""Events: a decision waits for a person, told by each watch that finds it so; and a person approved one."""
+
+
+def waiting(params: Params, stores: Stores) -> Decision | None:
+    """Give the decision that waits for a person; None where none does."""
+    decision = pending(params, stores)[1]
+    return decision if decision is not None and waits(params, stores, decision) else None
+
+
+def known_as(decision: Decision) -> str:
+    """Name a decision so that an answer to it is none to another: by its window and its content."""
+    return f"{decision.position}-{decision.fingerprint()[:16]}"
+
+
+def question(params: Params, decision: Decision) -> str:
+    """Ask a person about a decision, in Markdown: what is to be done, about which window, and why."""
+    versions = {"champion": decision.champion, "instead": decision.candidate}
+    facts = {
+        "window": decision.position, "action": decision.action, "cause": decision.cause,
+        **{role: f"version {version.version}" for role, version in versions.items() if version is not None},
+    }  # fmt: skip
+    asked = f"# {params.name}: may the loop {decision.action.replace('_', ' ')}?"
+    known = "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())
+    why = "\n".join(f"- {reason.text}" for reason in decision.reasons)
+    commands = f"`holdfast approve {decision.position}` and `holdfast refuse {decision.position}` answer it too"
+    return f"{asked}\n\n{known}\n\nWhy:\n\n{why}\n\n{commands}: the first answer counts.\n"
 
 
 def waits(params: Params, stores: Stores, decision: Decision) -> bool:
@@ -102,8 +129,8 @@ def clear(params: Params, stores: Stores, version: int, why: str) -> None:
 
 
 def _waiting(params: Params, stores: Stores, position: int) -> Decision:
-    decision = pending(params, stores)[1]
-    if decision is None or not waits(params, stores, decision):
+    decision = waiting(params, stores)
+    if decision is None:
         raise _refused(params, "none that waits", f"one about window {position}", "`holdfast monitor` says which.")
     if decision.position != position:
         raise _refused(params, f"window {decision.position} that waits", f"window {position}", "Name that one.")

@@ -16,6 +16,7 @@ from tasks.recovery import audited
 if TYPE_CHECKING:
     from holdfast.params import Params
     from holdfast.stores import Stores
+    from tasks.replicas import Copies
 
 
 AS_REGISTERED = "as registered"
@@ -55,6 +56,8 @@ class Audit(Value):
     origin: Origin | None = None
     orphans: tuple[int, ...] = ()
     """Versions in the registry that the ledger has never heard of: registered by hand, or cut off by a kill."""
+    restored: tuple[str, ...] = ()
+    """Copies of the champion or of the last good version that were spoilt, and that a repair restored."""
 
     @property
     def exit_code(self) -> int:
@@ -80,6 +83,7 @@ class Audit(Value):
             )
         if self.origin is not None:
             lines.append(self.origin.model_dump_json(indent=1))
+        lines += self.restored
         return lines + [f"PROBLEM: {problem}" for problem in self.problems]
 
 
@@ -92,7 +96,7 @@ def answer(
     repair: str | None = None,
     accept_outside: bool = False,
 ) -> Audit:
-    """Audit the ledger, repair where a reason is given, and answer the questions asked.
+    """Audit the ledger, repair alias and spoilt copies where a reason is given, and answer the questions asked.
 
     Raises:
         StoreError: ledger or registry do not answer.
@@ -100,11 +104,18 @@ def answer(
         ParamsError: ``at`` is no time.
     """
     ledger, projection = Ledger(stores.ledger.get_secret_value(), WallClock()), tracking.MlflowProjection(stores)
+    mended: tuple[str, ...] = ()
+    lost: tuple[Copies, ...] = ()
     if repair is not None:
         found = _repair(ledger, projection, params.name, stores.named_actor(), repair, accept_outside=accept_outside)
+        from tasks.replicas import restored  # noqa: PLC0415  loads DVC, which no question needs
+
+        mended, lost = restored(params, stores)
     else:
         found = audited(ledger, projection, stores, params.name)
-    return _document(params, stores, ledger, found, at, version)
+    document = _document(params, stores, ledger, found, at, version)
+    problems = (*document.problems, *(f"{copies.told}: nothing was restored" for copies in lost))
+    return document.model_copy(update={"restored": mended, "problems": problems})
 
 
 def _repair(

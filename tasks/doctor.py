@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import HoldfastError, ModelError, StoreError
 from holdfast.factory import check_factory
 from holdfast.recovery.ledger import Ledger
 from holdfast.results import Reason, Value
 from holdfast.stores import WallClock
 from tasks import storage, tracking
 from tasks.recovery import audited
+from tasks.replicas import BACKUP, examined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from holdfast.stores import Stores
 
 _LEAST_FREE_BYTES = 2 * 1024**3
+_NONE_YET = "none yet: the first run makes it"
 _PATIENCE = 5
 """Seconds that a Prefect server may take to answer."""
 
@@ -47,7 +49,7 @@ class Checkup(Value):
 
 
 def examine(params: Params, stores: Stores, prefect_api: str | None) -> Checkup:
-    """Check Python, library versions, permissions, disk, data, the user's module, the stores and Prefect.
+    """Check Python, libraries, permissions, disk, data, the user's module, stores, copies of the champion, and Prefect.
 
     Args:
         params: what names the model and its module.
@@ -66,6 +68,7 @@ def examine(params: Params, stores: Stores, prefect_api: str | None) -> Checkup:
         _ask("model", lambda: _model(params)),
         _ask("tracking", lambda: _tracking(params, stores)),
         _ask("ledger", lambda: _ledger(params, stores)),
+        _ask("copies", lambda: _copies(params, stores)),
         _ask("prefect", lambda: _named_server(prefect_api) if prefect_api else _own_server(stores)),
     ]
     return Checkup(checks=tuple(checks))
@@ -150,15 +153,14 @@ def _tracking(params: Params, stores: Stores) -> str:
         stores.tracking.get_secret_value() == f"sqlite:///{stores.root / 'mlflow.db'}"
         and not (stores.root / "mlflow.db").exists()
     ):
-        return "none yet: the first run makes it"
+        return _NONE_YET
     return f"MLflow answers, {len(tracking.list_versions(stores, params.name))} versions"
 
 
 def _ledger(params: Params, stores: Stores) -> str:
-    url = stores.ledger.get_secret_value()
-    if url == f"sqlite:///{stores.root / 'ledger.db'}" and not (stores.root / "ledger.db").exists():
-        return "none yet: the first run makes it"
-    ledger = Ledger(url, WallClock())
+    ledger = _opened(stores)
+    if ledger is None:
+        return _NONE_YET
     if _unheard_of(params, stores, ledger):
         return f"nothing of {params.name} yet, neither here nor in the registry: the first run makes it"
     report = audited(ledger, tracking.MlflowProjection(stores), stores, params.name)
@@ -168,6 +170,29 @@ def _ledger(params: Params, stores: Stores) -> str:
             remedy="Run `holdfast audit`.",
         )  # fmt: skip
     return f"{report.chain_length} entries, chain whole, alias agrees"
+
+
+def _opened(stores: Stores) -> Ledger | None:
+    """Open the ledger, where there is one: the doctor makes none."""
+    url = stores.ledger.get_secret_value()
+    if url == f"sqlite:///{stores.root / 'ledger.db'}" and not (stores.root / "ledger.db").exists():
+        return None
+    return Ledger(url, WallClock())
+
+
+def _copies(params: Params, stores: Stores) -> str:
+    """Verify the registry's and the local copy of the champion, and of the last good version."""
+    ledger = _opened(stores)
+    found = () if ledger is None else examined(params, stores, ledger)
+    if not found:
+        return _NONE_YET
+    if spoilt := [copies.told for copies in found if not copies.whole]:
+        raise ModelError(
+            "copies", found="; ".join(spoilt), expected="copies of champion and last good version that verify",
+            remedy="`holdfast audit --repair --why ...` restores the one from the other, and so does the nightly run."
+            f" Where neither verifies: {BACKUP}",
+        )  # fmt: skip
+    return "; ".join(copies.told for copies in found)
 
 
 def _unheard_of(params: Params, stores: Stores, ledger: Ledger) -> bool:

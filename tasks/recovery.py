@@ -59,7 +59,7 @@ def still_good(stores: Stores, version: ModelVersion, *, mend: bool = True) -> b
     if found is None:
         return False
     local = stores.models / version.digest
-    if _verifies(local, version):
+    if verifies(local, version):
         return True
     stores.models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".afresh-", dir=stores.models) as scratch:
@@ -83,10 +83,11 @@ def _verified(stores: Stores, found: ModelVersion, version: ModelVersion, scratc
     if not holds_weights(stores, found):
         return None
     fetched = tracking.fetch_model(stores.model_copy(update={"root": scratch}), found)
-    return fetched if _verifies(fetched, version) else None
+    return fetched if verifies(fetched, version) else None
 
 
-def _verifies(folder: Path, version: ModelVersion) -> bool:
+def verifies(folder: Path, version: ModelVersion) -> bool:
+    """Tell whether a folder holds a version's very bytes; nothing is built from them."""
     try:
         return digest_of(folder) == version.digest
     except ModelError:  # a file is missing

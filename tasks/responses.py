@@ -378,10 +378,16 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
     )  # fmt: skip
 
 
-def announce(params: Params, decision: Decision) -> None:
-    """Tell Prefect's automations of a decision, that is on record already; told twice it is answered once."""
+def announce(params: Params, decision: Decision, event: str | None = None) -> None:
+    """Tell Prefect's automations of a decision, that is on record already; told twice it is answered once.
+
+    Args:
+        params: what names the model.
+        decision: told with its cause and reasons.
+        event: what happened to it; that it was taken where left out.
+    """
     emit_event(
-        event=f"holdfast.{decision.action}",
+        event=f"holdfast.{event or decision.action}",
         resource={"prefect.resource.id": f"holdfast.model.{params.name}"},
         payload={"cause": decision.cause, "position": decision.position, "reasons": [r.text for r in decision.reasons]},
     )

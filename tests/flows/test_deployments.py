@@ -81,6 +81,11 @@ def test_what_is_deployed_follows_params() -> None:
     never = deployments.deployments(with_("schedule.monitoring=null", "schedule.evaluation=null"))
     assert [(each.flow.name, each.cron) for each in never] == [("nightly", None), ("watch", None), ("recover", None)]
     assert [each.told("loans") for each in never][1:] == ["watch/loans: by hand", "recover/loans: on holdfast.retrain"]
+    asking = deployments.deployments(with_("recovery.policy.approve=[retrain]"))
+    assert [each.told("loans") for each in asking][2:] == [
+        "recover/loans: on holdfast.approval.given, on holdfast.retrain",
+        "ask/loans: on holdfast.approval.asked",
+    ]  # fmt: skip
     with pytest.raises(ParamsError, match=r"schedule\.monitoring: found '61"):
         deployments.deployments(with_('schedule.monitoring="61 * * * *"'))
     with pytest.raises(ParamsError, match=r"schedule\.evaluation"):
@@ -89,7 +94,7 @@ def test_what_is_deployed_follows_params() -> None:
 
 def test_parameters_are_paths_and_assignments_alone() -> None:
     """No flow that is deployed takes anything but lists of text: stores and secrets are the worker's own."""
-    for each in deployments.deployments(PARAMS):
+    for each in deployments.deployments(with_("recovery.policy.approve=[retrain]")):
         schema = deployments.parameter_schema(each.flow).model_dump()
         assert set(schema["properties"]) == set(schema["required"]) == {"overlays", "assignments"}
         assert {json.dumps(p["items"]) for p in schema["properties"].values()} == {'{"type": "string"}'}
@@ -98,16 +103,20 @@ def test_parameters_are_paths_and_assignments_alone() -> None:
 def test_automations_are_put_in_the_place_of_their_namesakes() -> None:
     """Told again, a server has each automation once; a twin of it is removed."""
     server: Any = Server()
-    answers: Any = {"00000000-0000-0000-0000-000000000001": frozenset({"holdfast.retrain"})}
+    idents = [f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2)]
+    answers: Any = {
+        "recover": (idents[0], frozenset({"holdfast.retrain"})),
+        "ask": (idents[1], frozenset({"holdfast.approval.asked"})),
+    }  # fmt: skip
     automations.automate(server, PARAMS, answers, None)
     made = [automation for _, automation in server.told]
     assert [automation.name for automation in made] == [
-        "holdfast: heartbeat lost", "holdfast: never begun", "holdfast: recover loans",
+        "holdfast: heartbeat lost", "holdfast: never begun", "holdfast: recover loans", "holdfast: ask loans",
     ]  # fmt: skip
-    start = made[-1]
-    assert start.trigger.expect == {"holdfast.retrain"}
-    assert start.trigger.match.model_dump() == {"prefect.resource.id": "holdfast.model.loans"}
-    assert [str(action.deployment_id) for action in start.actions] == list(answers)
+    for start, (ident, events) in zip(made[2:], answers.values(), strict=True):
+        assert start.trigger.expect == events
+        assert start.trigger.match.model_dump() == {"prefect.resource.id": "holdfast.model.loans"}
+        assert [str(action.deployment_id) for action in start.actions] == [ident]
     assert all(a.trigger.posture.value == "Proactive" and a.trigger.after for a in made[:2])
     again: Any = Server(known=tuple(automation.name for automation in made))
     automations.automate(again, PARAMS, answers, None)
@@ -128,6 +137,16 @@ def test_who_is_told_is_named_and_never_written(monkeypatch: pytest.MonkeyPatch)
         webhook(params)
     with pytest.raises(ParamsError, match=r"schedule\.notify"):
         with_("schedule.notify=https://hooks.example.org/secret")
+
+
+def test_people_are_told_of_decisions_and_not_that_one_still_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each watch knocks again while a decision waits: a webhook would be told of it every quarter of an hour."""
+    server: Any = Server()
+    monkeypatch.setattr(automations, "_teller", lambda *_: automations.RunDeployment(source="inferred"))
+    automations.automate(server, with_("schedule.notify=env:HOLDFAST_HOOK"), {}, "http://127.0.0.1:9/secret")
+    (telling,) = [made for _, made in server.told if made.name == "holdfast: tell decisions of loans"]
+    assert {"holdfast.retrain", "holdfast.alert", "holdfast.rollback"} <= telling.trigger.expect
+    assert not [event for event in telling.trigger.expect if "*" in event or "approval" in event]
 
 
 def test_services_are_not_brought_up_beside_a_named_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from flows import monitoring
 from holdfast.monitoring.watch import Watch
 from holdfast.stores import WallClock
-from tasks.approval import WAITS
+from tasks.approval import ASKED, WAITS
 from tasks.responses import Handled
 
 pytestmark = pytest.mark.timeout(900)  # whole runs, on a machine that may have other work
@@ -112,6 +112,7 @@ class Story:
         self.actions, self.waiting = actions, set(waiting)
         self.decided: list[int] = []
         self.told: list[int] = []
+        self.asked: list[int] = []
         self.done: list[int] = []
 
     def chores(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class Story:
             "next_window": lambda *_: pending(), "decide": decide, "decided": decided, "respond": respond,
             "receive": lambda *a: SimpleNamespace(position=a[-1]) if a[-1] < len(self.actions) else None,
             "waits": lambda _p, _s, decision: decision.position in self.waiting,
-            "announce": lambda _, decision: self.told.append(decision.position),
+            "announce": lambda _, decision, event="": (self.asked if event == ASKED else self.told).append(decision.position),
             "handled": lambda _p, _s, window, decision, outcome: Handled(
                 position=window.position, window="", rows=1, cause="", action=decision.action, outcome=outcome, champion=1
             ),
@@ -180,13 +181,14 @@ def test_a_scheduled_watch_leaves_a_retraining_to_its_event_and_goes_no_further(
 
 @pytest.mark.parametrize("hand_over", [True, False])
 def test_nothing_goes_past_what_waits_for_a_person(watch: Any, hand_over: bool) -> None:
-    """What nobody approved is neither done nor told of again; once approved it is done, and the watch goes on."""
+    """What nobody approved is not done, and is asked about by each watch; approved it is done, and the watch goes on."""
     story = Story("none", "rollback", "none", waiting=(1,))
     assert watch(story, hand_over=hand_over) == [(0, "done"), (1, WAITS)]
     assert watch(story, hand_over=hand_over) == [(1, WAITS)]
-    assert (story.done, story.told) == ([], [])
+    assert (story.done, story.told, story.asked) == ([], [], [1, 1])
     story.waiting.clear()
     assert watch(story, hand_over=hand_over) == [(1, "done"), (2, "done")]
+    assert story.asked == [1, 1]
 
 
 @pytest.mark.slow

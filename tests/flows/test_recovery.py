@@ -107,3 +107,21 @@ def test_a_retraining_names_its_candidate_to_the_record(monkeypatch: pytest.Monk
     due = Decision(action="retrain", reasons=(), position=3)
     assert recovery.retraining.fn(params, nothing, nothing, SCORECARD, due) == "version 2: keep"
     assert heard == {"candidate": CANDIDATE}
+
+
+def test_the_night_sees_to_the_copies_before_it_reads_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spoilt bytes answer nothing: what can be restored is, before the champion is asked for its floors."""
+    asked: list[str] = []
+
+    def chore(name: str) -> Any:
+        return lambda *_, **__: (asked.append(name), CHAMPION)[1]
+
+    chores = ("settle", "mend_copies", "find_version", "own_data", "_nightly")
+    for name in chores:
+        monkeypatch.setattr(recovery, name, chore(name))
+    monkeypatch.setattr(recovery, "integrity", lambda *_: (None, None))
+    monkeypatch.setattr(recovery, "predecessor", lambda *_: None)
+    monkeypatch.setattr(recovery, "sentence", lambda *_: KEPT)
+    stores: Any = None
+    assert recovery.reexamination.fn(PARAMS, stores) == KEPT
+    assert asked == list(chores)

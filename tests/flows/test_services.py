@@ -121,6 +121,45 @@ def test_a_retraining_that_was_killed_is_done_once(project: Any, drifting: Any) 
     project.hold(versions=2)
 
 
+def test_a_decision_waits_on_prefects_page_and_holds_up_nothing(project: Any, drifting: Any) -> None:
+    """Asked once however often it is told and whatever is killed, it runs when a person says yes, by name and reason."""
+    assert drifting is project
+    arguments = (*TINY, *WATCHED, "--set", "recovery.policy.approve=[retrain]")
+    project.holdfast("run", *arguments)
+    api = f"{project.holdfast('up', *arguments, '--json').document['url']}/api"
+    post(f"{api}/deployments/{_ident(api, 'watch')}/create_flow_run", {})
+    assert wait(lambda: _runs(api, "ask", "PAUSED"), LONG), _runs(api, "ask")
+    (asking,) = _runs(api, "ask", "PAUSED")
+    for pid in services(project.root):
+        os.kill(pid, signal.SIGKILL)
+    assert wait(lambda: not services(project.root), 60)
+    project.holdfast("up", *arguments)
+    post(f"{api}/deployments/{_ident(api, 'watch')}/create_flow_run", {})
+    assert wait(lambda: len(_runs(api, "ask", "COMPLETED")) == 1, LONG), _runs(api, "ask")
+    assert [run["id"] for run in _runs(api, "ask", "PAUSED")] == [asking["id"]]
+    (due,) = [entry for entry in project.entries("decision") if entry.body["action"] == "retrain"]
+    assert project.entries("release") == []
+    asked = asking["state"]["state_details"]["run_input_keyset"]["description"]
+    with urllib.request.urlopen(f"{api}/flow_runs/{asking['id']}/input/{asked}", timeout=60) as page:  # noqa: S310  loopback
+        told_of = json.load(page)
+    assert "tiny: may the loop retrain?" in told_of
+    assert due.body["reasons"][0]["text"] in told_of
+    resume, said = f"{api}/flow_runs/{asking['id']}/resume", {"approve": True, "who": "Ada Lovelace"}
+    assert post(resume, {"run_input": said})["status"] == "REJECT"
+    assert post(resume, {"run_input": said | {"why": "looked at it"}})["status"] == "ACCEPT"
+    assert wait(lambda: [e for e in project.entries("run") if e.body.get("about") == "response"], LONG), _runs(
+        api, "recover"
+    )
+    (released,) = project.entries("release")
+    assert released.who == "Ada Lovelace, as said on Prefect's page"
+    assert (released.body["position"], released.body["why"]) == (due.body["position"], "looked at it")
+    (done,) = [entry for entry in project.entries("run") if entry.body.get("about") == "response"]
+    assert (done.body["position"], done.body["champion"]) == (due.body["position"], 2)
+    assert wait(lambda: len(_runs(api, "ask", "COMPLETED")) == 2, LONG), _runs(api, "ask")
+    assert wait(lambda: not _runs(api, "recover", "SCHEDULED", "PENDING", "RUNNING"), LONG)
+    assert {run["state_type"] for run in _runs(api, "recover")} == {"COMPLETED"}
+
+
 def _runs(api: str, flow: str, *states: str) -> list[Any]:
     body: dict[str, Any] = {"flows": {"name": {"any_": [flow]}}}
     if states:

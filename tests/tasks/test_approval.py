@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.errors import StoreError
 from holdfast.recovery.policy import Policy
-from holdfast.results import Decision
+from holdfast.results import Decision, Reason
 from holdfast.stores import Stores
 from tasks import approval, on_record, recovery
 from tasks.monitoring import open_watch
@@ -77,6 +77,21 @@ def test_a_window_must_be_named_rightly(stores: Stores) -> None:
     with pytest.raises(StoreError, match="found window 0 that waits; expected window 1"):
         approval.approve(PARAMS, stores, 1, "w")
     assert approval.waits(PARAMS, stores, decision)
+
+
+def test_a_question_says_what_waits_and_an_answer_holds_for_it_alone(stores: Stores) -> None:
+    """People read window, action, cause and reasons; another window or other reasons make it another question."""
+    assert approval.waiting(PARAMS, stores) is None
+    decision = decide(stores, 3, "retrain")
+    assert approval.waiting(PARAMS, stores) == decision
+    because = decision.model_copy(update={"reasons": (Reason(about="harm", passed=False, text="2 % more errors"),)})
+    told = approval.question(PARAMS, because)
+    for words in ("people: may the loop retrain?", "**window**: 3", "harmful_drift", "- 2 % more errors", "approve 3"):
+        assert words in told
+    others = (because, decision.model_copy(update={"position": 4}))
+    assert len({approval.known_as(each) for each in (decision, *others)}) == 3
+    approval.approve(PARAMS, stores, 3, "looked at it")
+    assert approval.waiting(PARAMS, stores) is None
 
 
 def test_windows_whose_quarantine_is_refused_are_suspected_no_more(stores: Stores) -> None:

@@ -138,12 +138,13 @@ def test_a_server_that_does_not_answer_is_a_fault_and_its_password_stays_hidden(
 
 def test_an_examination_holds_every_check_and_each_fault_makes_it_unhealthy(stores, monkeypatch):
     """Versions, permissions, disk, data, model, stores and Prefect are all asked; one fault is enough."""
-    for module, name in ((doctor.storage, "verify"), (doctor, "_tracking"), (doctor, "_ledger")):
+    for module, name in ((doctor.storage, "verify"), (doctor, "_tracking"), (doctor, "_ledger"), (doctor, "_copies")):
         monkeypatch.setattr(module, name, lambda *_: "fine")
     params = load(PROJECT / "params.yaml")
     checkup = doctor.examine(params, stores, None)
     names = [check.about for check in checkup.checks]
-    assert names == ["python", "libraries", "permissions", "disk", "data", "model", "tracking", "ledger", "prefect"]
+    assert names == ["python", "libraries", "permissions", "disk", "data", "model", "tracking", "ledger",
+                     "copies", "prefect"]  # fmt: skip
     assert [c.about for c in checkup.checks if not c.passed and c.about not in {"libraries", "disk"}] == []
     sick = doctor.examine(params, stores, "http://127.0.0.1:9/api")
     assert [c.about for c in sick.checks if not c.passed and c.about not in {"libraries", "disk"}] == ["prefect"]

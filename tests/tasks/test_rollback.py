@@ -148,9 +148,11 @@ def test_what_a_response_took_is_told_and_on_record(world, tmp_path, monkeypatch
 
 
 def test_a_response_is_timed_from_its_begin_to_its_end(monkeypatch):
-    """Restoring bytes takes what it takes: that is what is recorded, and not nothing."""
-    took = []
+    """Restoring bytes takes what it takes: that is what is recorded, and not nothing; the other copies are seen to."""
+    took, mended = [], []
     monkeypatch.setattr(flow, "restore", lambda *_: time.sleep(0.06) or "restored")
+    monkeypatch.setattr(flow, "mend_copies", lambda *_: mended.append(len(took)))
     monkeypatch.setattr(flow, "responded", lambda *_, minutes: took.append(60 * minutes))
     assert flow.respond(None, None, None, None, Decision(action="repair", reasons=(), position=0)) == "restored"
     assert took[0] >= 0.06
+    assert mended == [0]
