@@ -7,19 +7,20 @@ the loop had, at all offsets. Accuracy is that of whoever serves when a window c
 found is read of all who served and fell, and of a champion that nothing replaces, watched in a project of its own: in
 a loop that answers in time nobody falls. With ``--moved`` the champion is trained to another year, which moves the
 onset within the stream. What is done is kept in ``--folder`` by the digest of the code: a run that was stopped goes on
-where it was.
+where it was, and ``summary.md`` there has the table of all cases that were ever finished.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,20 +35,28 @@ from holdfast.data.streams.base import Arrival, Site
 from holdfast.digests import digest_json, digest_sources, library_versions
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.model import ModelSpec, load_model
+from holdfast.monitoring.watch import Watch
 from holdfast.params import Params
 from holdfast.params import load as load_params
 from holdfast.recovery.ledger import Ledger
 from holdfast.stores import WallClock
 from holdfast.training.loop import fit
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from holdfast.results import Signal
+
 Array = np.ndarray[Any, np.dtype[Any]]
 PROFILE = "profiles/crisis.yaml"
 A_YEAR, FIRST, LAST = 6, 2005, 2009
+STANDARD = 1999
+"""Year that a champion is trained to."""
 CALM = 2003
 """Last year in which nothing but the harm test may have a retraining begun."""
 FELL = 0.05
 SURELY = 3
-"""Windows that must have been served from a fall on, for it to be one."""
+"""Windows that must have been served after a fall, for it to be one."""
 SHARE = {0: 0.9, 2: 0.9, 6: 0.8}
 """Least share of the gain of retraining at every window, by delay."""
 MOST = 6
@@ -63,14 +72,14 @@ class Case:
 
     seed: int
     delay: int
-    trained: int = 1999
+    trained: int = STANDARD
     answered: bool = True
     """Whether retraining is allowed."""
 
     @classmethod
     def of(cls, seed: int, delay: int, *, moved: bool) -> Case:
         """Draw the year for a seed where the onset is moved."""
-        return cls(seed, delay, int(np.random.default_rng(seed).choice(MOVED)) if moved else 1999)
+        return cls(seed, delay, int(np.random.default_rng(seed).choice(MOVED)) if moved else STANDARD)
 
     @property
     def knobs(self) -> tuple[str, ...]:
@@ -101,6 +110,8 @@ class Loop:
     """Windows at which harm was diagnosed."""
     served: tuple[int, ...]
     """Version that served, on each window."""
+    asked: tuple[int, ...] = ()
+    """Retrainings that an alarm of harm by matured labels had asked for."""
 
 
 def code() -> str:
@@ -116,17 +127,47 @@ def main() -> int:
     torch.set_num_threads(1)
     folder, held = asked.folder / code()[:16], True
     for delay in asked.delays:
-        shares = []
-        moved = ", onset moved" if asked.moved else ""
-        print(f"label delay {delay}: accuracy {FIRST} to {LAST}{moved}; code {folder.name}")
-        print("| trained to, seed | never | loop | every window | of its gain | calendar | retrainings | harm found |")
-        print("|---|---|---|---|---|---|---|---|")
+        cases = []
+        print("\n".join(heading(delay, folder.name, moved=asked.moved)))
         for seed in asked.seeds:
-            case = Case.of(seed, delay, moved=asked.moved)
-            shares.append(compared(case, played(case, folder), untouched(case, folder), reference(case, folder)))
-            print(shares[-1]["line"], flush=True)
-        held &= judged(delay, shares)
+            cases.append(outcome(Case.of(seed, delay, moved=asked.moved), folder))
+            print(cases[-1]["line"], flush=True)
+            (folder / "summary.md").write_text(summary(folder))
+        claims = judged(delay, cases)
+        print("\n".join(told(claims)))
+        held &= all(claims.values())
     return 0 if held else 1
+
+
+def heading(delay: int, name: str, *, moved: bool) -> list[str]:
+    """Head the table of one delay."""
+    return [
+        f"label delay {delay}: accuracy {FIRST} to {LAST}{', onset moved' if moved else ''}; code {name}", "",
+        "| trained to, seed | never | loop | every window | of its gain | calendar | retrainings | harm found |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+
+
+def outcome(case: Case, folder: Path) -> dict[str, Any]:
+    """Play one case and set it beside the others, once: what it came to is kept as it was."""
+    kept = folder / f"{case}.json"
+    if not kept.exists():
+        found = compared(case, played(case, folder), untouched(case, folder), reference(case, folder))
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps(found))
+        part.replace(kept)
+    return dict(json.loads(kept.read_text()))
+
+
+def summary(folder: Path) -> str:
+    """Write the tables of all cases that were finished, by whichever run, and what they say of the claims."""
+    cases = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*-delay*.json"))]
+    lines: list[str] = []
+    for moved, delay in sorted({(case["moved"], case["delay"]) for case in cases}):
+        some = sorted((c for c in cases if (c["moved"], c["delay"]) == (moved, delay)), key=lambda c: c["seed"])
+        lines += [*heading(delay, folder.name, moved=moved), *(case["line"] for case in some), ""]
+        lines += [f"- {line}" for line in told(judged(delay, some))] + [""]
+    return "\n".join(lines)
 
 
 def arguments() -> argparse.Namespace:
@@ -163,13 +204,32 @@ def played(case: Case, results: Path) -> Loop:
         digests = {int(e.version or 0): str(e.body["digest"]) for e in view.entries(kinds=("registered",))}
         answers = [e.body for e in view.entries(kinds=("run",)) if e.body.get("about") == "response"]
     retrained = [body for body in answers if body["action"] == "retrain"]
+    name = load_params(folder / "params.yaml", (folder / PROFILE,), case.knobs).name
+    signals = Watch(f"sqlite:///{folder / '.holdfast' / 'ledger.db'}", name, WallClock()).signals()
     return Loop(
         accuracy=served(case, folder, [digests[int(body["champion"]["version"])] for body in told]),
         retrained=tuple(int(body["position"]) for body in retrained),
         promoted=sum(str(body["outcome"]).endswith("promote") for body in retrained),
         harmed=tuple(int(body["position"]) for body in told if body["cause"] == "harmful_drift"),
         served=tuple(int(body["champion"]["version"]) for body in told),
+        asked=asked_for([body for body in told if body["action"] == "retrain"], signals),
     )
+
+
+def asked_for(decisions: Iterable[dict[str, Any]], signals: Iterable[Signal]) -> tuple[int, ...]:
+    """Find the retrainings that a test of harm asked for, by what is on record and not by the cause that was named.
+
+    An alarm that labels got worse answered must have come in the episode that the retraining answers, at or before it.
+    """
+    alarms = {
+        signal.turn for signal in signals
+        if signal.alarm and signal.about == "harm" and signal.needs == "labels" and signal.effect > 0
+    }  # fmt: skip
+    return tuple(
+        int(body["position"]) for body in decisions
+        if body["episode"] is not None
+        and any(turn is not None and body["episode"] <= turn <= body["position"] for turn in alarms)
+    )  # fmt: skip
 
 
 def served(case: Case, folder: Path, digests: list[str]) -> Array:
@@ -268,24 +328,26 @@ def compared(case: Case, loop: Loop, alone: Loop, table: Array) -> dict[str, Any
         f" {len(loop.retrained)} at {', '.join(map(str, loop.retrained))}, {loop.promoted} promoted |"
         f" {', '.join(f'fell at {fell}, found in {lag}' for fell, lag in falls)} |"
     )
-    unasked = [place for place in calm if place not in loop.harmed]
-    return {"line": line, "never": never, "loop": loop_mean, "every": every, "calendar": calendar, "lags": lags,
-            "retrained": len(loop.retrained), "unasked": len(unasked), "delay": case.delay}  # fmt: skip
+    unasked = [place for place in calm if place not in loop.asked]
+    return {"line": line, "never": float(never), "loop": loop_mean, "every": float(every), "calendar": calendar,
+            "lags": lags, "retrained": len(loop.retrained), "calm": len(calm), "unasked": len(unasked),
+            "delay": case.delay, "seed": case.seed, "moved": case.trained != STANDARD}  # fmt: skip
 
 
 def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
     """Give each fall of who served, and the matured windows till it was found: None where it never was.
 
     A champion's level is that of its first year. It has fallen with the first window that is 5 points below, if so is
-    the year that begins with it, or what of it was served: one window of 250 rows scatters by two points. 0 is told of
-    before; who was replaced before it fell, did not fall.
+    the year after it, or what of that was served: one window of 250 rows scatters by two points. The window itself has
+    no part in that: it was chosen for being low, by chance in part, and would confirm itself (regression to the mean).
+    0 is told of before; who was replaced before it fell, did not fall.
     """
     found: list[tuple[int, int | None]] = []
     for version in dict.fromkeys(loop.served):
         places = np.flatnonzero(np.array(loop.served) == version)
         accuracy = loop.accuracy[places]
-        later = range(A_YEAR, len(places) - SURELY + 1)
-        low = (i for i in later if max(accuracy[i], accuracy[i : i + A_YEAR].mean()) <= accuracy[:A_YEAR].mean() - FELL)
+        later, floor = range(A_YEAR, len(places) - SURELY), accuracy[:A_YEAR].mean() - FELL
+        low = (i for i in later if max(accuracy[i], accuracy[i + 1 : i + 1 + A_YEAR].mean()) <= floor)
         if (first := next(low, None)) is not None:
             fell, last = int(places[first]), int(places[-1]) + case.delay
             told = next((place for place in loop.harmed if fell <= place <= last), None)
@@ -307,28 +369,29 @@ def calendars(table: Array, delay: int, count: int, years: list[int]) -> float:
     return float(np.mean(means))
 
 
-def judged(delay: int, cases: list[dict[str, Any]]) -> bool:
-    """Say which claims hold over the seeds."""
+def judged(delay: int, cases: list[dict[str, Any]]) -> dict[str, bool]:
+    """Say what is claimed of the seeds, and whether it holds."""
     gained = np.array([case["loop"] - case["never"] for case in cases])
     most = np.array([case["every"] - case["never"] for case in cases])
     apart = np.array([case["loop"] - case["calendar"] for case in cases])
     late = [lag for case in cases for lag in case["lags"]]
     share, beyond = gained.sum() / most.sum(), _interval(gained - SHARE[delay] * most)
-    claims = {
-        f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": share >= SHARE[delay],
-        f"{_interval(apart)} over calendars, at least 0": apart.mean() >= 0,
+    calm, unasked = (sum(case[name] for case in cases) for name in ("calm", "unasked"))
+    return {
+        f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": bool(share >= SHARE[delay]),
+        f"{_interval(apart)} over calendars, at least 0": bool(apart.mean() >= 0),
         f"harm found by matured window {late or '(nobody fell: unscored)'}, the {LATEST}nd at the latest": bool(late)
         and all(each is not None and each <= LATEST for each in late),
         f"retrainings {[case['retrained'] for case in cases]}, at most {MOST}": all(
             case["retrained"] <= MOST for case in cases
         ),
-        f"retrainings to {CALM} that no harm asked for: {sum(case['unasked'] for case in cases)}, none": not any(
-            case["unasked"] for case in cases
-        ),
+        f"retrainings to {CALM} that no test of harm asked for: {unasked} of {calm}, none": not unasked,
     }
-    for claim, holds in claims.items():
-        print(f"{'holds' if holds else 'FAILS'}: {claim}")
-    return all(claims.values())
+
+
+def told(claims: dict[str, bool]) -> list[str]:
+    """Say which claims hold."""
+    return [f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in claims.items()]
 
 
 def _interval(values: Array) -> str:

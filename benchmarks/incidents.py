@@ -22,6 +22,7 @@ PROFILE = ("--params", "profiles/crisis.yaml")
 LIMIT_MINUTES = 45.0
 WRONG = 10
 """Exit code of a drill that saw a wrong response."""
+HARM = ("tampered_windows_served", "rows_answered_wrongly", "rows_unanswered", "poisoned_rows_admitted")
 BEGIN, END = "<!-- table: python benchmarks/incidents.py -->", "<!-- end of table -->"
 
 
@@ -37,18 +38,33 @@ def holdfast(folder: Path, *arguments: str) -> dict[str, Any]:
 def row(finding: dict[str, Any]) -> str:
     """Say one incident's outcome as a row of the table."""
     measures = {measure["name"]: measure for measure in finding["measures"]}
-    score, (right, whole) = finding["score"], finding["checks"]
+    score, checks = finding["score"], {check["name"]: check for check in finding["checks"]}
+    right, whole = checks["right response"], checks["every window handled once"]
+    forgetting = measures.get("forgetting") or measures.get("forgetting_clean")
+    clean = " (clean)" if "forgetting_clean" in measures else ""
     told = "-" if score is None else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
     cells = [
         f"`{finding['path'].removeprefix('drills/')}`",
         right["reason"] if right["status"] == "passed" else f"**wrong**: {right['reason']}",
         f"{finding['dimension']} {told}" if score else f"{finding['dimension']}: {finding['unscored']}",
-        *(_measured(measures.get(name)) for name in ("detection_delay", "time_to_recover", "forgetting")),
+        *(_measured(measures.get(name)) for name in ("detection_delay", "time_to_recover")),
+        f"{_measured(forgetting)}{clean}",
         *(_measured(measures.get(f"loss_{arm}"), 3) for arm in ("on", "off", "oracle")),
+        _between(measures.get("quiet_windows_left_alone")),
+        _measured(measures.get("labels_spent"), 0),
+        _measured(measures.get("minutes_of_training")),
+        *(_measured(measures.get(name), 0) for name in HARM),
+        _measured(measures.get("rows_seen_before")),
         "once each" if whole["status"] == "passed" else f"**{whole['reason']}**",
         f"{finding['cost']['seconds']:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _between(measure: dict[str, Any] | None) -> str:
+    """Write a measure with its interval."""
+    told = _measured(measure)
+    return told if measure is None else f"{told} [{measure['low']:.2f}, {measure['high']:.2f}]"
 
 
 def _measured(measure: dict[str, Any] | None, places: int = 2) -> str:
@@ -61,10 +77,20 @@ def table(findings: list[dict[str, Any]], origin: str) -> str:
     """Write the table, with what produced it."""
     head = (
         "incident", "response", "score", "windows to detect", "to recover", "forgetting", "loss on", "off", "oracle",
-        "windows handled", "seconds",
+        "quiet windows left alone", "labels spent", "minutes of training", *(name.replace("_", " ") for name in HARM),
+        "share of rows seen before", "windows handled", "seconds",
     )  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *map(row, findings)]
     return "\n".join([*lines, "", origin])
+
+
+def placed(page: str, said: str) -> str:
+    """Put the table into a page, in place of what stands between its marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        sys.exit(f"the page lacks the marks of the table: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{said}\n\n{END}{after}"
 
 
 def drilled(folder: Path) -> tuple[list[dict[str, Any]], float]:
@@ -96,14 +122,15 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="of the project")
     parser.add_argument("--page", type=Path, help="page whose table is written anew")
     asked = parser.parse_args()
+    if asked.page:
+        placed(asked.page.read_text(), "")  # before an hour is spent on what has no place
     projects.make(asked.folder)
     holdfast(asked.folder, "run")
     findings, minutes = drilled(asked.folder)
     said = table(findings, origin(findings, minutes))
     print(said)
     if asked.page:
-        before, _, rest = asked.page.read_text().partition(BEGIN)
-        asked.page.write_text(f"{before}{BEGIN}\n{said}\n{END}{rest.partition(END)[2]}")
+        asked.page.write_text(placed(asked.page.read_text(), said))
     wrong = [f["path"] for f in findings if any(check["status"] != "passed" for check in f["checks"])]
     print(f"wrong: {', '.join(wrong) or 'none'}; {minutes:.1f} minutes, claim: at most {LIMIT_MINUTES:.0f}")
     return 0 if not wrong and minutes <= LIMIT_MINUTES else 1

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from holdfast.drills.curve import Arm, Taken
     from holdfast.results import DataSnapshot
+    from tasks.rehearsal import Told
 
 
 def course_key(incident: Incident, params: Params, folder: Path, arm: Arm, seed: int) -> str:
@@ -107,11 +108,12 @@ def _play(
     params: Params, origin: Stores, snapshot: DataSnapshot, incident: Incident, arm: Arm, seed: int, place: Path
 ) -> Course:
     """Play one arm in a copy of the template, and take the copy away."""
-    batches = script(params, origin, snapshot, incident, seed)
+    batches, repeated = script(params, origin, snapshot, incident, seed)
     if arm == "oracle":
-        quality = taught(params, origin, snapshot, incident, batches, seed)
+        told = taught(params, origin, snapshot, incident, batches, seed)
         return Course(
-            incident=incident.name, arm=arm, seed=seed, quality=tuple(quality), rows=params.drills.rows,
+            incident=incident.name, arm=arm, seed=seed, quality=tuple(t.quality for t in told), rows=params.drills.rows,
+            wrong=tuple(t.wrong for t in told), unanswered=tuple(t.unanswered for t in told), repeated=repeated,
         )  # fmt: skip
     stores = copy_of(origin, place)
     stage = Stage(params, stores, snapshot, place, batches)
@@ -123,38 +125,41 @@ def _play(
         old, robust, withstood, asr = None, None, None, None
         course = course.model_copy(update={"notes": (*course.notes, f"at the end: {error}")})
     shutil.rmtree(place)
-    return course.model_copy(update={"old": old, "old_robust": robust, "withstood": withstood, "asr": asr})
+    ended = {"old": old, "old_robust": robust, "withstood": withstood, "asr": asr, "repeated": repeated}
+    return course.model_copy(update=ended)
 
 
 def _watched(stage: Stage, incident: Incident, arm: Arm, seed: int) -> Course:
     """Stream every window: clients ask who serves, then the loop watches and responds where responses are on."""
-    quality: list[float] = []
-    champions: list[int] = []
+    told: list[Told] = []
     responses: list[Taken] = []
     notes: list[str] = []
-    to_kill = incident.kill
+    killed: int | None = None
     for place in range(incident.horizon):
         stage.befall(incident, place, seed)
         away = incident.outage is not None and incident.outage[0] <= place < incident.outage[1]
         stores = unreachable(stage.stores) if away else stage.stores
-        value, version = stage.answered(place, stores)
-        quality.append(value)
-        champions.append(version)
+        told.append(stage.answered(place, stores))
         stage.deliver(place, incident.label_delay)
         if arm == "off":
             continue
-        if to_kill and place >= incident.onset:
-            to_kill = not _killed(stage, stores, notes, place)
+        if incident.kill and killed is None and place >= incident.onset and _killed(stage, stores, notes, place):
+            killed = place
         _respond(stage, stores, notes, place, away=away)
-        responses += answered_so_far(stage.params, stage.stores, place)[len(responses) :]
+        known = answered_so_far(stage.params, stage.stores, place)
+        given = (old.at for old in responses)  # what became of a decision may be known later than it
+        responses = [new.model_copy(update={"at": next(given, place)}) for new in known]
     return Course(
-        incident=incident.name, arm=arm, seed=seed, quality=tuple(quality), rows=stage.params.drills.rows,
-        responses=tuple(responses), champions=tuple(champions), poisoned=stage.poisoned(), notes=tuple(notes),
+        incident=incident.name, arm=arm, seed=seed, quality=tuple(t.quality for t in told),
+        rows=stage.params.drills.rows, responses=tuple(responses), champions=tuple(t.version for t in told),
+        wrong=tuple(t.wrong for t in told), unanswered=tuple(t.unanswered for t in told),
+        tampered=tuple(place for place, t in enumerate(told) if t.tampered), poisoned=stage.poisoned(), killed=killed,
+        notes=tuple(notes),
     )  # fmt: skip
 
 
 def _killed(stage: Stage, stores: Stores, notes: list[str], place: int) -> bool:
-    """Let a worker handle what has come, and kill it in the middle of a training; tell whether it came to that."""
+    """Let a worker handle what has come, that dies in the middle of a training; tell whether it came to that."""
     given = stage.feed.parent / "worker.json"
     given.write_text(json.dumps({"params": stage.params.model_dump(mode="json"), "stores": _plain(stores)}))
     killed = killed_in_training(["-m", "flows.rehearsal", "--worker", str(given)], stores)

@@ -283,10 +283,16 @@ class Params(Value):
         return find("holdfast.data.streams", chosen.source, Stream).model_validate(chosen.settings)
 
     def incidents(self) -> dict[str, Incident]:
-        """Build the incidents by name, in the order of the file."""
-        from holdfast.drills.incident import read_incident  # noqa: PLC0415  only who drills needs scenarios
+        """Build the incidents by name, in the order of the file.
 
-        built = (read_incident(name, given) for name, given in self.drills.incidents.items() if given is not None)
+        Raises:
+            ParamsError: a file is gone or was changed since params were read.
+        """
+        from holdfast.drills.incident import one_name_each, read_incident  # noqa: PLC0415  only who drills needs them
+
+        asked = {name: given for name, given in self.drills.incidents.items() if given is not None}
+        one_name_each(asked)
+        built = (read_incident(name, given) for name, given in asked.items())
         return {incident.name: incident for incident in built}
 
     def section_digest(self, *sections: str) -> str:

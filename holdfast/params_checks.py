@@ -78,9 +78,13 @@ def _check_incidents(incidents: Tree) -> list[str]:
     """Read every incident that is asked for, with its settings laid over it."""
     if not incidents:
         return []
-    from holdfast.drills.incident import read_incident  # noqa: PLC0415  only who drills needs its events
+    from holdfast.drills.incident import one_name_each, read_incident  # noqa: PLC0415  only who drills needs its events
 
     problems = []
+    try:
+        one_name_each(str(name) for name, settings in incidents.items() if settings is not None)
+    except ParamsError as error:
+        problems.append(f"{error.where}: {error.found}; expected {error.expected}")
     for name, settings in incidents.items():
         if settings is None or not isinstance(settings, dict):
             continue

@@ -9,9 +9,19 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from holdfast.digests import digest_json
-from holdfast.drills.curve import ARMS, Course, Trio, evolution_score, measures, recovery_score, right_response
+from holdfast.drills.curve import (
+    ARMS,
+    Course,
+    Trio,
+    evolution_score,
+    measures,
+    recovery_score,
+    remembered,
+    right_response,
+)
 from holdfast.drills.incident import Incident
 from holdfast.params import Params
+from holdfast.reporting.text import percent, quantity
 from holdfast.results import Check, Cost, Curve, CurvePoint, DataSnapshot, Finding, ModelVersion, StageReport
 from holdfast.scorecard import scorecard, tags
 from holdfast.statistics.intervals import make_score
@@ -25,6 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DRILLED = ("recovery", "evolution")
+BESIDE = frozenset({
+    "quiet_windows_left_alone", "labels_spent", "minutes_of_training", "tampered_windows_served",
+    "rows_answered_wrongly", "rows_unanswered", "poisoned_rows_admitted",
+})  # fmt: skip
+"""Measures that are told with the score."""
 
 
 @task(task_run_name="report on {incident.name}", cache_policy=NO_CACHE)
@@ -42,11 +57,12 @@ def report_on(
         family="damage" if incident.measures == "recovery" else "change",
         settings=incident.model_dump(mode="json"), provenance=origin, score=scored,
         unscored=score if isinstance(score, str) else None, measures=measures(trios, incident),
-        curves=tuple(_curve(trios, arm) for arm in ARMS), checks=(_right(trios, incident), _whole(trios, incident)),
+        curves=tuple(_curve(trios, arm) for arm in ARMS),
+        checks=(_right(trios, incident), _whole(trios, incident), *_kept(trios, incident)),
         details={"courses": [course.model_dump(mode="json") for trio in trios for course in (trio.on,)]},
         cost=Cost(seconds=sum(getattr(trio, arm).seconds for trio in trios for arm in ARMS)),
     )  # fmt: skip
-    for line in story(trios[0].on, incident):
+    for line in (*story(trios[0].on, incident), *_told(finding)):
         tell("drills", line)
     said = f"{scored.value:.3f} [{scored.low:.3f}, {scored.high:.3f}]" if scored else f"unscored: {score}"
     tell("drills", f"{incident.name}: {incident.measures} {said}; {finding.checks[0].reason}")
@@ -64,7 +80,15 @@ def story(course: Course, incident: Incident) -> list[str]:
         if said or place == incident.onset:
             mark = "onset, " if place == incident.onset else ""
             lines.append(f"  window {place}: {mark}quality {value:.3f}. {said}".rstrip())
-    return [*lines, *(f"  {note}" for note in course.notes)]
+    lines += [f"  {note}" for note in course.notes]
+    if course.repeated:
+        lines.append(f"  {percent(course.repeated)} of the rows from onset on came in an earlier window too")
+    return lines
+
+
+def _told(finding: Finding) -> list[str]:
+    """Say what stands beside the score: what was left alone, what it took, what harm was left."""
+    return [f"  {m.name}: {quantity(m)}" for m in finding.measures if m.name in BESIDE]
 
 
 def _plain(params: Params) -> DataSnapshot:
@@ -85,9 +109,10 @@ def _curve(trios: Sequence[Trio], arm: str) -> Curve:
 def _right(trios: Sequence[Trio], incident: Incident) -> Check:
     faults = {trio.on.seed: fault for trio in trios if (fault := right_response(trio.on, incident))}
     told = "; ".join(f"seed {seed}: {fault}" for seed, fault in faults.items())
+    asked = " and ".join(dict.fromkeys(right.action for right in incident.right))
     return Check(
         name="right response", status="failed" if faults else "passed",
-        reason=told or f"{incident.right.action} in {len(trios)} of {len(trios)} seeds",
+        reason=told or f"{asked} in {len(trios)} of {len(trios)} seeds",
         statistic=float(len(faults)), threshold=0.0,
     )  # fmt: skip
 
@@ -100,6 +125,14 @@ def _whole(trios: Sequence[Trio], incident: Incident) -> Check:
         name="every window handled once", status="failed" if lost else "passed",
         reason=f"not in seed {', '.join(map(str, lost))}" if lost else f"{incident.horizon} windows in each seed",
     )  # fmt: skip
+
+
+def _kept(trios: Sequence[Trio], incident: Incident) -> tuple[Check, ...]:
+    """Say where forgetting, that an evolution score is lowered by, is of clean answers alone."""
+    if incident.measures != "evolution" or remembered(trios) != "clean":
+        return ()
+    reason = "robust: not measured, the gate has no attack; forgetting is of clean answers alone"
+    return (Check(name="forgetting under attack", status="not_applicable", reason=reason),)
 
 
 def kept_key(version: ModelVersion) -> str:

@@ -39,11 +39,12 @@ def answered_so_far(params: Params, stores: Stores, at: int) -> list[Taken]:
     """List the decisions about the stream in order, with what became of each; ``at`` is the window that came last."""
     with open_ledger(stores).reading() as view:
         taken = list(stream_decisions(view, params.name))[::-1]
-        ended = [(d, outcome_of(view, params.name, d.position)) for d in taken]
+        ended = [(d, outcome_of(view, params.name, d.position) or {}) for d in taken]
     return [
         Taken(
             window=int(d.position or 0), about=windows_of(d), at=at, cause=d.cause or "none",
-            action=d.action, outcome="" if body is None else str(body["outcome"]),
+            action=d.action, outcome=str(body.get("outcome", "")), labels=int(body.get("labels", 0)),
+            minutes=float(body.get("minutes", 0.0)),
         )
         for d, body in ended
     ]  # fmt: skip

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ import torch
 from holdfast.data.table import encode
 from holdfast.drills.events.backdoor import Backdoor
 from holdfast.drills.events.base import Scene
-from holdfast.drills.worlds import windows
+from holdfast.drills.worlds import repeated, windows
 from holdfast.errors import DataError, LedgerError, ModelError, ProjectionError, StoreError
 from holdfast.factory import factory_digest
-from holdfast.model import ModelSpec, load_model, pick_device
+from holdfast.model import ModelSpec, digest_of, load_model, pick_device
 from holdfast.monitoring.watch import Watch
 from holdfast.predictor import refusals
 from holdfast.scenarios.poisoning.badnets import Badnets, stamp_table
@@ -28,6 +28,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.statistics import quality
 from holdfast.stores import Stores, WallClock
+from holdfast.training.checkpoints import HEAD, CheckpointFolder
 from holdfast.training.loop import fit
 from tasks.evaluation import context
 from tasks.prediction import open_champion
@@ -55,7 +56,21 @@ FOLDS = 3
 _TENTH = 10
 LABEL = "label"
 _LONGEST = 600.0
-_GLANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a window's rows were answered."""
+
+    quality: float
+    """The user's metric; a row without an answer is wrong."""
+    wrong: int
+    """Rows that were answered, and wrongly."""
+    unanswered: int
+    version: int = 0
+    """Of who answered; 0 where nobody did, and for the oracle."""
+    tampered: bool = False
+    """Whether the bytes that answered are not those of that version."""
 
 
 class Stage:
@@ -81,6 +96,7 @@ class Stage:
         self.params = params.model_copy(update={"monitoring": monitoring})
         self.stores, self.snapshot, self.script = stores, snapshot, script
         self._serving: Predictor | None = None
+        self._tampered = False
         (self.feed / "labels").mkdir(parents=True)
 
     def befall(self, incident: Incident, place: int, seed: int) -> None:
@@ -104,8 +120,8 @@ class Stage:
         rows.to_parquet(part)
         part.replace(self.feed / _file(place))
 
-    def answered(self, place: int, stores: Stores) -> tuple[float, int]:
-        """Ask who serves for a window's rows; give the user's metric, and the version, 0 where none answered."""
+    def answered(self, place: int, stores: Stores) -> Told:
+        """Ask who serves for a window's rows."""
         batch, serving = self.script[place], self._open(stores)
         n = len(batch)
         predicted, probabilities = np.full(n, -1, dtype=np.int64), np.zeros((n, 0))
@@ -117,12 +133,16 @@ class Stage:
                 probabilities = answers.probabilities
             except DataError:  # rows that the champion cannot read have no answer
                 serving = None
-        value = _metric(self.params, batch.truth, predicted, probabilities)
-        return value, 0 if serving is None else serving.version.version
+        told = _told(self.params, batch.truth, predicted, probabilities)
+        if serving is None:
+            return told
+        return replace(told, version=serving.version.version, tampered=self._tampered)
 
     def _open(self, stores: Stores) -> Predictor | None:
         try:
             self._serving = open_champion(self.params, stores)
+            digest = self._serving.version.digest  # looked at once more: a drill takes no guard at its word
+            self._tampered = digest_of(self.stores.models / digest) != digest
         except (ModelError, LedgerError, ProjectionError):  # nobody serves what cannot be trusted
             self._serving = None
         except StoreError:
@@ -156,10 +176,22 @@ def _metric(params: Params, truth: Array, predicted: Array, probabilities: Array
     return told.value
 
 
-def script(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident, seed: int) -> list[Batch]:
-    """Draw every window of a drill."""
+def _told(params: Params, truth: Array, predicted: Array, probabilities: Array) -> Told:
+    """Count what was answered; -1 stands for no answer."""
+    silent = predicted < 0
+    return Told(
+        quality=_metric(params, truth, predicted, probabilities), wrong=int((~silent & (predicted != truth)).sum()),
+        unanswered=int(silent.sum()),
+    )  # fmt: skip
+
+
+def script(
+    params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident, seed: int
+) -> tuple[list[Batch], float]:
+    """Draw every window of a drill, and tell which share of the rows from onset on an earlier window brought too."""
     scene = Scene(load_data(stores, params, snapshot), _champion(params, stores))
-    return windows(incident, scene, params.drills.rows, seed)
+    rows = params.drills.rows
+    return windows(incident, scene, rows, seed), repeated(incident, scene.data, rows, seed)
 
 
 def _champion(params: Params, stores: Stores) -> Target:
@@ -171,8 +203,8 @@ def _champion(params: Params, stores: Stores) -> Target:
 
 def taught(
     params: Params, stores: Stores, snapshot: DataSnapshot, incident: Incident, batches: list[Batch], seed: int
-) -> list[float]:
-    """Give the oracle's quality on every window: who serves is the champion before onset, and the right one after it.
+) -> list[Told]:
+    """Give the oracle's answers on every window: who serves is the champion before onset, and the right one after it.
 
     Where the world changes, the right one was taught with every label of the changed world, and still answers no row
     that it learned from: one of `FOLDS`, each taught with the pinned rows and the other folds of all windows since
@@ -218,7 +250,7 @@ def _beside(rows: Samples, x: Tensor, y: Tensor) -> Samples:
     )
 
 
-def _asked(params: Params, models: list[Target], batch: Batch) -> float:
+def _asked(params: Params, models: list[Target], batch: Batch) -> Told:
     """Ask one model for all rows, or each of `FOLDS` for the rows that it did not learn from.
 
     Rows that whoever serves must not answer, or that an event made unreadable, have no answer from the oracle either.
@@ -242,7 +274,7 @@ def _asked(params: Params, models: list[Target], batch: Batch) -> float:
         predicted[part] = np.where(refused, -1, shares.argmax(1))
         if probabilities.shape[1]:
             probabilities[part] = shares[:, :2]
-    return _metric(params, batch.truth, predicted, probabilities)
+    return _told(params, batch.truth, predicted, probabilities)
 
 
 def old_world(params: Params, stores: Stores, snapshot: DataSnapshot) -> tuple[float, float | None, PerExample | None]:
@@ -280,29 +312,38 @@ def called(params: Params, stores: Stores, snapshot: DataSnapshot, incident: Inc
 
 
 def killed_in_training(command: list[str], stores: Stores) -> bool:
-    """Run a worker and kill it -9 as soon as its training writes a checkpoint; tell whether that came.
+    """Run a worker that dies in training, as `dies_in_training` has it; tell whether it came to that.
 
     Raises:
-        StoreError: the worker ended in an error, or did not end.
+        StoreError: the worker ended in an error, was killed by another, or did not end.
     """
-    known = _marks(stores)
     worker = subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  ours
-    deadline = time.monotonic() + _LONGEST
-    while worker.poll() is None and time.monotonic() < deadline:
-        if _marks(stores) - known:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-            return True
-        time.sleep(_GLANCE)
-    if worker.poll() is None:
+    try:
+        code: int | None = worker.wait(timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        code = None
+    with suppress(ProcessLookupError):  # what it started, and itself where it did not end
         os.killpg(worker.pid, signal.SIGKILL)
-    if worker.wait() != 0:
+    worker.wait()
+    trained = any(stores.checkpoints.rglob(HEAD))
+    if code != 0 and not (code == -signal.SIGKILL and trained):
         raise StoreError(
-            "drill's worker", found=f"exit code {worker.poll()}", expected="a window handled",
+            "drill's worker", found="no end" if code is None else f"exit code {code}", expected="a window handled",
             remedy="Its words are above.",
         )  # fmt: skip
-    return False
+    return code != 0
 
 
-def _marks(stores: Stores) -> set[Path]:
-    return set(stores.checkpoints.rglob("*")) if stores.checkpoints.exists() else set()
+def dies_in_training() -> None:
+    """Have this process killed -9 as soon as the first checkpoint of a training is whole.
+
+    From without it would be a race: a training whose checkpoints come and go between two glances ends unharmed.
+    """
+    write = CheckpointFolder.write
+
+    def last(self: CheckpointFolder, epoch: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> NoReturn:
+        write(self, epoch, tensors, numbers)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError  # nobody gets here
+
+    CheckpointFolder.write = last  # type: ignore[method-assign]  # this process was begun to end so

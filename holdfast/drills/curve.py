@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
+from holdfast.drills.incident import CALM
 from holdfast.results import Action, Cause, Measure, PerExample, Score, Value
-from holdfast.statistics.intervals import make_score
+from holdfast.statistics.intervals import make_score, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.drills.incident import Incident
+    from holdfast.drills.incident import Incident, Right
 
 Arm = Literal["on", "off", "oracle"]
 ARMS: tuple[Arm, ...] = ("on", "off", "oracle")
@@ -40,6 +41,10 @@ class Taken(Value):
     cause: Cause
     action: Action
     outcome: str = ""
+    labels: int = 0
+    """Labelled rows beside the pinned ones that it trained with."""
+    minutes: float = 0.0
+    """Time that it took."""
 
 
 class Course(Value):
@@ -63,6 +68,16 @@ class Course(Value):
     """Which of these rows withstood that attack; None where the gate has none."""
     poisoned: int = 0
     """Rows with a poisoned label that were admitted to a training."""
+    wrong: tuple[int, ...] | None = None
+    """Rows of each window that were answered, and wrongly; None where nobody counted."""
+    unanswered: tuple[int, ...] | None = None
+    """Rows of each window that had no answer; None where nobody counted."""
+    tampered: tuple[int, ...] | None = None
+    """Windows that bytes answered which did not verify; None where nobody looked."""
+    killed: int | None = None
+    """Window at which the worker was killed in training; None where it was not."""
+    repeated: float | None = None
+    """Share of the rows from onset on that an earlier window brought too: detectors knew them; None untold."""
     asr: float | None = None
     """Share of the backdoor's calls that who serves at the end answers as the attacker wants."""
     notes: tuple[str, ...] = ()
@@ -113,14 +128,15 @@ def evolution_score(trios: Sequence[Trio]) -> Score | str:
     """Score what was adapted and kept: clip(adaptation, 0, 1) x (1 - max(0, forgetting)); or say why there is none.
 
     Adaptation is (after - before) / (reference - before) over the last windows: before without responses, the reference
-    taught with every label. Forgetting is what rows of the champion's own time lost, clean or robust, the larger.
+    taught with every label. Forgetting is what rows of the champion's own time lost, clean or robust, the larger; of
+    clean answers alone where the gate has no attack, which the method says.
     """
     if len(trios) < _FEWEST:
         return f"{len(trios)} seed: an interval needs {_FEWEST}"
     if any(trio.on.old is None or trio.off.old is None for trio in trios):
         return "nobody served at the end"
-    if not all(_remembers(trio) for trio in trios):
-        return "the attack on the old distribution is scored in one arm alone: forgetting is not known"
+    if (about := remembered(trios)) is None:
+        return "the attack on the old distribution is scored in some arms alone: forgetting is not known"
     after, before, taught = (
         np.array([np.mean(getattr(trio, arm).quality[-RUNNING:]) for trio in trios]) for arm in ARMS
     )
@@ -131,13 +147,19 @@ def evolution_score(trios: Sequence[Trio]) -> Score | str:
     gained = (after - before)[draws].sum(1) / np.maximum((taught - before)[draws].sum(1), 1e-12)
     spread = np.clip(gained, 0.0, 1.0) * (1.0 - lost[draws].mean(1))
     value = float(np.clip((after - before).sum() / (taught - before).sum(), 0.0, 1.0) * (1.0 - lost.mean()))
-    return _bounded(value, spread, len(trios))
+    return _bounded(value, spread, len(trios), "bootstrap over seeds" + _OF[about])
 
 
-def _remembers(trio: Trio) -> bool:
-    """Tell whether the old distribution was asked about alike in both arms: what is missing in one is no number."""
-    clean = trio.on.old is not None and trio.off.old is not None
-    return clean and (trio.on.old_robust is None) == (trio.off.old_robust is None)
+_OF = {"clean and robust": "", "clean": ", forgetting of clean answers alone"}
+
+
+def remembered(trios: Sequence[Trio]) -> Literal["clean and robust", "clean"] | None:
+    """Tell which answers about the old distribution every arm gave; None where some gave what others did not."""
+    asked = [course for trio in trios for course in (trio.on, trio.off)]
+    robust = {course.old_robust is not None for course in asked}
+    if any(course.old is None for course in asked) or len(robust) > 1:
+        return None
+    return "clean and robust" if robust == {True} else "clean"
 
 
 def forgetting(trio: Trio) -> float:
@@ -155,57 +177,162 @@ def regressions(trio: Trio) -> float | None:
 
 
 def right_response(course: Course, incident: Incident) -> str:
-    """Say why an incident's right response was not the one that was given; empty where it was."""
-    right, taken = incident.right, course.responses
-    if wrong := [t for t in taken if t.action in right.never]:
+    """Say why an incident's right responses were not those that were given; empty where they were.
+
+    A kill that was to happen and did not is a fault too: nothing was rehearsed then.
+    """
+    taken, forbidden = course.responses, {action for right in incident.right for action in right.never}
+    if wrong := [t for t in taken if t.action in forbidden]:
         return f"window {wrong[0].window}: {wrong[0].action} ({wrong[0].cause}), which must not happen"
-    early = [t for t in taken if t.window < incident.onset and t.action not in {"none", "alert"}]
-    if early:
+    acted = [t for t in taken if t.action not in CALM]
+    if early := [t for t in acted if t.window < incident.onset]:
         return f"window {early[0].window}: {early[0].action} ({early[0].cause}) before onset at {incident.onset}"
-    if right.action == "none":
-        acted = [t for t in taken if t.action not in {"none", "alert"}]
-        return f"window {acted[0].window}: {acted[0].action} where nothing was to be done" if acted else ""
-    found = [
+    if incident.quiet and acted:
+        return f"window {acted[0].window}: {acted[0].action} where nothing was to be done"
+    asked = () if incident.quiet else incident.right
+    lacking = next((fault for right in asked if (fault := _lacking(taken, right, incident.onset))), "")
+    if not lacking and incident.kill and course.killed is None:
+        return "the worker was to be killed in training, and no training of its began: no kill was rehearsed"
+    return lacking
+
+
+def _lacking(taken: Sequence[Taken], right: Right, onset: int) -> str:
+    """Say what one right response lacks: it must be given in time about each of its windows, or of any from onset."""
+    wanted = f"{right.action} ({right.cause})" if right.cause else right.action
+    given = [
         t for t in taken
-        if t.action == right.action and right.cause in (None, t.cause) and t.window >= incident.onset
+        if t.action == right.action and right.cause in (None, t.cause) and t.window >= onset
     ]  # fmt: skip
-    if lacking := [w for w in right.windows if w not in {about for t in found for about in t.about}]:
-        said = ", ".join(f"{t.action} ({t.cause})" for t in taken if lacking[0] in t.about) or "nothing"
-        return f"window {lacking[0]}: {said}, not {right.action}"
-    if not any(t.at - incident.onset < right.within for t in found):
-        said = ", ".join(f"{t.window}: {t.action}" for t in taken if t.window >= incident.onset) or "nothing"
-        return f"no {right.action} within {right.within} windows of onset at {incident.onset} ({said})"
+    for window in right.windows:
+        if not any(window in t.about and t.at - max(onset, window) < right.within for t in given):
+            said = ", ".join(f"{t.action} ({t.cause})" for t in taken if window in t.about) or "nothing"
+            return f"window {window}: {said}, not {wanted} within {right.within}"
+    if not right.windows and not any(t.at - onset < right.within for t in given):
+        said = ", ".join(f"{t.window}: {t.action}" for t in taken if t.window >= onset) or "nothing"
+        return f"no {wanted} within {right.within} windows of onset at {onset} ({said})"
     return ""
 
 
 def measures(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
-    """Give delays, depth and harm: means over seeds with Student intervals, *never* where any seed never came back."""
+    """Give delays, depth, harm and costs: means over seeds with Student intervals.
+
+    *Never* where any seed never came back; what some seed does not tell is left out.
+    """
     on = [relative(trio, "on", incident) for trio in trios]
-    detected = [_first(trio.on, incident) for trio in trios]
     recovered = [_back(curve, incident.onset) for curve in on]
     rows = [
-        _measure("detection_delay", detected, "windows"),
+        *_quiet(trios, incident),
+        *_detected(trios, incident),
         _measure("time_to_recover", recovered, "windows"),
         _measure("depth", [float(1.0 - curve[incident.onset :].min()) for curve in on], "share of quality"),
         *(_measure(f"loss_{arm}", [loss(trio, arm, incident) for trio in trios], "share of quality") for arm in ARMS),
         _measure("poisoned_rows_admitted", [float(trio.on.poisoned) for trio in trios], "rows"),
     ]
-    if all(_remembers(trio) for trio in trios):
-        rows.append(_measure("forgetting", [forgetting(trio) for trio in trios], "points / 100"))
-    if all(regressions(trio) is not None for trio in trios):
-        rows.append(_measure("regressions_under_attack", [regressions(trio) for trio in trios], "share of rows"))
-    if all(trio.on.asr is not None for trio in trios):
-        rows.append(_measure("attack_success_rate", [trio.on.asr for trio in trios], "share"))
-    return tuple(rows)
+    if about := remembered(trios):
+        name = "forgetting" if about == "clean and robust" else "forgetting_clean"
+        rows.append(_measure(name, [forgetting(trio) for trio in trios], "points / 100"))
+    told = {
+        "regressions_under_attack": ("share of rows", [regressions(trio) for trio in trios]),
+        "attack_success_rate": ("share", [trio.on.asr for trio in trios]),
+        "tampered_windows_served": (
+            "windows", [None if trio.on.tampered is None else float(len(trio.on.tampered)) for trio in trios],
+        ),
+        "rows_answered_wrongly": ("rows", [answered_wrongly(trio, incident) for trio in trios]),
+        "rows_unanswered": ("rows", [left_unanswered(trio, incident) for trio in trios]),
+        "rows_seen_before": ("share of rows", [trio.on.repeated for trio in trios]),
+    }  # fmt: skip
+    rows += [_measure(name, each, unit) for name, (unit, each) in told.items() if None not in each]
+    return (*rows, *_spent(trios, incident))
 
 
-def _first(course: Course, incident: Incident) -> float | None:
-    """Count windows from onset to the first response with the right cause; None where none came."""
-    cause = incident.right.cause
-    if cause is None:
+def _quiet(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
+    """Give the share of windows that were left alone, where that was right for all of them.
+
+    The interval takes each seed for one trial, since what is done about a window hangs on those before it.
+    """
+    if not incident.quiet:
+        return ()
+    alone = [sum(t.action in CALM for t in trio.on.responses) / incident.horizon for trio in trios]
+    low, high = wilson(sum(alone), len(alone))
+    return (
+        Measure(
+            name="quiet_windows_left_alone", value=float(np.mean(alone)), unit="share of windows", better="higher",
+            n=len(alone), low=low, high=high, method="wilson over seeds",
+        ),
+    )  # fmt: skip
+
+
+def _detected(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
+    """Give the delay of each cause that is to be named: the first under the plain name, others with theirs."""
+    asked: dict[Cause, Right] = {}
+    for right in incident.right:
+        if right.cause is not None:
+            asked.setdefault(right.cause, right)
+    return tuple(
+        _measure(
+            f"detection_delay_{cause}" if number else "detection_delay",
+            [_first(trio.on, right, incident.onset) for trio in trios], "windows",
+        )
+        for number, (cause, right) in enumerate(asked.items())
+    )  # fmt: skip
+
+
+def _spent(trios: Sequence[Trio], incident: Incident) -> tuple[Measure, ...]:
+    """Give labels and minutes of all retrainings, where the score is of learning or one was asked for.
+
+    Labels are counted as the budget of retrainings counts them: again for each that learned from them.
+    """
+    if incident.measures != "evolution" and all(right.action != "retrain" for right in incident.right):
+        return ()
+    retrained = [[t for t in trio.on.responses if t.action == "retrain"] for trio in trios]
+    return (
+        _measure("labels_spent", [float(sum(t.labels for t in each)) for each in retrained], "labels"),
+        _measure("minutes_of_training", [sum(t.minutes for t in each) for each in retrained], "minutes"),
+    )
+
+
+def answered_wrongly(trio: Trio, incident: Incident) -> float | None:
+    """Count the rows answered wrongly because of the incident, from onset on; None where nobody counted.
+
+    Wrong answers, less what as many answers would have had wrong anyway: by the oracle's share in the same window where
+    what is right changes, else by the share before onset. By chance a few below 0; a row without an answer is none.
+    """
+    on, known = trio.on, _reference(trio, incident)
+    if on.wrong is None or on.unanswered is None or known is None:
         return None
-    found = [t.at for t in course.responses if t.cause == cause and t.window >= incident.onset]
-    return float(min(found) - incident.onset) if found else None
+    wrong, unanswered = np.array(on.wrong, dtype=np.float64), np.array(on.unanswered)
+    share = known[0] / np.maximum(on.rows - known[1], 1.0)
+    return float((wrong - share * (on.rows - unanswered))[incident.onset :].sum())
+
+
+def left_unanswered(trio: Trio, incident: Incident) -> float | None:
+    """Count the rows without an answer from onset on, less those of the reference; None where nobody counted."""
+    known = _reference(trio, incident)
+    if trio.on.unanswered is None or known is None:
+        return None
+    return float((np.array(trio.on.unanswered) - known[1])[incident.onset :].sum())
+
+
+def _reference(trio: Trio, incident: Incident) -> tuple[Array, Array] | None:
+    """Give the rows answered wrongly and not at all (windows,) that the incident is not to blame for."""
+    known = trio.oracle if incident.drifts else trio.off
+    if known.wrong is None or known.unanswered is None:
+        return None
+    wrong, unanswered = np.array(known.wrong, dtype=np.float64), np.array(known.unanswered, dtype=np.float64)
+    if incident.drifts:
+        return wrong, unanswered
+    before = slice(0, incident.onset)
+    return np.full(len(wrong), wrong[before].mean()), np.full(len(wrong), unanswered[before].mean())
+
+
+def _first(course: Course, right: Right, onset: int) -> float | None:
+    """Count windows from onset, or the first that it is about, to the first response with the right cause, if any."""
+    since = max(onset, min(right.windows, default=onset))
+    found = [
+        t.at for t in course.responses
+        if t.cause == right.cause and t.window >= since and (not right.windows or set(t.about) & {*right.windows})
+    ]  # fmt: skip
+    return float(min(found) - since) if found else None
 
 
 def _back(curve: Array, onset: int) -> float | None:
@@ -221,6 +348,8 @@ def _measure(name: str, values: Sequence[float | None], unit: str) -> Measure:
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return Measure(name=name, value=None, unit=unit, better="lower", n=len(values), censored=True)
+    if len(known) < _FEWEST:  # one seed has no interval
+        return Measure(name=name, value=known[0], unit=unit, better="lower", n=1)
     mean, half = float(np.mean(known)), _half(np.array(known))
     return Measure(
         name=name, value=mean, unit=unit, better="lower", n=len(known), method="student t over seeds",
@@ -249,7 +378,7 @@ def _resampled(above: Array, below: Array) -> Array:
     return np.asarray(above[draws].sum(1) / np.maximum(below[draws].sum(1), 1e-12))
 
 
-def _bounded(value: float, spread: Array, n: int) -> Score:
+def _bounded(value: float, spread: Array, n: int, method: str = "bootstrap over seeds") -> Score:
     low, high = np.quantile(np.clip(spread, 0.0, 1.0), (0.025, 0.975))
     value = float(np.clip(value, 0.0, 1.0))
-    return make_score(value, (min(float(low), value), max(float(high), value)), n, "bootstrap over seeds")
+    return make_score(value, (min(float(low), value), max(float(high), value)), n, method)

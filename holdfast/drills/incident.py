@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from holdfast.drills.events.base import ArtefactEvent, RowEvent
 from holdfast.errors import ParamsError
@@ -14,7 +14,7 @@ from holdfast.registry import available, code_of, find
 from holdfast.results import Action, Cause, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 EVENTS = "holdfast.drills.events"
 FOLDER = Path(__file__).parent / "incidents"
@@ -42,7 +42,8 @@ class World(Value):
     until: float | None = None
     """Last time, of the later period."""
     ordered: bool = False
-    """In the order of time; else in none. Rows of the later period come once each, those of the own are drawn anew."""
+    """In the order of time; else in none. Rows of the later period come once each; those of the own come again, as
+    late and as seldom as may be, where there are too few of them."""
     tilt: Tilt | None = None
 
     @model_validator(mode="after")
@@ -83,10 +84,15 @@ class Right(Value):
     cause: Cause | None = None
     """Cause that must be named; any where None."""
     within: Positive = 4
-    """Windows from onset by which it must have been taken."""
+    """Windows from onset, or from a later window that it is about, by which it must have been taken."""
     windows: tuple[Count, ...] = ()
     """Windows about which it must be taken, each; any one after onset where empty."""
     never: tuple[Action, ...] = ()
+
+
+def _listed(said: object) -> object:
+    """Take one right response for a list of one."""
+    return (said,) if isinstance(said, Right | dict) else said
 
 
 class Incident(Value):
@@ -110,7 +116,8 @@ class Incident(Value):
     """First window at which the registry does not answer, and the first at which it does again."""
     kill: bool = False
     """Kill -9 the worker in the middle of the first retraining."""
-    right: Right
+    right: Annotated[tuple[Right, ...], BeforeValidator(_listed), Field(min_length=1)]
+    """Each of them must be given, and nothing happen that one of them forbids; a file may name one without a list."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -125,7 +132,15 @@ class Incident(Value):
         if self.outage and not self.outage[0] < self.outage[1] <= self.horizon:
             msg = f"outage {self.outage} is no stretch before {self.horizon}"
             raise ValueError(msg)
+        if len(self.right) > 1 and any(right.action == "none" for right in self.right):
+            msg = "where one right response is none, there is no other"
+            raise ValueError(msg)
         return self
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether the right response is to do nothing."""
+        return self.right[0].action == "none"
 
     @property
     def drifts(self) -> bool:
@@ -161,10 +176,16 @@ def read_incident(name: str, settings: Mapping[str, Any] | None = None, project:
         project: folder below which a path lies.
 
     Raises:
-        ParamsError: there is no such file, or it is none; every mistake is listed.
+        ParamsError: there is no such file, it is none, every mistake is listed, or it has the name of another.
     """
     own = name.endswith(".yaml")
     path = project / name if own else FOLDER / f"{name}.yaml"
+    if own and path.stem in shipped():
+        raise ParamsError(
+            f"drills.incidents.{name}", found=f"the name of an incident that is shipped, {path.stem}",
+            expected="a name of its own: findings and scores go by it",
+            remedy=f"Rename the file; or name {path.stem} itself, and lay settings over it.",
+        )  # fmt: skip
     try:
         body = parse(path.read_text())
     except OSError as error:
@@ -183,6 +204,18 @@ def read_incident(name: str, settings: Mapping[str, Any] | None = None, project:
     except (LookupError, TypeError) as error:
         raise _refused(name, str(error), f"events of {', '.join(available(EVENTS))}") from error
     return incident
+
+
+def one_name_each(names: Iterable[str]) -> None:
+    """Refuse incidents that would go by one name: the last of them would stand for all.
+
+    Raises:
+        ParamsError: two do.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        if (other := known.setdefault(Path(name).stem, name)) != name:
+            raise _refused(name, f"the name of {other} too", "incidents of which each has a name of its own")
 
 
 def laid(body: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

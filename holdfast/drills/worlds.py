@@ -42,11 +42,25 @@ def windows(incident: Incident, scene: Scene, rows: int, seed: int) -> list[Batc
     return batches
 
 
+def repeated(incident: Incident, data: Loaded, rows: int, seed: int) -> float:
+    """Tell which share of the rows from onset on an earlier window of the drill brought too.
+
+    Detectors and screening know such rows from before: what they find among them flatters them.
+    """
+    seen = np.zeros(len(data), dtype=bool)
+    again = []
+    for held in _chosen(incident, data, rows, Noise(seed, ("drill", incident.name))):
+        again.append(float(seen[held].mean()))
+        seen[held] = True
+    return float(np.mean(again[incident.onset :]))
+
+
 def _chosen(incident: Incident, data: Loaded, rows: int, noise: Noise) -> list[Array]:
     """Find the rows (rows,) of each window by their places in the data set."""
     later = incident.after or incident.before
     parts = ((incident.before, 0, incident.onset), (later, incident.onset, incident.horizon))
     found: list[Array] = []
+    last = np.full(len(data), -1)  # window that brought each row last
     for world, start, end in parts:
         once = world.period == "later"
         pool, asked = _pool(world, data), (end - start) * rows if once else rows
@@ -58,8 +72,11 @@ def _chosen(incident: Incident, data: Loaded, rows: int, noise: Noise) -> list[A
             )  # fmt: skip
         if once:
             found += _parted(pool, data, rows, end - start, noise.derive("order"), ordered=world.ordered)
-        else:
-            found += [_draw(pool, data, rows, world.tilt, noise.derive("window", place)) for place in range(start, end)]
+            continue
+        for place in range(start, end):
+            held = _draw(pool, last[pool], data, rows, world.tilt, noise.derive("window", place))
+            last[held] = place
+            found.append(held)
     return found
 
 
@@ -71,12 +88,17 @@ def _pool(world: World, data: Loaded) -> Array:
     return np.flatnonzero(held)
 
 
-def _draw(pool: Array, data: Loaded, rows: int, tilt: Tilt | None, noise: Noise) -> Array:
-    """Draw rows without replacement, the heavier the likelier (Efraimidis and Spirakis 2006)."""
+def _draw(pool: Array, last: Array, data: Loaded, rows: int, tilt: Tilt | None, noise: Noise) -> Array:
+    """Draw rows without replacement: those that came longest ago, or never, first; among equals by chance.
+
+    Windows share no row so long as the pool lasts. Where they are tilted the heavier rows are the likelier (Efraimidis
+    and Spirakis 2006), however often they came: a shift of what is left would fade.
+    """
     u = noise.uniform(torch.from_numpy(data.ids[pool])).double().numpy()
-    weights = np.ones(len(pool)) if tilt is None else np.exp(tilt.strength * _standing(pool, data, tilt))
-    keys = np.log(np.maximum(u, 2.0**-25)) / weights
-    return pool[np.argsort(-keys, kind="stable")[:rows]]
+    if tilt is None:
+        return np.asarray(pool[np.lexsort((-u, last))[:rows]])
+    keys = np.log(np.maximum(u, 2.0**-25)) / np.exp(tilt.strength * _standing(pool, data, tilt))
+    return np.asarray(pool[np.argsort(-keys, kind="stable")[:rows]])
 
 
 def _standing(pool: Array, data: Loaded, tilt: Tilt) -> Array:

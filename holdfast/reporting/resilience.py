@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.reporting.canvas import COLOURS, STYLES, Figure, draw
-from holdfast.reporting.text import percent
+from holdfast.reporting.text import percent, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +53,23 @@ def _figure(finding: Finding) -> Figure:
     told = ", ".join(f"{words} at window {place}" for place, words in acts) or "nothing was done"
     caption = (
         f"{title}: {finding.settings['about']} Quality on all rows of each window, mean of {seeds} seeds, band from the"
-        f" lowest to the highest; responses of the first seed: {told}."
+        f" lowest to the highest; responses of the first seed: {told}.{_beside(finding)}"
     )
     name = finding.path.replace("/", "-").replace("_", "-")
     return draw(f"resilience-{name}", caption, f"Resilience curve. {ends}. {told}.", 3.1, paint)
+
+
+def _beside(finding: Finding) -> str:
+    """Say what the drawing must not be read without: quiet windows, what forgetting is of, rows that were known."""
+    found = {measure.name: measure for measure in finding.measures}
+    told = ""
+    if quiet := found.get("quiet_windows_left_alone"):
+        told += f" Quiet windows left alone: {quantity(quiet)}."
+    if "forgetting_clean" in found:
+        told += " Forgetting is of clean answers alone: robust is not measured, the gate has no attack."
+    if (again := found.get("rows_seen_before")) and again.value:
+        told += f" {percent(again.value)} of the rows from onset on came in an earlier window too."
+    return told
 
 
 def responses(finding: Finding) -> list[tuple[int, str]]:

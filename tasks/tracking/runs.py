@@ -194,13 +194,12 @@ def log_finding(stores: Stores, run_id: str, version: ModelVersion, finding: Fin
 
 
 def _metrics(finding: Finding, side: str) -> dict[str, float]:
-    """Metrics of a finding: nothing at all for one that is unscored."""
+    """Metrics of a finding: no score for one that is unscored, and the measures that it has all the same."""
     role = "" if finding.provenance.role == "test" else finding.provenance.role
     prefix = "/".join(part for part in (side, role, finding.dimension, finding.path) if part)
-    if finding.score is None:
-        return {}
-    score = finding.score
-    named = {"": score.value, ".low": score.low, ".high": score.high, ".n": float(score.n)}
+    score, named = finding.score, dict[str, float]()
+    if score is not None:
+        named = {"": score.value, ".low": score.low, ".high": score.high, ".n": float(score.n)}
     measured = {f".{_plain(m.name)}": m.value for m in finding.measures if m.value is not None}
     return {f"{prefix}{suffix}": value for suffix, value in {**named, **measured}.items()}
 

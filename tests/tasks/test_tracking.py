@@ -12,7 +12,7 @@ import yaml
 from holdfast.errors import ModelError, StoreError
 from holdfast.model import WEIGHTS, ModelSpec, load_model, save_model
 from holdfast.pyfunc import _load_pyfunc
-from holdfast.results import Finding, ModelVersion, Provenance, Score
+from holdfast.results import Finding, Measure, ModelVersion, Provenance, Score
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores
 from tasks import tracking
@@ -170,6 +170,16 @@ def test_a_scenario_that_broke_once_is_logged_when_it_is_scored(stores, version)
     assert client.get_run(run).data.metrics["defence/attacks/pgd"] == 0.5
     assert len(client.get_metric_history(run, "defence/attacks/pgd")) == 1, "logged once, however often it is tried"
     assert tracking.finding_tags(stores, version)["attacks/pgd.test"] == SCORED.fingerprint()
+
+
+def test_what_is_unscored_has_its_measures_all_the_same(stores, version):
+    """A drill in which nothing was to be done has no score, and says what share of windows was left alone."""
+    run = asked(stores, version, "quiet")
+    left = Measure(name="quiet_windows_left_alone", value=1.0, unit="share of windows", better="higher")
+    never = Measure(name="time_to_recover", value=None, unit="windows", better="lower", censored=True)
+    tracking.log_finding(stores, run, version, UNSCORED.model_copy(update={"measures": (left, never)}))
+    metrics = tracking.client(stores).get_run(run).data.metrics
+    assert metrics == {"defence/attacks/pgd.quiet_windows_left_alone": 1.0}
 
 
 def kept_findings(stores, run, folder="findings"):

@@ -21,7 +21,7 @@ from holdfast.drills.events.tampered_artefact import TamperedArtefact
 from holdfast.drills.events.unit_slip import UnitSlip
 from holdfast.drills.events.weight_bitflip import WeightBitflip
 from holdfast.drills.incident import Incident, Right, Tilt, World
-from holdfast.drills.worlds import windows
+from holdfast.drills.worlds import repeated, windows
 from holdfast.errors import DataError, ModelError
 from holdfast.model import ModelSpec, load_model, pick_device, save_model
 from holdfast.registry import find
@@ -150,8 +150,9 @@ def test_damaged_bytes_no_longer_verify(event: Any, scene: Scene, tmp_path: Path
 
 def made(**more: Any) -> Incident:
     return Incident(
-        name="made", title="Made", about="", measures="recovery", onset=2, horizon=5, right=Right(action="none"), **more
-    )
+        name="made", title="Made", about="", measures="recovery", onset=2, horizon=5, right=(Right(action="none"),),
+        **more,
+    )  # fmt: skip
 
 
 def test_windows_are_a_pure_function_of_the_seed_and_hold_drill_rows_alone(scene: Scene) -> None:
@@ -178,6 +179,27 @@ def test_an_ordered_world_keeps_the_order_of_time_and_a_tilted_one_moves_its_fea
     tilted = windows(made(after=World(tilt=Tilt(feature="b", strength=1.0))), scene, 300, 0)
     assert tilted[3].rows["b"].mean() > tilted[0].rows["b"].mean() + 30
     assert json.dumps([w.told.tolist() for w in tilted]) == json.dumps([w.truth.tolist() for w in tilted])
+
+
+def test_windows_share_no_row_while_the_pool_lasts(scene: Scene) -> None:
+    """Else detectors would have met what they are to find; the share that was met is told, and rows come in turn."""
+    data = scene.data
+    pool = int(((data.roles == "drill") & ~data.later).sum())
+
+    def rows(size: int) -> list[set[float]]:
+        found = [set(w.frame("test")["a"]) for w in windows(made(), scene, size, 0)]  # "a" tells rows apart
+        assert {len(each) for each in found} == {size}
+        return found
+
+    few = rows(pool // 5)
+    assert len(set.union(*few)) == 5 * (pool // 5)
+    assert repeated(made(), data, pool // 5, 0) == 0.0
+    half = pool // 2
+    many = rows(half)
+    assert not many[0] & many[1]
+    assert len(many[2] & many[0]) >= half - 1, "those that came longest ago come first"
+    assert repeated(made(), data, half, 0) == pytest.approx(1.0, abs=0.01)
+    assert repeated(made(after=World(period="later")), data, half, 0) == 0.0
 
 
 def test_too_few_rows_are_refused_with_what_to_do(scene: Scene) -> None:

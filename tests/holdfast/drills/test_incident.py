@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holdfast.drills.incident import EVENTS, read_incident, shipped
+from holdfast.drills.incident import EVENTS, Right, one_name_each, read_incident, shipped
 from holdfast.errors import ParamsError
 from holdfast.registry import available
 
@@ -43,6 +43,7 @@ def test_an_incident_of_a_users_own_needs_no_code(tmp_path: Path) -> None:
         "events: [{do: missing_column, at: [1], settings: {feature: a}}]\nright: {action: quarantine}\n"
     )
     assert read_incident(str(path)).name == "late_feed"
+    assert read_incident(str(path)).right == (Right(action="quarantine"),)
     path.write_text(f"{path.read_text()}\nright: {{action: none}}\n")
     with pytest.raises(ParamsError, match="right stands 2 times in one section"):
         read_incident(str(path))
@@ -57,6 +58,8 @@ def test_an_incident_of_a_users_own_needs_no_code(tmp_path: Path) -> None:
         ({"events": [{"do": "label_flip", "at": [30]}]}, "outside onset"),
         ({"outage": [5, 4]}, "no stretch"),
         ({"rihgt": {}}, "rihgt"),
+        ({"right": []}, "right"),
+        ({"right": [{"action": "none"}, {"action": "retrain"}]}, "there is no other"),
         ({"after": {"period": "later", "tilt": {}}}, "cannot be tilted"),
     ],
 )
@@ -70,3 +73,18 @@ def test_an_unknown_incident_is_refused_with_what_there_is() -> None:
     """The message lists the incidents."""
     with pytest.raises(ParamsError, match="natural_drift"):
         read_incident("natural_drfit")
+
+
+def test_a_file_with_the_name_of_a_shipped_incident_is_refused(tmp_path: Path) -> None:
+    """Its scores would stand for the other's: findings go by the name."""
+    path = tmp_path / "poisoned_batch.yaml"
+    path.write_text("title: Mine\nabout: Mine.\nmeasures: recovery\nonset: 1\nhorizon: 3\nright: {action: none}\n")
+    with pytest.raises(ParamsError, match=r"poisoned_batch.*Rename the file"):
+        read_incident(str(path))
+
+
+def test_two_files_of_one_name_are_refused() -> None:
+    """The last of them would take the first one's place, and nobody be told."""
+    one_name_each(["mine/late.yaml", "mine/early.yaml", "natural_drift"])
+    with pytest.raises(ParamsError, match=r"theirs/late.yaml.*mine/late.yaml"):
+        one_name_each(["mine/late.yaml", "theirs/late.yaml"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.reporting.resilience import resilience_curves, responses
-from holdfast.results import Curve, CurvePoint, Finding, Provenance
+from holdfast.results import Curve, CurvePoint, Finding, Measure, Provenance
 from holdfast.statistics.intervals import make_score
 
 ARMS = ("responses on", "responses off", "oracle")
@@ -34,3 +34,18 @@ def test_a_drilled_incident_is_drawn_with_its_arms_and_responses() -> None:
 def test_only_what_did_something_is_a_response() -> None:
     """Alerts and windows that were left alone are none."""
     assert responses(finding("drills/tampered_artefact")) == [(2, "repair")]
+
+
+def test_what_the_drawing_must_not_be_read_without_is_beside_it() -> None:
+    """Quiet windows apart from the score, what forgetting is of, and rows that were known: by their numbers."""
+    plain = finding("drills/benign_shift")
+    assert "earlier window" not in resilience_curves([plain])[0].caption
+
+    def told(name: str, value: float) -> Measure:
+        return Measure(name=name, value=value, unit="share", better="lower", low=0.5, high=1.0, n=5)
+
+    measures = (told("quiet_windows_left_alone", 1.0), told("forgetting_clean", 0.1), told("rows_seen_before", 0.75))
+    (figure,) = resilience_curves([plain.model_copy(update={"measures": measures})])
+    assert "Quiet windows left alone: 1 share (0.5 to 1), n = 5." in figure.caption
+    assert "robust is not measured, the gate has no attack" in figure.caption
+    assert "75.0 % of the rows from onset on" in figure.caption
