@@ -28,6 +28,7 @@ from tasks.monitoring import open_watch
 from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
+from tasks.smoke import hold_to_record
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
 
@@ -258,13 +259,14 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
 
 
 def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion) -> None:
-    """Hold a version to finite answers on rows it must know, before it serves.
+    """Hold a version to finite answers on rows it must know, and to what it was judged by, before it serves.
 
     Raises:
-        ModelError: it gives none.
+        ModelError: it gives none, or gets surely more rows wrong than it did.
     """
     target = load_model(tracking.fetch_model(stores, version), version.digest, pick_device(params.device))
-    rows = load_data(stores, params, snapshot).samples("calibration", space=target.space)
+    data = load_data(stores, params, snapshot)
+    rows = data.samples("calibration", space=target.space)
     with torch.no_grad():
         finite = target.logits(rows.x[:256].to(target.device)).isfinite().all()
     if not finite:
@@ -272,6 +274,7 @@ def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: Mode
             f"{version.name} version {version.version}", found="outputs that are not finite", expected="answers",
             remedy="Condemn it, and roll back further.",
         )  # fmt: skip
+    hold_to_record(stores, version, target, data)
 
 
 def by_hand(params: Params, stores: Stores, why: str) -> Decision:

@@ -21,9 +21,11 @@ from holdfast.model import SPEC, WEIGHTS
 from holdfast.results import ModelVersion
 from holdfast.stores import write_atomically
 from tasks.tracking.connection import answering, client, code_of, paged
-from tasks.tracking.runs import experiment
+from tasks.tracking.runs import experiment, read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from holdfast.model import ModelSpec
     from holdfast.stores import Stores
 
@@ -149,6 +151,26 @@ def finding_tags(stores: Stores, version: ModelVersion) -> dict[str, str]:
             for name, digest in tags.items()
             if name.startswith("finding.") and not name.startswith("finding.champion/")
         }
+
+
+def read_findings(stores: Stores, version: ModelVersion, name: str, digests: Collection[str]) -> tuple[str, ...]:
+    """Give the JSON of findings about a version by ``path.role``, as far as the runs that made them name these digests.
+
+    Raises:
+        StoreError: tracking does not answer.
+    """
+    if not digests:
+        return ()
+    with answering(stores):
+        tracker = client(stores)
+        run = tracker.get_run(version.run_id)
+        parent = run.data.tags.get("mlflow.parentRunId", "")
+        own = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`holdfast.version` = '{version.version}'"
+        siblings = list(paged(partial(tracker.search_runs, [run.info.experiment_id], own)))
+    told = {str(each.info.run_id): each.data.tags.get(f"finding.{name}") for each in siblings}
+    files = {run_id: f"findings/{name}.{digest[:16]}.json" for run_id, digest in told.items() if digest in digests}
+    texts = (read_text(stores, run_id, file) for run_id, file in files.items())
+    return tuple(text for text in texts if text is not None)
 
 
 def read_report(stores: Stores, version: ModelVersion) -> str:
