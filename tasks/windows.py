@@ -1,0 +1,132 @@
+"""Windows: out of the stream into escrow, labels after their rows, and out of escrow into what trains."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from holdfast.data.admission import AdmittedWindow, Manifest
+from holdfast.data.assigned import pinned_windows
+from holdfast.data.escrow import Escrow
+from holdfast.data.streams.base import Site
+from holdfast.errors import DataError
+from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
+from holdfast.params import Params
+from holdfast.results import DataSnapshot, Decision
+from holdfast.stores import Stores
+from tasks import objects
+from tasks.monitoring import open_watch
+from tasks.progress import tell
+from tasks.storage import admitted_snapshot, load_data, weighed
+from tasks.versioning import DATA
+
+
+@task(cache_policy=NO_CACHE)
+def receive(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> WindowRecord | None:
+    """Take the window at a place from the stream into escrow; None where it has not come yet.
+
+    A window that was received before is the one in escrow, whatever the stream says of that place now.
+    """
+    watch, stream = open_watch(params, stores), params.stream()
+    windows = watch.windows()
+    known = next((window for window in windows if window.position == position), None)
+    if known is not None:
+        return known
+    site = _site(params, stores, snapshot)
+    arrival = stream.arrival(position, site)
+    if arrival is None:
+        return None
+    return watch.arrive(position, Escrow(stores.escrow).keep(arrival), len(arrival))
+
+
+@task(cache_policy=NO_CACHE)
+def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> tuple[WindowRecord, ...]:
+    """Take the labels that have matured by now into escrow, and give the windows that have theirs.
+
+    Raises:
+        DataError: there is not one label for each row.
+    """
+    watch, stream, site = open_watch(params, stores), params.stream(), _site(params, stores, snapshot)
+    for window in watch.windows():
+        if window.matured or window.state == "pruned" or window.position > position:
+            continue
+        labels = stream.labels(window.position, position, site)
+        if labels is None:
+            continue
+        if len(labels) != window.rows:
+            raise DataError(
+                f"window {window.position}", found=f"{len(labels)} labels", expected=f"{window.rows}, one for each row",
+                remedy="Mend the source of labels.",
+            )  # fmt: skip
+        watch.mature(window.position, Escrow(stores.escrow).keep_labels(labels))
+    return tuple(window for window in watch.windows() if window.matured and window.position <= position)
+
+
+def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
+    """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
+
+    What ``data.dvc`` pins already is none of them. There are none where predictions are only recorded: no champion is
+    there to be retrained.
+    """
+    if params.recorded:
+        return ()
+    watch = open_watch(params, stores)
+    verdicts, pinned = watch.verdicts(), pinned_windows(stores.project / DATA / params.data.path)
+    windows = [
+        window for window in watch.windows()
+        if window.matured and window.state not in SET_ASIDE and window.position <= position
+        and window.position not in pinned and verdicts.get(window.position) in {"clean", "released"}
+    ]  # fmt: skip
+    most = params.recovery.retraining.windows
+    return tuple(windows if most is None else windows[-most:])
+
+
+@task(cache_policy=NO_CACHE)
+def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> DataSnapshot:
+    """Let windows out of escrow into a data version of their own, named by its content; ``data.dvc`` stays as it is.
+
+    Raises:
+        DataError: a window cannot be verified, or does not fit the pinned data.
+        StoreError: escrow does not answer.
+    """
+    watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
+    windows = admissible(params, stores, int(decision.position or 0))
+    kept = tuple(_kept(stores, escrow, window) for window in windows)
+    retraining = params.recovery.retraining
+    manifest = Manifest(
+        base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined, windows=kept,
+        recent=tuple(w.position for w in kept[-retraining.recent :]), base_share=retraining.base_share,
+    )  # fmt: skip
+    if retraining.importance:
+        manifest = weighed(params, stores, manifest)
+    grown = admitted_snapshot(params, stores, snapshot, manifest)
+    for window in windows:
+        watch.move(window.position, "admitted", f"manifest {grown.manifest}")
+    tell("recovery", f"{len(kept)} windows admitted: {grown.rows} rows, manifest {grown.manifest}")
+    return grown
+
+
+def _kept(stores: Stores, escrow: Escrow, window: WindowRecord) -> AdmittedWindow:
+    """Keep a window's rows and labels as objects of the data version."""
+    arrival = escrow.rows(window.digest, window.position)
+    body = io.BytesIO()
+    if isinstance(arrival.rows, np.ndarray):
+        np.save(body, arrival.rows, allow_pickle=False)
+    else:
+        arrival.rows.to_parquet(body, index=False)
+    labels = json.dumps(escrow.labels(window.labels, window.position).tolist())
+    return AdmittedWindow(
+        position=window.position, digest=window.digest, rows_md5=objects.keep(stores.project, body.getvalue()),
+        labels_md5=objects.keep(stores.project, labels.encode()),
+    )  # fmt: skip
+
+
+def _site(params: Params, stores: Stores, snapshot: DataSnapshot) -> Site:
+    data = load_data(stores, params, snapshot) if params.stream().needs_data else None
+    return Site(
+        project=stores.project, data=data, url=None if stores.stream is None else stores.stream.get_secret_value()
+    )

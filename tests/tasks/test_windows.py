@@ -1,0 +1,129 @@
+"""Windows: labels are a window's own, a stream keeps its places, and what was not watched or is at fault trains nothing."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdfast.data.params import DataParams
+from holdfast.data.streams.parquet_folder import ParquetFolder
+from holdfast.errors import DataError
+from holdfast.monitoring.harm import Harm
+from holdfast.monitoring.panels import Panel
+from holdfast.results import Decision
+from holdfast.stores import Stores
+from tasks import windows
+from tasks.monitoring import class_indices, open_watch
+
+N = 20
+
+
+def rows(place):
+    return pd.DataFrame({"x": np.arange(N) + 100.0 * place, "kind": ["a", "b"] * (N // 2)})
+
+
+def labels(turned=False):
+    return pd.DataFrame({"label": ["yes", "no"] * (N // 2) if turned else ["no", "yes"] * (N // 2)})
+
+
+@pytest.fixture
+def stores(tmp_path):
+    made = Stores.local(
+        tmp_path / "project", tmp_path / "state", actor="alice", stream=f"sqlite:///{tmp_path / 'f.db'}"
+    )
+    made.root.mkdir()
+    (made.project / "feed" / "labels").mkdir(parents=True)
+    return made
+
+
+def world(stream=None, *, detectors=None, name="w", checks=(), most=None):
+    """Params of a watch, as far as windows ask them."""
+    panel = Panel(detectors={"harm": Harm()} if detectors is None else detectors)
+    retraining = SimpleNamespace(windows=most, recent=2, base_share=1.0, importance=False)
+    return SimpleNamespace(
+        name=name, seed=0, recorded=(), stream=lambda: stream or ParquetFolder(path="feed"), panel=lambda: panel,
+        checks=lambda: checks, recovery=SimpleNamespace(retraining=retraining),
+        data=DataParams(kind="table", path="t.csv", label="label", classes=("no", "yes")),
+    )  # fmt: skip
+
+
+def lay(stores, place, table, told=None, name=None):
+    """Lay a window into the feed, with its labels where they are known."""
+    file = name or f"{place:02}.parquet"
+    table.to_parquet(stores.project / "feed" / file)
+    if told is not None:
+        told.to_parquet(stores.project / "feed" / "labels" / file)
+
+
+def take(params, stores, *places):
+    """Receive windows, and what labels have matured with them."""
+    for place in places:
+        assert windows.receive.fn(params, stores, None, place) is not None
+        windows.mature.fn(params, stores, None, place)
+    return open_watch(params, stores).windows()
+
+
+def cleared(params, stores, *places):
+    """Take windows whose labels pass their screening."""
+    found = take(params, stores, *places)
+    for place in places:
+        open_watch(params, stores).screened(place, "clean", "{}")
+    return found
+
+
+def test_a_window_that_repeats_another_with_other_labels_leaves_it_its_own(stores):
+    """The first keeps the labels that matured with it, for training and for whoever reads them later."""
+    params = world()
+    for place, table, told in ((0, rows(0), labels()), (1, rows(1), labels()), (2, rows(0), labels(turned=True))):
+        lay(stores, place, table, told)
+    first, _, last = take(params, stores, 0, 1, 2)
+    assert first.digest == last.digest
+    assert class_indices(params, stores, first).tolist() == [0, 1] * (N // 2)
+    assert class_indices(params, stores, last).tolist() == [1, 0] * (N // 2)
+
+
+def test_two_models_on_one_feed_have_labels_of_their_own(stores):
+    """What counts as yes is another matter to each; rows lie in escrow once."""
+    lay(stores, 0, rows(0), labels())
+    one, other = world(), world(name="other")
+    (mine,) = take(one, stores, 0)
+    lay(stores, 0, rows(0), labels(turned=True))
+    (theirs,) = take(other, stores, 0)
+    assert class_indices(one, stores, mine).tolist() == [0, 1] * (N // 2)
+    assert class_indices(other, stores, theirs).tolist() == [1, 0] * (N // 2)
+    assert len(list(stores.escrow.glob("*.parquet"))) == 1
+
+
+def test_labels_that_come_again_after_a_kill_before_their_record_count(stores, monkeypatch):
+    """What was on disk and not on record is nobody's; what is on record stays, whatever the source says later."""
+    params = world()
+    lay(stores, 0, rows(0), labels())
+    with monkeypatch.context() as patch:
+        patch.setattr("holdfast.monitoring.watch.Watch.mature", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            take(params, stores, 0)
+    lay(stores, 0, rows(0), labels(turned=True))
+    (record,) = take(params, stores, 0)
+    assert class_indices(params, stores, record).tolist() == [1, 0] * (N // 2)
+    lay(stores, 0, rows(0), labels())
+    assert take(params, stores, 0) == (record,)
+
+
+def test_admitted_labels_are_those_that_were_screened(stores, monkeypatch):
+    """Changed in escrow after their screening, they are refused, and nothing is admitted."""
+    params = world()
+    lay(stores, 0, rows(0), labels())
+    (record,) = cleared(params, stores, 0)
+    (path,) = stores.escrow.glob("*.labels.json")
+    path.write_text(json.dumps(labels(turned=True)["label"].tolist()))
+    monkeypatch.setattr(windows.objects, "keep", lambda *_: "m")
+    with pytest.raises(DataError, match="labels with digest"):
+        windows.admit_windows.fn(
+            params, stores, SimpleNamespace(md5="", content="", quarantined=""),
+            Decision(action="retrain", reasons=(), position=0),
+        )  # fmt: skip
+    assert open_watch(params, stores).windows() == (record,)
