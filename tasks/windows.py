@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import task
@@ -24,12 +25,20 @@ from tasks.progress import tell
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.data.streams.base import Stream
+
 
 @task(cache_policy=NO_CACHE)
 def receive(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> WindowRecord | None:
     """Take the window at a place from the stream into escrow; None where it has not come yet.
 
     A window that was received before is the one in escrow, whatever the stream says of that place now.
+
+    Raises:
+        DataError: the place before it holds other rows than it did: what comes next is not what followed.
     """
     watch, stream = open_watch(params, stores), params.stream()
     windows = watch.windows()
@@ -38,6 +47,7 @@ def receive(params: Params, stores: Stores, snapshot: DataSnapshot, position: in
         return known
     site = _site(params, stores, snapshot)
     arrival = stream.arrival(position, site)
+    _require_in_place(stream, site, windows, position - 1)  # afterwards: what moved before it was read shows
     if arrival is None:
         return None
     return watch.arrive(position, Escrow(stores.escrow).keep(arrival), len(arrival))
@@ -48,15 +58,17 @@ def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int
     """Take the labels that have matured by now into escrow, and give the windows that have theirs.
 
     Raises:
-        DataError: there is not one label for each row.
+        DataError: the stream holds other rows where a window was, or not one label for each row.
     """
     watch, stream, site = open_watch(params, stores), params.stream(), _site(params, stores, snapshot)
-    for window in watch.windows():
+    windows = watch.windows()
+    for window in windows:
         if window.matured or window.state == "pruned" or window.position > position:
             continue
         labels = stream.labels(window.position, position, site)
         if labels is None:
             continue
+        _require_in_place(stream, site, windows, window.position)
         if len(labels) != window.rows:
             raise DataError(
                 f"window {window.position}", found=f"{len(labels)} labels", expected=f"{window.rows}, one for each row",
@@ -64,6 +76,31 @@ def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int
             )  # fmt: skip
         watch.mature(window.position, Escrow(stores.escrow).keep_labels(labels))
     return tuple(window for window in watch.windows() if window.matured and window.position <= position)
+
+
+def _require_in_place(stream: Stream, site: Site, windows: Sequence[WindowRecord], position: int) -> None:
+    """Hold the stream to the rows that it gave at a place: labels go by place, and so does what comes next.
+
+    Pinned data is held to its md5, and a replay of it cannot move.
+
+    Raises:
+        DataError: it holds others there, or none.
+    """
+    window = next((window for window in windows if window.position == position), None)
+    if window is None or stream.needs_data:
+        return
+    arrival = stream.arrival(position, site)
+    digest = "" if arrival is None else arrival.digest
+    if digest == window.digest:
+        return
+    moved = next((f", those of window {other.position}" for other in windows if other.digest == digest), "")
+    raise DataError(
+        f"stream, window {position}", found=f"rows {digest[:16]}{moved}" if digest else "no rows",
+        expected=f"rows {window.digest[:16]}, as they came",
+        remedy="A stream keeps what it gave in its place: put back what was removed, changed or put before it"
+        " (docs/watch-a-stream.md says what may go, and when). Where that cannot be, watch under another model name."
+        " No window and no label is taken until then.",
+    )  # fmt: skip
 
 
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:

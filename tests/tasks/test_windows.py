@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import create_engine
 
 from holdfast.data.params import DataParams
 from holdfast.data.streams.parquet_folder import ParquetFolder
+from holdfast.data.streams.sql_table import SqlTable
 from holdfast.errors import DataError
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.panels import Panel
@@ -111,6 +113,46 @@ def test_labels_that_come_again_after_a_kill_before_their_record_count(stores, m
     assert class_indices(params, stores, record).tolist() == [1, 0] * (N // 2)
     lay(stores, 0, rows(0), labels())
     assert take(params, stores, 0) == (record,)
+
+
+def table(stores, drop=0, label=True):
+    """Write the feed's table of three windows, without the oldest rows where retention took them."""
+    every = pd.concat([rows(place).assign(label=labels()["label"]) for place in range(3)], ignore_index=True)
+    every.loc[every.index >= (3 * N if label else N), "label"] = None
+    engine = create_engine(stores.stream.get_secret_value())
+    every.assign(key=range(3 * N))[drop:].to_sql("rows", engine, index=False, if_exists="replace")
+    engine.dispose()
+
+
+def test_labels_of_rows_that_moved_are_refused(stores):
+    """Where retention took the oldest rows of a table, a window does not get the labels of the next."""
+    params = world(SqlTable(table="rows", key="key", rows=N))
+    table(stores, label=False)
+    assert [w.matured for w in take(params, stores, 0, 1)] == [True, False]
+    table(stores, drop=N)
+    with pytest.raises(DataError, match=r"stream, window 1: found rows .*as they came\. A stream keeps"):
+        windows.mature.fn(params, stores, None, 1)
+    assert [w.matured for w in open_watch(params, stores).windows()] == [True, False]
+    table(stores)
+    assert [w.matured for w in take(params, stores, 1)] == [True, True]
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["more came", "nothing came"])
+def test_no_window_follows_one_that_moved(stores, more):
+    """Where a folder is rotated a file would never be watched, or the watch would wait for good: both are told."""
+    params = world()
+    for place in range(2):
+        lay(stores, place, rows(place))
+    take(params, stores, 0, 1)
+    (stores.project / "feed" / "00.parquet").unlink()
+    for place in (2, 3) if more else ():
+        lay(stores, place, rows(place))
+    found = "found rows .*" if more else "found no rows"
+    with pytest.raises(DataError, match=f"stream, window 1: {found}; expected rows"):
+        windows.receive.fn(params, stores, None, 2)
+    assert len(open_watch(params, stores).windows()) == 2
+    lay(stores, 0, rows(0)[:1])  # an old file may be emptied: it keeps its place
+    assert (windows.receive.fn(params, stores, None, 2) is not None) == more
 
 
 def test_admitted_labels_are_those_that_were_screened(stores, monkeypatch):
