@@ -15,6 +15,7 @@ from holdfast.data.columns import read_labels
 from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.table import encode
+from holdfast.digests import work_key
 from holdfast.errors import DataError, ModelError
 from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
@@ -308,20 +309,44 @@ def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: 
 
 def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:
     """Hold a window's rows to what params declare of each row; what is declared of the whole set is no window's."""
-    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
-    if schema is None or isinstance(arrival.rows, np.ndarray):
+    wide = _of_rows(params)
+    if wide is None or isinstance(arrival.rows, np.ndarray):
         return ()
-    wide = schema.of_rows(exclude=(params.data.label,))
     lacking = [name for name in wide.columns if name not in arrival.rows]
     if lacking:
         told = f"no column {', '.join(lacking)}"
         return (IntegrityFinding(check="schema", verdict="block", reason=told, examined=len(arrival)),)
-    n, data = len(arrival), load_data(stores, params, snapshot)
+    data, found = load_data(stores, params, snapshot), _declared(params, stores, wide, arrival.rows, arrival.digest)
+    if data.frame is None or not isinstance(data.space, Table):
+        return (found,)
+    return (found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
+
+
+def faulty_rows(params: Params, stores: Stores, arrival: Arrival) -> tuple[int, ...]:
+    """List the rows of a window, by their places, that break what params declare: in pinned data they train nothing."""
+    wide = _of_rows(params)
+    if wide is None or isinstance(arrival.rows, np.ndarray):
+        return ()
+    return _declared(params, stores, wide, arrival.rows, arrival.digest).rows
+
+
+def _of_rows(params: Params) -> Schema | None:
+    """Give what params declare of single rows that have no label yet; None where they declare nothing."""
+    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
+    return None if schema is None else schema.of_rows(exclude=(params.data.label,))
+
+
+def _declared(params: Params, stores: Stores, wide: Schema, rows: pd.DataFrame, digest: str) -> IntegrityFinding:
+    """Ask what is declared of a window's rows; once, for each retraining needs to know it of every window."""
+    key = work_key("rows of a window", wide.model_dump_json(), digest, seed=params.seed)
+    known = stores.results.get(key, IntegrityFinding)
+    if known is not None:
+        return known
+    n = len(rows)
     material = Material(
-        frame=arrival.rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
+        frame=rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
         labels=np.zeros(n, dtype=np.int64), roles=None, kind="table", provenance={}, seed=params.seed,
     )  # fmt: skip
-    found = tuple(run_checks([wide], material))
-    if data.frame is None or not isinstance(data.space, Table):
-        return found
-    return (*found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
+    (found,) = run_checks([wide], material)
+    stores.results.put(key, found)
+    return found

@@ -20,7 +20,7 @@ from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision
 from holdfast.stores import Stores
 from tasks import objects
-from tasks.monitoring import open_watch
+from tasks.monitoring import faulty_rows, open_watch
 from tasks.progress import tell
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
@@ -132,7 +132,7 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     """
     watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
     windows = admissible(params, stores, int(decision.position or 0))
-    kept = tuple(_kept(stores, escrow, window) for window in windows)
+    kept = tuple(_kept(params, stores, escrow, window) for window in windows)
     retraining = params.recovery.retraining
     manifest = Manifest(
         base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined, windows=kept,
@@ -143,12 +143,14 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     grown = admitted_snapshot(params, stores, snapshot, manifest)
     for window in windows:
         watch.move(window.position, "admitted", f"manifest {grown.manifest}")
-    tell("recovery", f"{len(kept)} windows admitted: {grown.rows} rows, manifest {grown.manifest}")
+    faulty = sum(len(window.faulty) for window in kept)
+    but = f" but for {faulty} faulty rows" if faulty else ""
+    tell("recovery", f"{len(kept)} windows admitted{but}: {grown.rows} rows, manifest {grown.manifest}")
     return grown
 
 
-def _kept(stores: Stores, escrow: Escrow, window: WindowRecord) -> AdmittedWindow:
-    """Keep a window's rows and labels as objects of the data version."""
+def _kept(params: Params, stores: Stores, escrow: Escrow, window: WindowRecord) -> AdmittedWindow:
+    """Keep a window's rows and labels as objects of the data version, and name those that will not train."""
     arrival = escrow.rows(window.digest, window.position)
     body = io.BytesIO()
     if isinstance(arrival.rows, np.ndarray):
@@ -158,7 +160,7 @@ def _kept(stores: Stores, escrow: Escrow, window: WindowRecord) -> AdmittedWindo
     labels = json.dumps(escrow.labels(window.labels, window.position).tolist())
     return AdmittedWindow(
         position=window.position, digest=window.digest, rows_md5=objects.keep(stores.project, body.getvalue()),
-        labels_md5=objects.keep(stores.project, labels.encode()),
+        labels_md5=objects.keep(stores.project, labels.encode()), faulty=faulty_rows(params, stores, arrival),
     )  # fmt: skip
 
 

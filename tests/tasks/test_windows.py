@@ -13,7 +13,10 @@ from sqlalchemy import create_engine
 from holdfast.data.params import DataParams
 from holdfast.data.streams.parquet_folder import ParquetFolder
 from holdfast.data.streams.sql_table import SqlTable
+from holdfast.digests import digest_json
 from holdfast.errors import DataError
+from holdfast.integrity.base import Faults
+from holdfast.integrity.schema import Column, Schema
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.panels import Panel
 from holdfast.results import Decision
@@ -153,6 +156,36 @@ def test_no_window_follows_one_that_moved(stores, more):
     assert len(open_watch(params, stores).windows()) == 2
     lay(stores, 0, rows(0)[:1])  # an old file may be emptied: it keeps its place
     assert (windows.receive.fn(params, stores, None, 2) is not None) == more
+
+
+def test_the_manifest_names_the_rows_that_break_what_was_declared(stores, monkeypatch):
+    """As pinned rows in quarantine they train nothing; what was asked of a window once is not asked again."""
+    asked = []
+
+    def look(self, material):
+        asked.append(tuple(self.columns))
+        allowed = material.frame["kind"].isin(self.columns["kind"].in_set)
+        return Faults(rows=dict.fromkeys(np.flatnonzero(~allowed).tolist(), "kind: not one of a, b"))
+
+    monkeypatch.setattr(Schema, "look", look)
+    made, said = [], []
+    monkeypatch.setattr(windows.objects, "keep", lambda _, body: digest_json(str(body)))
+    grown = SimpleNamespace(manifest="m", rows=2 * N)
+    monkeypatch.setattr(windows, "admitted_snapshot", lambda *parts: made.append(parts[-1]) or grown)
+    monkeypatch.setattr(windows, "tell", lambda _, line: said.append(line))
+    declared = Schema(columns={"kind": Column(in_set=("a", "b")), "label": Column(in_set=("no", "yes"))})
+    params = world(checks=(declared,))
+    strange = rows(1).assign(kind=["a", "T", "b", "T"] * (N // 4))
+    for place, each in enumerate((rows(0), strange)):
+        lay(stores, place, each, labels())
+    cleared(params, stores, 0, 1)
+    base = SimpleNamespace(md5="m.dir", content="c", quarantined="")
+    for _ in range(2):
+        windows.admit_windows.fn(params, stores, base, Decision(action="retrain", reasons=(), position=1))
+    assert [w.faulty for w in made[0].windows] == [(), tuple(range(1, N, 2))]
+    assert made[0] == made[1]
+    assert asked == [("kind",), ("kind",)]  # labels are no part of rows
+    assert said == [f"2 windows admitted but for {N // 2} faulty rows: {2 * N} rows, manifest m"] * 2
 
 
 def test_admitted_labels_are_those_that_were_screened(stores, monkeypatch):
