@@ -20,8 +20,9 @@ from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision
 from holdfast.stores import Stores
 from tasks import objects
-from tasks.monitoring import faulty_rows, open_watch
+from tasks.monitoring import LABELS, faulty_rows, open_watch
 from tasks.progress import tell
+from tasks.recovery import open_ledger
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.data.streams.base import Stream
+    from holdfast.monitoring.watch import Watch
 
 
 @task(cache_policy=NO_CACHE)
@@ -106,8 +108,9 @@ def _require_in_place(stream: Stream, site: Site, windows: Sequence[WindowRecord
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
     """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
 
-    What ``data.dvc`` pins already is none of them. There are none where predictions are only recorded: no champion is
-    there to be retrained.
+    What nobody watched is none of them, nor what ``data.dvc`` pins already. One whose rows came before, in another of
+    them, is left out: they train once, as they came first. There are none where predictions are only recorded: no
+    champion is there to be retrained.
     """
     if params.recorded:
         return ()
@@ -118,8 +121,26 @@ def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRec
         if window.matured and window.state not in SET_ASIDE and window.position <= position
         and window.position not in pinned and verdicts.get(window.position) in {"clean", "released"}
     ]  # fmt: skip
+    unseen = _unseen(params, stores, watch, windows)
+    windows = [window for window in windows if window.position not in unseen]
+    first = {window.digest: window.position for window in reversed(windows)}
+    windows = [window for window in windows if first[window.digest] == window.position]
     most = params.recovery.retraining.windows
     return tuple(windows if most is None else windows[-most:])
+
+
+def _unseen(params: Params, stores: Stores, watch: Watch, windows: Sequence[WindowRecord]) -> frozenset[int]:
+    """Give the windows whose rows no detector ever looked at, as where the champion was damaged when they came.
+
+    Where the panel has no detector that looks at rows or answers, or a person released the window, nothing is lacking.
+    """
+    if all(detector.needs in LABELS for detector in params.panel().detectors.values()):
+        return frozenset()
+    with open_ledger(stores).reading() as view:
+        entries = view.entries(model=params.name, kinds=("release",))
+        released = {int(e.body["position"]) for e in entries if e.body.get("about") == "window"}
+    # What was admitted was watched by the panel of then, that may have had no such detector.
+    return frozenset(w.position for w in windows if w.state != "admitted") - watch.looked_at() - released
 
 
 @task(cache_policy=NO_CACHE)

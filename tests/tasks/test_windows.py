@@ -18,11 +18,13 @@ from holdfast.errors import DataError
 from holdfast.integrity.base import Faults
 from holdfast.integrity.schema import Column, Schema
 from holdfast.monitoring.harm import Harm
+from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.panels import Panel
-from holdfast.results import Decision
+from holdfast.results import Decision, Signal
 from holdfast.stores import Stores
 from tasks import windows
 from tasks.monitoring import class_indices, open_watch
+from tasks.responses import release_window
 
 N = 20
 
@@ -156,6 +158,44 @@ def test_no_window_follows_one_that_moved(stores, more):
     assert len(open_watch(params, stores).windows()) == 2
     lay(stores, 0, rows(0)[:1])  # an old file may be emptied: it keeps its place
     assert (windows.receive.fn(params, stores, None, 2) is not None) == more
+
+
+def signal(place, detector="mmd", needs="inputs"):
+    return Signal(
+        detector=detector, about="shift", needs=needs, window="0" * 64, position=place, n=N, statistic=0.0,
+        threshold=1.0, alarm=False, effect=0.0, effect_unit="share",
+    )  # fmt: skip
+
+
+def test_a_window_that_nobody_watched_trains_nothing(stores):
+    """Where the champion was damaged when it came its labels may pass, but nobody looked at its rows."""
+    params = world(detectors={"harm": Harm(), "mmd": Mmd()})
+    for place in range(4):
+        lay(stores, place, rows(place), labels())
+    cleared(params, stores, 0, 1, 2, 3)
+    watch = open_watch(params, stores)
+    watch.keep("c", [signal(place, "harm", "labels") for place in range(4)], {})
+    watch.keep("c", [signal(0)], {})
+    watch.keep("d", [signal(3)], {})
+    assert [w.position for w in windows.admissible(params, stores, 3)] == [0, 3]
+    watch.move(1, "quarantined", "quality_fault")
+    release_window(params, stores, 1, "looked at it")
+    assert [w.position for w in windows.admissible(params, stores, 3)] == [0, 1, 3]  # a person did
+    assert len(windows.admissible(world(), stores, 3)) == 4  # this panel looks at no rows
+    watch.move(2, "admitted", "manifest m")
+    assert len(windows.admissible(params, stores, 3)) == 4  # by a panel that looked at none
+
+
+def test_rows_that_come_twice_train_once(stores):
+    """As they came first, among those that may train: what repeats a window brings nothing new."""
+    params = world(most=2)
+    for place, content in enumerate((0, 1, 0, 2)):
+        lay(stores, place, rows(content), labels(turned=place == 2))
+    cleared(params, stores, 0, 1, 2, 3)
+    assert [w.position for w in windows.admissible(params, stores, 2)] == [0, 1]
+    assert [w.position for w in windows.admissible(params, stores, 3)] == [1, 3]
+    open_watch(params, stores).move(0, "quarantined", "suspected_poisoning")
+    assert [w.position for w in windows.admissible(params, stores, 2)] == [1, 2]
 
 
 def test_the_manifest_names_the_rows_that_break_what_was_declared(stores, monkeypatch):
