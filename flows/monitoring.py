@@ -13,7 +13,7 @@ from holdfast.params import Params
 from holdfast.results import Decision
 from holdfast.stores import Stores
 from tasks.approval import ASKED, WAITS, waits
-from tasks.monitoring import mature, observe, receive
+from tasks.monitoring import observe
 from tasks.recorded import watched_model
 from tasks.recovery import settle
 from tasks.responses import (
@@ -30,6 +30,7 @@ from tasks.responses import (
 )
 from tasks.screening import screen, tainted
 from tasks.training import require_model
+from tasks.windows import mature, receive
 
 if TYPE_CHECKING:
     from holdfast.results import DataSnapshot, StageReport

@@ -20,10 +20,11 @@ from tasks.parts import told_apart
 from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
 from tasks.replicas import mend_copies
-from tasks.responses import admit_windows, labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
+from tasks.responses import labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
 from tasks.training import require_model, starting_point
 from tasks.transfer import transfer
+from tasks.windows import admit_windows
 
 
 @flow(name="promotion")

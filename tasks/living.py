@@ -12,8 +12,8 @@ from holdfast.results import ModelVersion
 from tasks.monitoring import BELIEVED, LABELS, judged_from, open_watch
 from tasks.on_record import pending
 from tasks.recovery import open_ledger
-from tasks.responses import admissible
 from tasks.storage import read_manifest
+from tasks.windows import admissible
 
 if TYPE_CHECKING:
     from holdfast.data.admission import Manifest

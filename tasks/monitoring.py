@@ -14,8 +14,8 @@ from holdfast.data.admission import present
 from holdfast.data.columns import read_labels
 from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
-from holdfast.data.streams.base import Arrival, Site
 from holdfast.data.table import encode
+from holdfast.digests import work_key
 from holdfast.errors import DataError, ModelError
 from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from holdfast.data.recorded import Recorded
+    from holdfast.data.streams.base import Arrival
     from holdfast.model import Target
     from holdfast.monitoring.base import Needs
     from holdfast.monitoring.panels import Calibration, Panel
@@ -68,42 +69,6 @@ def open_watch(params: Params, stores: Stores) -> Watch:
     """Open the record of what was watched, in the ledger's database."""
     open_ledger(stores)
     return Watch(stores.ledger.get_secret_value(), params.name, WallClock())
-
-
-@task(cache_policy=NO_CACHE)
-def receive(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> WindowRecord | None:
-    """Take the window at a place from the stream into escrow; None where it has not come yet.
-
-    A window that was received before is the one in escrow, whatever the stream says of that place now.
-    """
-    watch = open_watch(params, stores)
-    known = next((window for window in watch.windows() if window.position == position), None)
-    if known is not None:
-        return known
-    arrival = params.stream().arrival(position, _site(params, stores, snapshot))
-    if arrival is None:
-        return None
-    return watch.arrive(position, Escrow(stores.escrow).keep(arrival), len(arrival))
-
-
-@task(cache_policy=NO_CACHE)
-def mature(params: Params, stores: Stores, snapshot: DataSnapshot, position: int) -> tuple[WindowRecord, ...]:
-    """Take the labels that have matured by now into escrow, and give the windows that have theirs."""
-    watch, stream, site = open_watch(params, stores), params.stream(), _site(params, stores, snapshot)
-    for window in watch.windows():
-        if window.matured or window.state == "pruned" or window.position > position:
-            continue
-        labels = stream.labels(window.position, position, site)
-        if labels is None:
-            continue
-        if len(labels) != window.rows:
-            raise DataError(
-                f"window {window.position}", found=f"{len(labels)} labels", expected=f"{window.rows}, one for each row",
-                remedy="Mend the source of labels.",
-            )  # fmt: skip
-        Escrow(stores.escrow).keep_labels(window.digest, labels)
-        watch.mature(window.position)
-    return tuple(window for window in watch.windows() if window.matured and window.position <= position)
 
 
 @task(task_run_name="watch window {window.position}", cache_policy=NO_CACHE)
@@ -289,7 +254,7 @@ def class_indices(params: Params, stores: Stores, record: WindowRecord) -> Array
     """Give the labels of a window as class indices (n,)."""
     import pandas as pd  # noqa: PLC0415  beside its one use
 
-    text = Escrow(stores.escrow).labels(record.digest, record.position)
+    text = Escrow(stores.escrow).labels(record.labels, record.position)
     numeric = pd.to_numeric(text, errors="coerce")
     plain: pd.Series[Any] = text if numeric.isna().any() else numeric
     return read_labels(plain, params.data.classes, f"labels of window {record.position}")[0]
@@ -344,27 +309,44 @@ def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: 
 
 def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:
     """Hold a window's rows to what params declare of each row; what is declared of the whole set is no window's."""
-    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
-    if schema is None or isinstance(arrival.rows, np.ndarray):
+    wide = _of_rows(params)
+    if wide is None or isinstance(arrival.rows, np.ndarray):
         return ()
-    wide = schema.of_rows(exclude=(params.data.label,))
     lacking = [name for name in wide.columns if name not in arrival.rows]
     if lacking:
         told = f"no column {', '.join(lacking)}"
         return (IntegrityFinding(check="schema", verdict="block", reason=told, examined=len(arrival)),)
-    n, data = len(arrival), load_data(stores, params, snapshot)
+    data, found = load_data(stores, params, snapshot), _declared(params, stores, wide, arrival.rows, arrival.digest)
+    if data.frame is None or not isinstance(data.space, Table):
+        return (found,)
+    return (found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
+
+
+def faulty_rows(params: Params, stores: Stores, arrival: Arrival) -> tuple[int, ...]:
+    """List the rows of a window, by their places, that break what params declare: in pinned data they train nothing."""
+    wide = _of_rows(params)
+    if wide is None or isinstance(arrival.rows, np.ndarray):
+        return ()
+    return _declared(params, stores, wide, arrival.rows, arrival.digest).rows
+
+
+def _of_rows(params: Params) -> Schema | None:
+    """Give what params declare of single rows that have no label yet; None where they declare nothing."""
+    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
+    return None if schema is None else schema.of_rows(exclude=(params.data.label,))
+
+
+def _declared(params: Params, stores: Stores, wide: Schema, rows: pd.DataFrame, digest: str) -> IntegrityFinding:
+    """Ask what is declared of a window's rows; once, for each retraining needs to know it of every window."""
+    key = work_key("rows of a window", wide.model_dump_json(), digest, seed=params.seed)
+    known = stores.results.get(key, IntegrityFinding)
+    if known is not None:
+        return known
+    n = len(rows)
     material = Material(
-        frame=arrival.rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
+        frame=rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
         labels=np.zeros(n, dtype=np.int64), roles=None, kind="table", provenance={}, seed=params.seed,
     )  # fmt: skip
-    found = tuple(run_checks([wide], material))
-    if data.frame is None or not isinstance(data.space, Table):
-        return found
-    return (*found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
-
-
-def _site(params: Params, stores: Stores, snapshot: DataSnapshot) -> Site:
-    data = load_data(stores, params, snapshot) if params.stream().needs_data else None
-    return Site(
-        project=stores.project, data=data, url=None if stores.stream is None else stores.stream.get_secret_value()
-    )
+    (found,) = run_checks([wide], material)
+    stores.results.put(key, found)
+    return found

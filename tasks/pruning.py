@@ -178,7 +178,7 @@ class _Shelf:
         needed = Needed.of(self.params, self.stores, self.living, records)
         escrow = Escrow(self.stores.escrow)
         for record in records:
-            files = escrow.files(record.digest)
+            files = escrow.files(record.digest, record.labels)
             if record.state != "pruned" and files:
                 spare = "it was handled, and nothing can learn from it or be judged by it any more"
                 if record.state == "quarantined":
@@ -188,11 +188,10 @@ class _Shelf:
 
     def _take_window(self, position: int, why: str) -> None:
         watch, escrow = open_watch(self.params, self.stores), Escrow(self.stores.escrow)
-        digest = next(record.digest for record in watch.windows() if record.position == position)
+        mine = next({w.digest, w.labels} for w in watch.windows() if w.position == position)
         watch.prune(position, why)  # first: files that are left then belong to nobody
-        if digest not in watch.held():
-            for path in escrow.files(digest):
-                path.unlink(missing_ok=True)
+        for path in escrow.files(*sorted(mine - watch.held())):  # other places and models may have the same
+            path.unlink(missing_ok=True)
 
     def _rows(self) -> Iterator[Holding]:
         store, least = Quarantine(self.stores.quarantine), self.params.prune.records
@@ -290,7 +289,8 @@ class _Shelf:
 
     def _leftovers(self) -> Iterator[Holding]:
         root, watch = self.stores.root, open_watch(self.params, self.stores)
-        held, gone = watch.held(), {window.digest for window in watch.windows() if window.state == "pruned"}
+        held = watch.held()
+        gone = {digest for w in watch.windows() if w.state == "pruned" for digest in (w.digest, w.labels)}
         places = (
             self.stores.models,
             *sorted(self.stores.models.glob("[!.]*")),

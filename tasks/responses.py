@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import json
-
-import numpy as np
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from holdfast.data.admission import AdmittedWindow, Manifest
-from holdfast.data.assigned import pinned_windows
-from holdfast.data.escrow import Escrow
 from holdfast.errors import ModelError
 from holdfast.model import load_model, pick_device
-from holdfast.monitoring.watch import SET_ASIDE, WindowRecord
+from holdfast.monitoring.watch import WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.policy import History, Spent, respond
 from holdfast.recovery.promotion import promote
 from holdfast.recovery.triage import Evidence, triage
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, Value
 from holdfast.stores import Stores
-from tasks import objects, tracking
+from tasks import tracking
 from tasks.monitoring import open_watch
 from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
 from tasks.recovery import open_ledger, record_decision, show_champion, still_good
 from tasks.smoke import hold_to_record
-from tasks.storage import admitted_snapshot, load_data, weighed
-from tasks.versioning import DATA
+from tasks.storage import load_data
+from tasks.windows import admissible
 
 HANDED_OVER = frozenset({"retrain"})
 """Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
@@ -140,64 +133,6 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
         admissible=len(admissible(params, stores, position)),
         good=None if good is None else good.reference(),
     )  # fmt: skip
-
-
-def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
-    """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
-
-    What ``data.dvc`` pins already is none of them. There are none where predictions are only recorded: no champion is
-    there to be retrained.
-    """
-    if params.recorded:
-        return ()
-    watch = open_watch(params, stores)
-    verdicts, pinned = watch.verdicts(), pinned_windows(stores.project / DATA / params.data.path)
-    windows = [
-        window for window in watch.windows()
-        if window.matured and window.state not in SET_ASIDE and window.position <= position
-        and window.position not in pinned and verdicts.get(window.position) in {"clean", "released"}
-    ]  # fmt: skip
-    most = params.recovery.retraining.windows
-    return tuple(windows if most is None else windows[-most:])
-
-
-@task(cache_policy=NO_CACHE)
-def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> DataSnapshot:
-    """Let windows out of escrow into a data version of their own, named by its content; ``data.dvc`` stays as it is.
-
-    Raises:
-        DataError: a window cannot be verified, or does not fit the pinned data.
-    """
-    watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
-    windows = admissible(params, stores, int(decision.position or 0))
-    kept = []
-    for window in windows:
-        rows = escrow.rows(window.digest, window.position).rows
-        body = io.BytesIO()
-        if isinstance(rows, np.ndarray):
-            np.save(body, rows, allow_pickle=False)
-        else:
-            rows.to_parquet(body, index=False)
-        labels = json.dumps(escrow.labels(window.digest, window.position).tolist())
-        kept.append(
-            AdmittedWindow(
-                position=window.position, digest=window.digest, rows_md5=objects.keep(stores.project, body.getvalue()),
-                labels_md5=objects.keep(stores.project, labels.encode()),
-            )
-        )  # fmt: skip
-    retraining = params.recovery.retraining
-    manifest = Manifest(
-        base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined,
-        windows=tuple(kept), recent=tuple(w.position for w in kept[-retraining.recent :]),
-        base_share=retraining.base_share,
-    )  # fmt: skip
-    if retraining.importance:
-        manifest = weighed(params, stores, manifest)
-    grown = admitted_snapshot(params, stores, snapshot, manifest)
-    for window in windows:
-        watch.move(window.position, "admitted", f"manifest {grown.manifest}")
-    tell("recovery", f"{len(kept)} windows admitted: {grown.rows} rows, manifest {grown.manifest}")
-    return grown
 
 
 @task(cache_policy=NO_CACHE)

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
-from holdfast.data.assigned import pinned_manifest
+from holdfast.data.assigned import ids_of, pinned_manifest
 from holdfast.data.importance import implausible
 from holdfast.data.pinning import of_version
 from holdfast.data.source import load
@@ -208,8 +208,10 @@ def read_manifest(project: Path, md5: str) -> Manifest:
 
 def _load_admitted(stores: Stores, params: Params, md5: str) -> Loaded:
     if pinned_manifest(stores.project / DATA / params.data.path) == md5:  # pinned since: its base is no more
-        quarantined = read_manifest(stores.project, md5).base_quarantined
-        return of_version(_load_pinned(stores, params, verify(stores.project), quarantined))
+        known = read_manifest(stores.project, md5)
+        faulty = ids_of(stores.project / DATA / params.data.path, {w.position: w.faulty for w in known.windows})
+        excluded = _excluded(stores, known.base_quarantined) | faulty
+        return of_version(_read(stores, params, verify(stores.project), excluded))
     base, windows, manifest = admitted_parts(stores, params, md5)
     return admit(base, windows, manifest, objects.read_ids(stores.project, manifest.left_out_md5))
 

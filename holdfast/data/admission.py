@@ -37,6 +37,8 @@ class AdmittedWindow(Value):
     rows_md5: str = ""
     """Of the kept rows, as DVC names them; empty before they are kept."""
     labels_md5: str = ""
+    faulty: tuple[int, ...] = ()
+    """Rows, by their places in the window, that break what is declared of each row: they train nothing."""
 
 
 class Manifest(Value):
@@ -78,7 +80,7 @@ def admit(
 
     The base keeps its roles and names but for its drill rows, which are streams and not history; the rows of windows
     get roles by their content. A row of a window that repeats one of the base, or of another window in another role,
-    has no role: it would leak.
+    has no role: it would leak. Rows that the manifest calls faulty are excluded, as pinned ones in quarantine are.
 
     Args:
         base: the pinned data.
@@ -104,7 +106,7 @@ def admit(
     roles = np.concatenate([base.roles[kept], _roles(digests[fresh], digests[~fresh], manifest)]).astype("<U11")
     roles[~fresh & (roles == "train") & (uniform(digests) >= manifest.base_share)] = NONE
     roles[(roles == "train") & np.isin(ids, left_out)] = NONE
-    excluded = np.concatenate([base.excluded[kept], np.zeros(added, dtype=bool)])
+    excluded = np.concatenate([base.excluded[kept], _faulty(windows, manifest)])
     labels, _ = read_labels(frame[params.label], base.classes, params.path)
     time = None if params.time is None else read_times(frame[params.time], params.path)[0]
     space = fit_table(frame[(roles == "train") & ~excluded], names, as_described(params, kinds_of(base.space)))
@@ -114,6 +116,13 @@ def admit(
         time=time, later=np.concatenate([base.later[kept], np.zeros(added, dtype=bool)]), period=base.period,
         excluded=excluded, space=space, window=np.concatenate([_before(base)[kept], came]),
     )  # fmt: skip
+
+
+def _faulty(windows: Sequence[Labelled], manifest: Manifest) -> Array:
+    """Tell which rows (m,) of the windows the manifest calls faulty."""
+    known = {each.position: each.faulty for each in manifest.windows}
+    places = [np.isin(np.arange(len(w.arrival)), known.get(w.arrival.position, ())) for w in windows]
+    return np.concatenate([np.zeros(0, dtype=bool), *places])
 
 
 def kept_rows(base: Loaded) -> Array:
@@ -167,7 +176,7 @@ def _admit_images(
     replayed = (uniform(digests) < manifest.base_share) | (np.arange(len(digests)) >= len(known))
     every = np.concatenate([base.ids[kept], ids])
     roles[(roles == "train") & (~replayed | np.isin(every, left_out))] = NONE
-    excluded = np.concatenate([base.excluded[kept], np.zeros(len(added), dtype=bool)])
+    excluded = np.concatenate([base.excluded[kept], _faulty(windows, manifest)])
     return finish(
         params, frame=None, pixels=pixels, ids=every, digests=digests, roles=roles,
         labels=np.concatenate([base.labels[kept], labels]), classes=base.classes, time=None,

@@ -13,6 +13,7 @@ from holdfast.data.roles import NONE, ROLES
 from holdfast.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -120,6 +121,27 @@ def pinned_windows(path: Path) -> frozenset[int]:
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
         raise _refused(place, f"a file that cannot be read ({type(error).__name__})", path.name) from error
     return frozenset(place for place in places if place >= 0)
+
+
+def ids_of(path: Path, places: Mapping[int, Sequence[int]]) -> frozenset[int]:
+    """Give the ids of some rows of the windows that a data set was pinned with.
+
+    Args:
+        path: the data set.
+        places: of the rows in each window, by the window's own place; a pin keeps the order of a window's rows.
+
+    Raises:
+        DataError: the roles file cannot be read.
+    """
+    if not any(places.values()):
+        return frozenset()
+    place = roles_file(path)
+    try:
+        table = pq.read_table(place, columns=["id", "window"]).to_pandas()
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are among these
+        raise _refused(place, f"a file that cannot be read ({type(error).__name__})", path.name) from error
+    ids = {window: rows.to_numpy() for window, rows in table.groupby("window")["id"]}
+    return frozenset(int(ids[window][row]) for window, rows in places.items() for row in rows)
 
 
 def _manifest(schema: pa.Schema) -> str:

@@ -10,17 +10,22 @@ import numpy as np
 import pandas as pd
 
 from holdfast.data.streams.base import Arrival
-from holdfast.errors import DataError
+from holdfast.digests import digest_json
+from holdfast.errors import DataError, StoreError
 from holdfast.stores import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_LABELS = "labels.json"
 
 
 class Escrow:
-    """A folder of windows: rows as Parquet or npy, labels as JSON beside them, each written once and whole."""
+    """A folder of rows as Parquet or npy, and of labels as JSON: each named by its digest, and written once and whole.
+
+    Which rows and labels are a window's, the watch has on record.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,48 +52,76 @@ class Escrow:
         """Give a window's rows, verified.
 
         Raises:
-            DataError: they are gone, or not what was kept.
+            DataError: they are not what was kept.
+            StoreError: they cannot be had, which says nothing of them.
         """
-        table, images = self.folder / f"{digest}.parquet", self.folder / f"{digest}.npy"
+        name, body = self._read(position, f"{digest}.npy", f"{digest}.parquet")
         try:
-            if images.exists():
-                rows: pd.DataFrame | Array = np.load(images, allow_pickle=False)
+            if name.endswith(".npy"):
+                rows: pd.DataFrame | Array = np.load(io.BytesIO(body), allow_pickle=False)
             else:
-                rows = pd.read_parquet(table)
+                rows = pd.read_parquet(io.BytesIO(body))
         except (OSError, ValueError) as error:  # pyarrow's errors are among these
-            raise _lost(digest, position, f"rows that cannot be read ({type(error).__name__})") from error
+            raise _changed(digest, position, f"rows that cannot be read ({type(error).__name__})") from error
         arrival = Arrival(position, rows)
         if arrival.digest != digest:
-            raise _lost(digest, position, f"rows with digest {arrival.digest[:16]}")
+            raise _changed(digest, position, f"rows with digest {arrival.digest[:16]}")
         return arrival
 
-    def files(self, digest: str) -> tuple[Path, ...]:
-        """List the files of a window, rows and labels, as far as they are there."""
-        names = (f"{digest}.parquet", f"{digest}.npy", f"{digest}.labels.json")
+    def files(self, *digests: str) -> tuple[Path, ...]:
+        """List the files of rows and labels with these digests, as far as they are there."""
+        names = (f"{digest}.{kind}" for digest in digests if digest for kind in ("parquet", "npy", _LABELS))
         return tuple(path for name in names if (path := self.folder / name).exists())
 
-    def keep_labels(self, digest: str, labels: Array) -> None:
-        """Keep a window's matured labels (n,), as text.
+    def keep_labels(self, labels: Array) -> str:
+        """Keep matured labels (n,), as text, and give the digest that names them; none that were kept are changed.
 
         Raises:
             StoreError: the folder is full or read-only.
         """
-        write_atomically(self.folder / f"{digest}.labels.json", json.dumps([str(label) for label in labels]))
+        told = [str(label) for label in labels]
+        digest = digest_json(told)
+        path = self.folder / f"{digest}.{_LABELS}"
+        if not path.exists():
+            write_atomically(path, json.dumps(told))
+        return digest
 
     def labels(self, digest: str, position: int) -> pd.Series[Any]:
-        """Give the labels (n,) of a window, as text.
+        """Give the labels (n,) of a window, as text, verified.
+
+        Args:
+            digest: that names the labels, on record since they matured.
+            position: of the window.
 
         Raises:
-            DataError: they have not matured, or cannot be read.
+            DataError: they are not what was kept.
+            StoreError: they cannot be had, or have not matured.
         """
+        _, body = self._read(position, f"{digest}.{_LABELS}")
         try:
-            return pd.Series(json.loads((self.folder / f"{digest}.labels.json").read_text()), dtype=object)
-        except (OSError, json.JSONDecodeError) as error:
-            raise _lost(digest, position, f"no labels ({type(error).__name__})") from error
+            told = json.loads(body)
+        except ValueError as error:
+            raise _changed(digest, position, f"labels that cannot be read ({type(error).__name__})") from error
+        if (found := digest_json(told)) != digest:
+            raise _changed(digest, position, f"labels with digest {found[:16]}")
+        return pd.Series(told, dtype=object)
+
+    def _read(self, position: int, *names: str) -> tuple[str, bytes]:
+        """Read the first of these files that is there, before anyone judges it: an outage is no fault of a window."""
+        paths = [self.folder / name for name in names]
+        try:
+            path = next((path for path in paths if path.exists()), paths[-1])
+            return path.name, path.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"escrow, window {position}", found=error.strerror or type(error).__name__,
+                expected=f"{' or '.join(names)}, as kept",
+                remedy="Mount the folder of escrow, or restore the file from a backup: nothing is decided until then.",
+            ) from error  # fmt: skip
 
 
-def _lost(digest: str, position: int, found: str) -> DataError:
+def _changed(digest: str, position: int, found: str) -> DataError:
     return DataError(
-        f"escrow, window {position}", found=found, expected=f"window {digest[:16]} as it came",
+        f"escrow, window {position}", found=found, expected=f"{digest[:16]}, as it came",
         remedy="Restore the folder of escrow from a backup; nothing trains on a window that cannot be verified.",
     )  # fmt: skip

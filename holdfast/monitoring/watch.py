@@ -38,6 +38,7 @@ WINDOWS = Table(
     Column("state", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("matured", Boolean, nullable=False),
+    Column("labels", Text, nullable=False),
     Column("at", Text, nullable=False),
 )
 SIGNALS = Table(
@@ -73,6 +74,8 @@ class WindowRecord(Value):
     why: str
     matured: bool
     """Whether its labels are there."""
+    labels: str = ""
+    """Digest of its labels, which escrow holds under that name; empty until they mature."""
 
 
 class Watch:
@@ -106,17 +109,24 @@ class Watch:
                 if position != self._count(connection):
                     raise self._refused(f"window {position} after {self._count(connection)} windows", "the next one")
                 row = {"model": self.model, "position": position, "digest": digest, "rows": rows, "state": "escrowed",
-                       "why": "", "matured": False, "at": stamp(self.clock.now())}  # fmt: skip
+                       "why": "", "matured": False, "labels": "", "at": stamp(self.clock.now())}  # fmt: skip
                 connection.execute(insert(WINDOWS).values(row))
                 return WindowRecord.model_validate({k: v for k, v in row.items() if k not in {"model", "at"}})
         if known.digest != digest:
             raise self._refused(f"window {digest[:16]} at place {position}", f"{known.digest[:16]}, as it came first")
         return known
 
-    def mature(self, position: int) -> None:
-        """Record that a window's labels are there."""
+    def mature(self, position: int, labels: str) -> None:
+        """Record that a window's labels are there, and which they are: from then on no others can be its.
+
+        Raises:
+            StoreError: there is no such window, or it has other labels.
+        """
         with self._writing() as connection:
-            connection.execute(self._update(position).values(matured=True))
+            known = self._window(connection, position)
+            if known is None or (known.matured and known.labels != labels):
+                raise self._refused(f"labels {labels[:16]} for window {position}", "those that matured first")
+            connection.execute(self._update(position).values(matured=True, labels=labels))
 
     def move(self, position: int, state: State, why: str) -> None:
         """Admit a window, or set it aside; one that was set aside or admitted stays so unless a person says otherwise.
@@ -158,10 +168,10 @@ class Watch:
             connection.execute(self._update(position).values(state="pruned", why=why))
 
     def held(self) -> frozenset[str]:
-        """Give the digests of the windows of every model whose rows lie in escrow."""
-        query = select(WINDOWS.c.digest).where(WINDOWS.c.state != "pruned")
+        """Give the digests of rows and labels of the windows of every model that lie in escrow."""
+        query = select(WINDOWS.c.digest, WINDOWS.c.labels).where(WINDOWS.c.state != "pruned")
         with self._reading() as connection:
-            return frozenset(connection.execute(query).scalars())
+            return frozenset(digest for row in connection.execute(query) for digest in row if digest)
 
     def screened(self, position: int, verdict: Verdict, body: str) -> None:
         """Record what the screening of a window said, once: a verdict that is there stays."""
@@ -228,6 +238,15 @@ class Watch:
         with self._reading() as connection:
             rows = connection.execute(query.order_by(SIGNALS.c.position, SIGNALS.c.detector))
             return tuple(Signal.model_validate_json(body) for (body,) in rows)
+
+    def looked_at(self) -> frozenset[int]:
+        """Give the places of the windows at which a detector that needs no labels looked, under any champion."""
+        mine = SIGNALS.c.model == self.model
+        with self._reading() as connection:
+            seen = connection.execute(select(SIGNALS.c.detector, SIGNALS.c.position).where(mine).distinct()).all()
+            one = {name: select(SIGNALS.c.body).where(mine, SIGNALS.c.detector == name).limit(1) for name, _ in seen}
+            needs = {name: json.loads(connection.execute(query).scalar_one())["needs"] for name, query in one.items()}
+        return frozenset(position for name, position in seen if needs[name] != "labels")
 
     def memories(self, champion: str) -> dict[str, Json]:
         """Give what each detector remembers of one champion's windows."""

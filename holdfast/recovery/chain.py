@@ -111,6 +111,7 @@ _REMEDIES = {
     "full": "Free some space; what was committed is safe.",
     "not a database": "Restore the file from a backup.",
     "malformed": "Restore the file from a backup.",
+    "no such column": "Another development state of Holdfast made this database: begin with a new one.",
     "no such table": "Create the ledger first, or correct its URL.",
     "does not exist": "Create the ledger first, or correct its URL.",
     "unable to open": "Create the ledger first, or correct its path.",

@@ -58,7 +58,7 @@ def kept(project, kind, position):
     labels = json.dumps([str(label) for label in y])
     return AdmittedWindow(
         position=position, digest=f"w{position}", rows_md5=objects.keep(project, body.getvalue()),
-        labels_md5=objects.keep(project, labels.encode()),
+        labels_md5=objects.keep(project, labels.encode()), faulty=(0, 7) if position == 3 else (),
     )  # fmt: skip
 
 
@@ -132,6 +132,7 @@ def test_rows_that_the_present_contradicts_are_named_by_the_data_version(here):
 def test_applied_it_is_what_was_proposed_and_the_version_knows_its_rows(here):
     """DVC pins the md5 that was proposed; the version's snapshot loads as before, and a fresh one holds its rows."""
     was = storage.load_data(here.stores, here.params, here.grown)
+    assert was.excluded.sum() == 2  # faulty rows of a window, which the pin keeps out
     told = pinning.pin(here.params, here.stores)
     done = pinning.pin(here.params, here.stores, apply=True)
     assert (done.after, done.applied) == (told.after, True)

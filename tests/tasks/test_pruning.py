@@ -131,8 +131,7 @@ def planted(tmp_path_factory, params):
     escrow, watch, ledger = Escrow(made.escrow), open_watch(params, made), open_ledger(made)
     windows = [keep_window(made, escrow, watch, place) for place in range(9)]
     for place in range(8):  # the labels of the last have not come
-        escrow.keep_labels(windows[place].digest, np.array(["a"] * 5))
-        watch.mature(place)
+        watch.mature(place, escrow.keep_labels(np.array([f"a{place}"] * 5)))
         watch.screened(place, "clean", "{}")
     manifests = [manifest(made, windows, places) for places in ([1, 2], [2, 3])]
     for number, data in ((1, {}), (2, {"manifest": manifests[0]}), (3, {"manifest": manifests[1]}), (4, {})):
@@ -402,14 +401,20 @@ def test_a_manifest_that_cannot_be_read_keeps_what_it_may_name(stores, params):
 
 
 def test_two_places_with_one_content_share_their_rows(stores, params):
-    """Rows stay as long as another window has the same."""
+    """Rows stay as long as another window has the same, of whichever model; labels that nobody else has go."""
     watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
-    digest = watch.windows()[0].digest
-    watch.arrive(9, digest, 5)
+    first, second = watch.windows()[:2]
+    watch.arrive(9, first.digest, 5)
+    other = open_watch(SimpleNamespace(name="other"), stores)
+    other.arrive(0, second.digest, 5)
+    other.mature(0, second.labels)
     pruning.prune(params, stores, apply=True)
-    assert watch.windows()[0].state == "pruned"
-    assert len(escrow.files(digest)) == 2
-    assert escrow.rows(digest, 9).digest == digest
+    pruning.prune(params, stores, apply=True)
+    assert [w.state for w in watch.windows()[:2]] == ["pruned", "pruned"]
+    assert escrow.rows(first.digest, 9).digest == first.digest
+    assert not escrow.files(first.labels)
+    assert escrow.rows(second.digest, 0).digest == second.digest
+    assert escrow.labels(second.labels, 0).tolist() == ["a1"] * 5
 
 
 class Killed(BaseException):

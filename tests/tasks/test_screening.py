@@ -5,10 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pytest
 
+from holdfast.data.escrow import Escrow
+from holdfast.data.streams.base import Arrival
+from holdfast.errors import StoreError
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, measure, pinned
+from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.screening import Screening
+from holdfast.stores import Stores, WallClock
 from tasks import screening
 
 
@@ -54,3 +61,31 @@ def test_windows_that_were_set_aside_judge_no_other(monkeypatch):
     data = SimpleNamespace(frame=rows, classes=("no", "yes"))
     found = screening._clean(params, None, data, None, None, SimpleNamespace(position=9))
     assert [round(-6 * each.judged.margins.mean()) - 1 for each in found] == [0, 3]
+
+
+@pytest.mark.parametrize("lost", ["rows", "labels", "folder"])
+def test_an_outage_of_escrow_is_no_verdict(tmp_path, monkeypatch, lost):
+    """What cannot be had stops the watch with nothing decided; what is there and was changed is not to be believed."""
+    stores = Stores.local(tmp_path, tmp_path / "s")
+    stores.root.mkdir()
+    Ledger.create(stores.ledger.get_secret_value(), WallClock())
+    data = SimpleNamespace(frame=pd.DataFrame(), classes=("no", "yes"), space=None)
+    params = SimpleNamespace(
+        name="w", seed=0, data=SimpleNamespace(classes=data.classes), recovery=SimpleNamespace(screening=Screening())
+    )
+    monkeypatch.setattr(screening, "load_data", lambda *_: data)
+    monkeypatch.setattr(screening, "_names", lambda *_: None)
+    watch, escrow = screening.open_watch(params, stores), Escrow(stores.escrow)
+    digest = escrow.keep(Arrival(0, pd.DataFrame({"x": [1.0, 2.0]})))
+    watch.arrive(0, digest, 2)
+    watch.mature(0, escrow.keep_labels(np.array(["no", "yes"])))
+    (record,) = watch.windows()
+    path = {"rows": escrow.files(digest)[0], "labels": escrow.files(record.labels)[0], "folder": escrow.folder}[lost]
+    path.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="nothing is decided"):
+        screening.screen.fn(params, stores, None, (record,))
+    assert watch.verdicts() == {}
+    (tmp_path / "away").rename(path)
+    (path if path.is_file() else escrow.files(digest)[0]).write_text("[]")
+    screening.screen.fn(params, stores, None, (record,))
+    assert watch.verdicts() == {0: "suspected"}

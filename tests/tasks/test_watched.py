@@ -73,7 +73,7 @@ def watched(tmp_path, monkeypatch):
         if place not in windows:
             windows[place] = window(place, wrong=wrong)
             kept.arrive(place, f"{place:064d}", 250)
-            kept.mature(place)
+            kept.mature(place, f"labels {place}")
             right = np.random.default_rng(place).random(250) < expected
             brier = base64.b64encode(np.where(right, 0.01, 0.81).astype("<f4").tobytes()).decode()
             told = Inspection.of(np.where(right, 0.0, -0.9), measure=measure("table", facts=False), brier=brier)

@@ -85,6 +85,9 @@ class Stream(Value):
     def arrival(self, position: int, site: Site) -> Arrival | None:
         """Give the window at a place, from 0; None where it has not come yet.
 
+        A place that gave a window gives the same rows again until their labels have matured and the next has come:
+        whoever takes labels, or the next window, asks for them to see that nothing moved.
+
         Raises:
             DataError: the source does not answer, or holds something else than windows.
         """

@@ -18,7 +18,8 @@ class NpzFolder(Stream):
     """Each archive is a window, its images the array ``x``; labels come later, in the folder ``labels`` beside it.
 
     A label archive has the name of its window and holds one array, a label for each image. A file must be written
-    elsewhere and moved into the folder whole; files that are added must sort after the others.
+    elsewhere and moved into the folder whole; files that are added must sort after the others, and none may be taken
+    away: places are counted from the first.
     """
 
     path: str

@@ -18,7 +18,8 @@ LABELS = "labels"
 class ParquetFolder(Stream):
     """Each file is a window; its labels come later, as a file of the same name in the folder ``labels`` beside them.
 
-    A file must be written elsewhere and moved into the folder whole; files that are added must sort after the others.
+    A file must be written elsewhere and moved into the folder whole; files that are added must sort after the others,
+    and none may be taken away: places are counted from the first.
     """
 
     path: str

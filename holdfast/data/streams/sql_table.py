@@ -21,7 +21,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class SqlTable(Stream):
     """Rows of one table; a window is the next ``rows`` of them, and has come when all of them are there.
 
-    Labels lie in a column that is NULL until they mature. The database is the one that ``stores.stream`` names.
+    Rows must stay: places are counted from the first. Labels lie in a column that is NULL until they mature. The
+    database is the one that ``stores.stream`` names.
     """
 
     table: str

@@ -86,6 +86,19 @@ def test_the_features_are_described_anew(base):
     assert "green" not in base.space.features[1].categories
 
 
+def test_rows_that_break_what_was_declared_train_nothing(base):
+    """They hold no role that teaches, no category of theirs becomes known, and the others are what they were."""
+    first, second = window(3), window(4, seed=6, colour=["T"] * 45 + ["red"] * 255)
+    whole = manifest(first, second)
+    named = tuple(w.model_copy(update={"faulty": tuple(range(45)) if w.position == 4 else ()}) for w in whole.windows)
+    grown = admit(base, [first, second], whole.model_copy(update={"windows": named}))
+    assert np.flatnonzero(grown.excluded).tolist() == list(range(len(grown) - 300, len(grown) - 255))
+    assert not any(grown.holds(role)[grown.excluded].any() for role in ("train", "validation", "calibration", "gate"))
+    assert "T" not in grown.space.features[1].categories
+    assert "T" in admit(base, [first, second], whole).space.features[1].categories
+    assert Manifest.model_validate_json(whole.model_dump_json(exclude={"windows": {"__all__": {"faulty"}}})) == whole
+
+
 def test_a_share_of_the_base_is_replayed(base):
     """Half of the old training rows stay, the same at every retraining; other roles are untouched."""
     one, two = window(0), window(1, seed=6)

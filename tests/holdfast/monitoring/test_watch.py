@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from holdfast.errors import StoreError
@@ -64,12 +66,32 @@ def test_quarantine_holds_until_a_person_releases(watch):
 
 
 def test_labels_mature_once_and_for_all(watch):
-    """A matured window stays so."""
+    """A matured window stays so, and its labels are those that matured first."""
     watch.arrive(0, "a", 5)
-    assert not watch.windows()[0].matured
-    watch.mature(0)
-    watch.mature(0)
-    assert watch.windows()[0].matured
+    assert (watch.windows()[0].matured, watch.windows()[0].labels) == (False, "")
+    watch.mature(0, "l")
+    watch.mature(0, "l")
+    for place in (0, 1):
+        with pytest.raises(StoreError, match=f"labels other for window {place}"):
+            watch.mature(place, "other")
+    assert (watch.windows()[0].matured, watch.windows()[0].labels) == (True, "l")
+
+
+def test_a_database_of_another_development_state_is_said_to_be_one(url, watch):
+    """A table without the digests of labels is no database that is down."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute("ALTER TABLE holdfast_windows DROP COLUMN labels")
+    with pytest.raises(StoreError, match="Another development state"):
+        watch.windows()
+
+
+def test_a_window_was_looked_at_where_a_detector_told_of_its_rows(watch, url):
+    """Under any champion; what its labels were told of says nothing of its rows, and another model's are not its."""
+    rows = signal(1, "mmd").model_copy(update={"needs": "inputs"})
+    watch.keep("c", [signal(0), rows], {})
+    watch.keep("d", [rows.model_copy(update={"position": 2, "needs": "inputs"})], {})
+    Watch(url, "other", WallClock()).keep("c", [rows.model_copy(update={"position": 3})], {})
+    assert watch.looked_at() == {1, 2}
 
 
 def test_signals_and_memories_are_kept_together_by_champion(watch, url):
@@ -130,7 +152,9 @@ def test_a_pruned_window_keeps_its_place_and_loses_its_rows(watch, url):
     Watch(url, "other", WallClock()).arrive(0, "c", 5)
     with pytest.raises(StoreError, match="not matured"):
         watch.prune(0, "old")
-    watch.mature(0)
+    watch.mature(0, "l")
+    watch.mature(1, "k")
+    assert watch.held() == {"a", "l", "b", "k", "c"}
     watch.prune(0, "old")
     watch.move(1, "quarantined", "odd")
     watch.prune(1, "old")
