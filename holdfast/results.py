@@ -301,7 +301,7 @@ class Signal(Value):
     statistic: float
     threshold: float
     alarm: bool
-    """Whether the statistic exceeds the threshold."""
+    """Whether the statistic exceeds the threshold, and what the detector supposes holds."""
     effect: float
     effect_unit: str
     p_value: float | None = None
