@@ -103,13 +103,17 @@ def watched(
     memories: dict[str, Json] = {}
     taken: list[Decision] = []
     judged: list[Signal] = []
+    moved: int | None = None
     for position, window in enumerate(stream):
         told, memories = panel.watch(window.without_labels(), past, calibration, memories, ("inputs", "outputs"))
         if position >= delay:
             late, memories = panel.watch(stream[position - delay], past, calibration, memories, ("labels",))
             judged += late
             told += late
-        evidence = Evidence(position=position, rows=len(window), signals=told, matured=max(0, position - delay + 1))
+        shifts = any(signal.alarm and signal.about == "shift" for signal in told)
+        moved = (position if moved is None else moved) if shifts else None
+        last = position - delay if position >= delay else None
+        evidence = Evidence(position=position, rows=len(window), signals=told, moved=moved, judged=last)
         diagnosis = triage(evidence, faulty_share=params.recovery.policy.faulty_share)
         history = remembered(taken, judged, max(0, position - delay + 1))
         taken.append(respond(diagnosis, history, params.recovery.policy, position, None))

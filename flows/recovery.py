@@ -113,6 +113,8 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
             outcome = set_aside(params, stores, decision)
         case _:
             return ""
+    if decision.windows and decision.action != "quarantine":
+        outcome = f"{outcome}; {set_aside(params, stores, decision)}"
     responded(params, stores, decision, outcome, minutes=0.0 if stopped else (monotonic() - began) / 60)
     return outcome
 

@@ -55,6 +55,10 @@ class ModelError(HoldfastError):
     exit_code = 5
 
 
+class ArtefactError(ModelError):
+    """A model's bytes are missing, or not those that were registered: the only `ModelError` that a repair mends."""
+
+
 class ScenarioError(HoldfastError):
     """A scenario broke its own contract (left the perturbation set, returned non-finite values)."""
 

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from holdfast.errors import ModelError
+from holdfast.errors import ArtefactError, ModelError
 from holdfast.factory import factory_digest, resolve_factory, told
 from holdfast.networks import ImageEncoder, TableEncoder
 from holdfast.results import Value
@@ -241,7 +241,7 @@ def digest_of(folder: Path) -> str:
     """Name the bytes of a saved model without reading any sense into them.
 
     Raises:
-        ModelError: a file is missing.
+        ArtefactError: a file is missing.
     """
     return _digest(*_bytes(folder))
 
@@ -255,12 +255,13 @@ def load_model(folder: Path, digest: str | None, device: torch.device | str = "c
         device: where to put the weights.
 
     Raises:
-        ModelError: files are missing, changed, malformed, or the user's module is not the one trained with.
+        ArtefactError: files are missing or changed.
+        ModelError: they are malformed, or the user's module is not the one trained with.
     """
     weights, description = _bytes(folder)
     found = _digest(weights, description)
     if digest is not None and found != digest:
-        raise ModelError(
+        raise ArtefactError(
             str(folder),
             found=f"bytes with digest {found[:16]}",
             expected=f"{digest[:16]}, as recorded",
@@ -290,7 +291,7 @@ def _bytes(folder: Path) -> tuple[bytes, bytes]:
     try:
         return (folder / WEIGHTS).read_bytes(), (folder / SPEC).read_bytes()
     except OSError as error:
-        raise ModelError(
+        raise ArtefactError(
             str(folder), found=error.strerror or "nothing", expected=f"{WEIGHTS} and {SPEC}",
             remedy="Fetch the version's artefact again.",
         ) from error  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,13 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from holdfast.errors import StoreError
 from holdfast.results import ModelVersion, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -54,6 +56,7 @@ PREDICTIONS = Table(
     Column("reason", String, nullable=False),
     Column("client", String, nullable=False),
     Index("holdfast_predictions_version", "model", "version", "id"),
+    Index("holdfast_predictions_input", "model", "input"),
     sqlite_autoincrement=True,
 )
 _PATIENCE = 30  # seconds to wait for another writer
@@ -142,6 +145,25 @@ class PredictionLog:
         with self._answering() as engine, engine.connect() as connection:
             return tuple(_logged(row) for row in connection.execute(_only(query, version)).mappings())
 
+    def served(self, version: ModelVersion, inputs: Collection[str]) -> dict[str, Answer]:
+        """Give the last answer that a version's bytes were given out with, for each of some rows that was asked about.
+
+        Args:
+            version: whose answers; its digest counts, for one number may hide other bytes.
+            inputs: digests of the rows, as `Answer.input` has them.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        asked = func.json_each(json.dumps(list(inputs))).table_valued("value")  # one variable, however many rows
+        log = PREDICTIONS.c
+        last = select(func.max(log.id)).where(
+            log.model == version.name, log.digest == version.digest, log.input.in_(select(asked.c.value))
+        )
+        query = select(PREDICTIONS).where(log.id.in_(last.group_by(log.input)))
+        with self._answering() as engine, engine.connect() as connection:
+            return {row["input"]: _answer(row) for row in connection.execute(query).mappings()}
+
     def aged(self, model: str, before: datetime) -> tuple[int, int]:
         """Count a model's answers, and those of them given before a moment.
 
@@ -182,7 +204,10 @@ def _open(path: Path) -> Engine:
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _PATIENCE})
     event.listen(engine, "connect", _set_up)
-    _METADATA.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(CreateTable(PREDICTIONS, if_not_exists=True))
+        for index in sorted(PREDICTIONS.indexes, key=lambda each: str(each.name)):  # of a file without them too
+            connection.execute(CreateIndex(index, if_not_exists=True))
     return engine
 
 
@@ -195,6 +220,10 @@ def _only(query: Any, version: ModelVersion | None) -> Any:  # noqa: ANN401  any
     if version is None:
         return query
     return query.where(PREDICTIONS.c.model == version.name, PREDICTIONS.c.version == version.version)
+
+
+def _answer(row: Any) -> Answer:  # noqa: ANN401  a row mapping
+    return Answer(input=row["input"], output=row["output"], confidence=row["confidence"], reason=row["reason"])
 
 
 def _logged(row: Any) -> LoggedAnswer:  # noqa: ANN401  a row mapping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from holdfast.prediction_log import Answer
 from holdfast.space import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -31,13 +33,18 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 UNSURE, NOT_FINITE, OUTSIDE = "confidence below the threshold", "no finite output", "outside the range of"
 UNSEEN = "category not seen in training"
+_ROUNDING = 0.01
+"""How far apart probabilities of one row may lie under the same bytes: other hardware adds in another order, and
+factors of a GPU's convolutions have ten bits (TF32). Damage that moves no answer by more harms nobody."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers in the order of the rows, each of them logged."""
+    """Answers in the order of the rows."""
 
     version: ModelVersion
+    names: tuple[str, ...]
+    """Name of each class, in the order of the probabilities."""
     answers: tuple[Answer, ...]
     inputs: Tensor
     """What the model saw (n, *shape)."""
@@ -61,6 +68,22 @@ class Predictions:
     def abstained(self) -> Array:
         """Rows (n,) bool without an answer."""
         return np.array([answer.abstained for answer in self.answers], dtype=bool)
+
+    def against(self, served: Mapping[str, Answer]) -> tuple[int, tuple[str, ...]]:
+        """Hold what was served for these rows against these answers, given by the same bytes: they must be the same.
+
+        Classes are compared where one was given: where a client's threshold is another, abstaining is no other answer.
+
+        Args:
+            served: what was answered, by the digest of the row.
+
+        Returns:
+            How many rows were served, and what was served otherwise, a line for each row.
+        """
+        there = [answer.input in served for answer in self.answers]
+        rows = list(compress(zip(self.answers, self.probabilities, strict=True), there))
+        told = (_unlike(served[own.input], own, probabilities, self.names) for own, probabilities in rows)
+        return len(rows), tuple(filter(None, told))
 
     def frame(self) -> pd.DataFrame:
         """Lay the answers out as a table: prediction, confidence, abstained, reason."""
@@ -119,7 +142,8 @@ class Predictor:
             device: where to compute.
 
         Raises:
-            ModelError: the bytes are missing, changed or malformed.
+            ArtefactError: the bytes are missing or changed.
+            ModelError: they are malformed, or the user's module is not the one trained with.
         """
         target = load_model(folder, version.digest, device)
         return cls(target, version, log, abstain_below=abstain_below, unseen_categories=unseen_categories, extra=extra)
@@ -151,11 +175,20 @@ class Predictor:
         """
         if not client:
             raise DataError("client", found="no name", expected="who asks", remedy="Name the client for the log.")
+        told = self.examine(rows, place=place)
+        self._log.append(self.version, told.answers, client)
+        return told
+
+    def examine(self, rows: pd.DataFrame | Array, *, place: str = "rows") -> Predictions:
+        """Answer as `predict` does, for who gives the answers to nobody: the log is what was served.
+
+        Raises:
+            DataError: as of `predict`.
+        """
         x, inputs, refusals = self._read(rows, place)
         probabilities = self._answer(x)
         answers = self._decide(probabilities, inputs, refusals)
-        self._log.append(self.version, answers, client)
-        return Predictions(self.version, answers, x, probabilities)
+        return Predictions(self.version, self._target.classes, answers, x, probabilities)
 
     def _read(self, rows: pd.DataFrame | Array, place: str) -> tuple[Tensor, list[str], list[str]]:
         """Validate rows; give inputs (n, *shape), the digest of each row, and why a row must not be answered."""
@@ -199,6 +232,24 @@ class Predictor:
             output = None if reason else self._target.classes[int(index[i])]
             answers.append(Answer(input=digest, output=output, confidence=sure, reason=reason))
         return tuple(answers)
+
+
+def _unlike(served: Answer, own: Answer, probabilities: Array, names: tuple[str, ...]) -> str:
+    """Say how an answer that was served differs from a model's own to the same row; empty where it does not.
+
+    Of two classes that are nearly as likely either may win: what counts is how much likelier the other is.
+    """
+    if own.confidence is None:
+        return ""  # nothing to hold it against
+    same = served.confidence is not None and abs(served.confidence - own.confidence) <= _ROUNDING
+    if same and served.output is not None:
+        given = names.index(served.output) if served.output in names else None
+        same = given is not None and float(probabilities[given]) >= own.confidence - _ROUNDING
+    if same:
+        return ""
+    sure = "no number" if served.confidence is None else f"{served.confidence:.3f}"
+    likeliest = names[int(probabilities.argmax())]
+    return f"served {served.output or 'no class'} at {sure}, its bytes say {likeliest} at {own.confidence:.3f}"
 
 
 def refusals(x: Tensor, space: Table, unseen_categories: Literal["abstain", "answer"]) -> list[str]:

@@ -301,7 +301,7 @@ class Signal(Value):
     statistic: float
     threshold: float
     alarm: bool
-    """Whether the statistic exceeds the threshold."""
+    """Whether the statistic exceeds the threshold, and what the detector supposes holds."""
     effect: float
     effect_unit: str
     p_value: float | None = None
@@ -325,7 +325,9 @@ class Diagnosis(Value):
     reasons: tuple[Reason, ...]
     """What speaks for it; ``passed`` is false where something is wrong."""
     windows: tuple[int, ...] = ()
-    """Places of the windows that it is about, where these are not the one that came."""
+    """Places of the windows to set aside: where other windows are poisoned, or this one's rows are at fault as well."""
+    judged: bool = False
+    """Whether labels have spoken of all that alarmed."""
     evidence: tuple[str, ...] = ()
     """Digests of the signals and findings that were read."""
 
@@ -340,7 +342,8 @@ class Decision(Value):
     position: int | None = None
     """Window of the stream at which the decision was taken; None for those of a gate."""
     windows: tuple[int, ...] = ()
-    """Windows that it is about, where these are others: labels mature later, and poison shows with them."""
+    """Windows that it sets aside, where these are others, since labels mature later and poison shows with them; or
+    where something else is done besides."""
     episode: int | None = None
     """Window at which harm began that is not over yet."""
     candidate: ModelVersion | None = None

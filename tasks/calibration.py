@@ -26,7 +26,10 @@ _TOLD = 100
 
 
 def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference: Window, rows: int) -> Calibration:
-    """Give the panel's thresholds for windows of about this many rows; replayed once for a champion and a panel."""
+    """Give the panel's thresholds for windows of this many rows; replayed once for a champion and a panel.
+
+    What theory gives is for the very number: windows that were replayed have fewer rows, far fewer after a short past.
+    """
     size = min(_rounded(rows), len(reference) // 4)
     panel = params.panel()
     key = work_key(
@@ -35,13 +38,24 @@ def calibrated(params: Params, stores: Stores, champion: ModelVersion, reference
         *(code_of(type(detector)) for detector in panel.detectors.values()), seed=params.seed,
     )  # fmt: skip
     if (known := stores.results.get(key, Calibration)) is not None:
-        return known
+        return panel.of_rows(known, reference, rows)
     found = panel.calibrate(
         reference, size, params.monitoring.replays, Noise(params.seed, ("monitoring", champion.digest)),
         _told_of(2 * params.monitoring.replays), partial(_kept, stores, key),
     )  # fmt: skip
     stores.results.put(key, found)
-    return found
+    stores.results.put(_last(champion), found)
+    tell("monitoring", f"thresholds of version {champion.version}: {found.sentence()}")
+    return panel.of_rows(found, reference, rows)
+
+
+def last_calibration(stores: Stores, champion: ModelVersion) -> Calibration | None:
+    """Give what was found last for a champion; None where nothing was, or it is not kept any more."""
+    return stores.results.get(_last(champion), Calibration)
+
+
+def _last(champion: ModelVersion) -> str:
+    return work_key("calibration", "last", champion.digest, seed=0)
 
 
 def _kept(stores: Stores, key: str, part: str, play: Callable[[], Stretch]) -> Stretch:

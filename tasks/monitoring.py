@@ -16,7 +16,7 @@ from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.table import encode
 from holdfast.digests import work_key
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ArtefactError, DataError
 from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
 from holdfast.integrity.schema import Schema
@@ -25,7 +25,7 @@ from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
-from holdfast.recovery.triage import Evidence, Tainted, spoiled
+from holdfast.recovery.triage import Evidence, Tainted, last_judged, shifted_since, spoiled
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
@@ -34,10 +34,11 @@ from tasks import tracking
 from tasks.calibration import calibrated
 from tasks.challenger import Allowance, allowance, is_asked, leads_on
 from tasks.lineage import registered
-from tasks.prediction import open_champion
+from tasks.prediction import open_champion, open_former
 from tasks.progress import tell
 from tasks.recorded import recorded_answers, recorded_reference
 from tasks.recovery import open_ledger
+from tasks.served import served_otherwise
 from tasks.storage import load_data, read_manifest
 
 if TYPE_CHECKING:
@@ -45,18 +46,18 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from holdfast.data.recorded import Recorded
+    from holdfast.data.recorded import Recorded, Told
     from holdfast.data.streams.base import Arrival
     from holdfast.model import Target
     from holdfast.monitoring.base import Needs
     from holdfast.monitoring.panels import Calibration, Panel
-    from holdfast.predictor import Predictor
+    from holdfast.predictor import Predictions, Predictor
     from holdfast.recovery.inspection import Kind
     from holdfast.results import Json
+    from holdfast.space import Box
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
-CLIENT = "monitoring"
 EVIDENTLY = "evidently"
 LABELS: tuple[Needs, ...] = ("labels",)
 BELIEVED = frozenset({"clean", "released"})
@@ -83,29 +84,38 @@ def observe(
 ) -> Evidence:
     """See what a window shows: its rows, the champion's answers, and labels that nobody was told of yet.
 
-    The champion is judged by windows that passed their screening, and by no others.
+    The champion is judged by windows that passed their screening, and by no others. Where clients were answered
+    otherwise than its bytes answer, that is damage; the window is watched, by what the bytes say.
     Every signal is on record with what its detector remembers before it is given.
+
+    Raises:
+        ModelError: the champion cannot be opened for another reason than damage: nothing that is done would mend it.
     """
     arrival = Escrow(stores.escrow).rows(window.digest, window.position)
     quality = _quality(params, stores, snapshot, arrival)
     seen = Evidence(position=window.position, rows=window.rows, quality=quality, poisoned=poisoned)
     try:
         predictor = recorded_answers(params, stores, snapshot) if params.recorded else open_champion(params, stores)
-    except ModelError as error:
+    except ArtefactError as error:
         return seen.model_copy(update={"artefact": str(error)})
     try:
-        fresh, broken = _answered(predictor, arrival, window)
+        told = predictor.examine(arrival.asked)
     except DataError as error:
         return seen.model_copy(update={"unreadable": str(error)})
+    fresh, broken = _as_window(told, predictor.space, window)
     if broken:
         return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
+    served, otherwise = served_otherwise(stores, told)
+    seen = seen.model_copy(update={"served": served, "artefact": otherwise})
     reference, allowed = (
         (recorded_reference(params, stores, snapshot), None)
         if params.recorded
         else _reference(params, stores, champion)
     )
     signals = _watched(params, stores, champion, predictor, reference, allowed, fresh, matured, seen)
-    return seen.model_copy(update={"signals": signals, "matured": _judged(params, stores, champion)})
+    known = open_watch(params, stores).signals(champion.digest)
+    moved, judged = shifted_since(known, window.position), last_judged(known)
+    return seen.model_copy(update={"signals": signals, "moved": moved, "judged": judged})
 
 
 def _watched(
@@ -200,12 +210,13 @@ def _with_gain(
     window: Window,
     signals: tuple[Signal, ...],
 ) -> tuple[Signal, ...]:
-    """Say beside the harm how much worse the champion before it would have done on these rows: what retraining paid."""
-    parent = registered(stores, champion).get("parent")
-    former = None if parent is None else tracking.get_version(stores, champion.name, int(parent["version"]))
-    if former is None or parent is None:
+    """Say beside the harm how much worse the champion before it would have done on these rows: what retraining paid.
+
+    Where that one cannot be asked any more nothing is said of it, which is not that it paid nothing.
+    """
+    target = open_former(params, stores, champion, f"window {window.position}")
+    if target is None:
         return signals
-    target = load_model(tracking.fetch_model(stores, former), str(parent["digest"]), pick_device(params.device))
     x = window.x if isinstance(arrival.rows, np.ndarray) or not isinstance(target.space, Table) else encode(
         arrival.rows, target.space, place=f"window {window.position}"
     )  # fmt: skip
@@ -226,20 +237,17 @@ def judged_from(project: Path, lineage: Json) -> int:
     return 0 if last is None else 1 + int(last)
 
 
-def _judged(params: Params, stores: Stores, champion: ModelVersion) -> int:
-    signals = open_watch(params, stores).signals(champion.digest)
-    # A challenger that was not asked has judged nothing.
-    judged = [signal for signal in signals if signal.needs == "labels" and signal.details.get("rows", 1)]
-    return len({signal.position for signal in judged})
-
-
 def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
     """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
-    answers = predictor.predict(arrival.asked, CLIENT)
+    return _as_window(predictor.examine(arrival.asked), predictor.space, record)
+
+
+def _as_window(answers: Predictions | Told, space: Box | Table, record: WindowRecord) -> tuple[Window, int]:
+    """Lay answers out as a window, and tell how many outputs are not finite: those are even there."""
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
     even = np.full(answers.probabilities.shape, 1.0 / answers.probabilities.shape[1])
     return Window(
-        position=record.position, ids=_ids(record), x=answers.inputs, space=predictor.space,
+        position=record.position, ids=_ids(record), x=answers.inputs, space=space,
         probabilities=np.where(finite[:, None], answers.probabilities, even),
     ), int((~finite).sum())  # fmt: skip
 

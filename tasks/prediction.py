@@ -10,7 +10,7 @@ import pandas as pd
 from holdfast.data.images import read_inputs
 from holdfast.data.table import read_table
 from holdfast.errors import DataError, ModelError
-from holdfast.model import pick_device
+from holdfast.model import load_model, pick_device
 from holdfast.prediction_log import PredictionLog
 from holdfast.predictor import Predictor
 from holdfast.recovery.ledger import Ledger
@@ -18,11 +18,14 @@ from holdfast.results import ModelVersion, Value
 from holdfast.space import Box
 from holdfast.stores import WallClock
 from tasks import tracking
-from tasks.recovery import located, trusted_champion
+from tasks.lineage import registered
+from tasks.progress import tell
+from tasks.recovery import located, still_good, trusted_champion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from holdfast.model import Target
     from holdfast.params import Params
     from holdfast.space import Table
     from holdfast.stores import Stores
@@ -46,7 +49,8 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
     """Open the champion: named by the ledger, shown by the alias, its bytes verified, its answers logged.
 
     Raises:
-        ModelError: there is no champion, or its bytes are not those that were promoted.
+        ArtefactError: its bytes are not those that were promoted.
+        ModelError: there is no champion, or the user's module is not the one that it was trained with.
         LedgerError: the ledger was tampered with.
         ProjectionError: the alias names another version than the ledger.
         StoreError: ledger or registry do not answer.
@@ -65,6 +69,29 @@ def open_champion(params: Params, stores: Stores) -> Predictor:
         abstain_below=params.prediction.abstain_below, unseen_categories=params.prediction.unseen_categories,
         device=pick_device(params.device),
     )  # fmt: skip
+
+
+def open_former(params: Params, stores: Stores, champion: ModelVersion, place: str) -> Target | None:
+    """Open who was champion when a champion was made; None where nobody was, or where it cannot be asked any more.
+
+    The latter is told: it serves nobody, so a copy that is spoilt or a module that was edited since stop nothing.
+    A copy that does not verify is fetched anew.
+
+    Raises:
+        StoreError: ledger or registry do not answer.
+    """
+    parent = registered(stores, champion).get("parent")
+    if parent is None:
+        return None
+    former = ModelVersion(name=champion.name, version=int(parent["version"]), digest=str(parent["digest"]))
+    why = "no copy of its bytes verifies"
+    try:
+        if still_good(stores, former):
+            return load_model(stores.models / former.digest, former.digest, pick_device(params.device))
+    except ModelError as error:
+        why = str(error)
+    tell("monitoring", f"{place}  what the last retraining paid is not known: version {former.version}: {why}")
+    return None
 
 
 def predict_file(params: Params, stores: Stores, rows: Path, out: Path, client: str) -> PredictionSummary:

@@ -59,7 +59,7 @@ def recorded_reference(params: Params, stores: Stores, snapshot: DataSnapshot) -
             "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
             remedy="Give data.roles.calibration a larger share.",
         )  # fmt: skip
-    told = recorded.predict(data.frame.iloc[rows].reset_index(drop=True), "monitoring")
+    told = recorded.examine(data.frame.iloc[rows].reset_index(drop=True))
     return Window(
         position=-1, ids=data.ids[rows], x=told.inputs, probabilities=told.probabilities, space=recorded.space,
         labels=data.labels[rows],

@@ -59,7 +59,7 @@ def still_good(stores: Stores, version: ModelVersion, *, mend: bool = True) -> b
     if found is None:
         return False
     local = stores.models / version.digest
-    if verifies(local, version):
+    if lies_here(stores, version):
         return True
     stores.models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".afresh-", dir=stores.models) as scratch:
@@ -68,6 +68,11 @@ def still_good(stores: Stores, version: ModelVersion, *, mend: bool = True) -> b
             shutil.rmtree(local, ignore_errors=True)
             fetched.rename(local)
     return fetched is not None
+
+
+def lies_here(stores: Stores, version: ModelVersion) -> bool:
+    """Tell whether the local copy is there and has a version's very bytes."""
+    return verifies(stores.models / version.digest, version)
 
 
 def in_registry(stores: Stores, version: ModelVersion) -> bool:

@@ -20,7 +20,7 @@ from tasks import tracking
 from tasks.monitoring import open_watch
 from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
-from tasks.recovery import open_ledger, record_decision, show_champion, still_good
+from tasks.recovery import lies_here, open_ledger, record_decision, show_champion, still_good
 from tasks.smoke import hold_to_record
 from tasks.storage import load_data
 from tasks.windows import admissible
@@ -139,8 +139,9 @@ def remembered(params: Params, stores: Stores, champion: ModelVersion | None, po
 def set_aside(params: Params, stores: Stores, decision: Decision) -> str:
     """Put the windows that a decision is about into quarantine: they train nothing until a person releases them."""
     watch, windows = open_watch(params, stores), windows_of(decision)
+    why = "rows at fault, beside damage" if decision.cause == "damaged_artefact" else str(decision.cause)
     for position in windows:
-        watch.move(position, "quarantined", str(decision.cause))
+        watch.move(position, "quarantined", why)
     named = ", ".join(map(str, windows))
     return f"window{'s' if len(windows) > 1 else ''} {named} in quarantine"
 
@@ -247,17 +248,20 @@ def release_window(params: Params, stores: Stores, position: int, why: str) -> N
 
 @task(cache_policy=NO_CACHE)
 def restore(params: Params, stores: Stores) -> str:
-    """Fetch the champion's bytes anew where the copy here is spoilt.
+    """Fetch the champion's bytes anew where the copy here is spoilt; where it is not, a process answers wrongly.
 
     Raises:
         ModelError: the registry's bytes are spoilt too: nothing answers until a good version is promoted.
     """
     head = open_ledger(stores).head(params.name)
+    sound = head is not None and lies_here(stores, head.reference())
     if head is None or not still_good(stores, head.reference()):
         raise ModelError(
             f"model {params.name}", found="no copy of the champion's bytes that verifies", expected="one",
             remedy="Restore the artefact store from a backup, or roll back; nothing is answered until then.",
         )  # fmt: skip
+    if sound:
+        return f"version {head.version}'s bytes verify, digest {head.digest[:16]}: whoever serves must be started anew"
     return f"version {head.version} restored, digest {head.digest[:16]}"
 
 

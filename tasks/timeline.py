@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from holdfast.params import Params
 from holdfast.reporting.timeline import Moment, Sign, render
 from holdfast.stores import Stores, write_atomically
+from tasks.calibration import last_calibration
 from tasks.monitoring import open_watch
 from tasks.on_record import outcome_of, stream_decisions
 from tasks.recovery import open_ledger
@@ -26,8 +27,19 @@ if TYPE_CHECKING:
 def draw_stream(params: Params, stores: Stores) -> Path:
     """Write the page of a model's stream anew, and give its path."""
     path = stores.reports / f"{params.name}-stream.html"
-    write_atomically(path, render(params.name, moments(params, stores), datetime.now(UTC)))
+    told = moments(params, stores)
+    write_atomically(path, render(params.name, told, datetime.now(UTC), _rates(params, stores)))
     return path
+
+
+def _rates(params: Params, stores: Stores) -> tuple[str, ...]:
+    """Say of every version that answered windows how often its panel alarms on clean ones, where that is kept."""
+    with open_ledger(stores).reading() as view:
+        served = [taken.champion for taken in stream_decisions(view, params.name) if taken.champion]
+    known = {version.version: last_calibration(stores, version) for version in served}
+    return tuple(
+        f"Version {number}: {found.sentence()}." for number, found in sorted(known.items()) if found is not None
+    )
 
 
 def moments(params: Params, stores: Stores) -> tuple[Moment, ...]:

@@ -39,13 +39,12 @@ class Recorded:
     columns: tuple[str, ...]
     """One for each class, in the order of the classes."""
 
-    def predict(self, rows: pd.DataFrame | Array, client: str) -> Told:
+    def examine(self, rows: pd.DataFrame | Array) -> Told:
         """Read the answers; nothing is computed and nothing logged.
 
         Raises:
             DataError: a column is missing, or does not hold probabilities.
         """
-        del client
         if not isinstance(rows, pd.DataFrame):
             raise self._refused("images", "a table")
         if lacking := [name for name in self.columns if name not in rows]:

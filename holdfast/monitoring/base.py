@@ -28,6 +28,8 @@ class Reading:
     effect_unit: str
     p_value: float | None = None
     e_value: float | None = None
+    valid: bool = True
+    """Whether what it supposes holds, as far as that can be checked; where it does not, nothing is an alarm."""
     details: Json = field(default_factory=dict)
     memory: Json = field(default_factory=dict)
     """What to carry to the next window: JSON, bounded, kept in a database and never in a process."""

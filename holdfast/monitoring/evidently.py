@@ -115,7 +115,7 @@ class Evidently(Detector):
             categorical_columns=[name for name in before if name in known.counts],
         )
         preset = DataDriftPreset(
-            num_method=self.numbers, cat_method="chisquare", num_threshold=0.05, cat_threshold=0.05
+            num_method=self.numbers, cat_method="chisquare", num_threshold=0.05, cat_threshold=0.05, drift_share=0.5
         )
         current, reference = (Dataset.from_pandas(frame, data_definition=definition) for frame in (now, before))
         return Report([preset]).run(current, reference)

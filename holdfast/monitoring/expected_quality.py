@@ -25,7 +25,7 @@ class ExpectedQuality(Detector):
 
     It holds where confidence means now what it meant in the past: under covariate shift that calibration survives,
     and not under concept drift. The condition that can be checked is checked: calibration on held-out halves of the
-    past, and the share of confidences beyond those of the past.
+    past, and the share of confidences beyond those of the past. An estimate that is void is told, and is no alarm.
     """
 
     needs: ClassVar[Needs] = "outputs"
@@ -33,7 +33,7 @@ class ExpectedQuality(Detector):
     reference: ClassVar[str] = "Guillory et al. 2021, arXiv:2107.03315, section 3; Garg et al. 2022, arXiv:2201.04234"
 
     largest_error: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    """Calibration error of the past above which the estimate is not to be relied on."""
+    """Calibration error of the past, and share of rows beyond it, above which the estimate is void."""
 
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read by how much the expected accuracy is below the past's."""
@@ -41,17 +41,23 @@ class ExpectedQuality(Detector):
         known = _known(past)
         expected = float(known.fitted.predict(window.confidence).mean()) if len(window) else 0.0
         beyond = float((window.confidence < known.least).mean()) if len(window) else 0.0
-        valid = known.error <= self.largest_error and beyond <= self.largest_error
+        void = []
+        if known.error > self.largest_error:
+            void.append(f"calibration error {known.error:.3f} of the past")
+        if beyond > self.largest_error:
+            void.append(f"{beyond:.3f} of rows less sure than any of the past")
         return Reading(
             statistic=known.right - expected,
             effect=known.right - expected,
             effect_unit="accuracy, expected loss",
+            valid=not void,
             details={
                 "expected": expected,
                 "past": known.right,
                 "calibration_error": known.error,
                 "beyond": beyond,
-                "valid": valid,
+                "valid": not void,
+                "void": ", ".join(void),
             },
         )
 

@@ -53,8 +53,16 @@ class Calibration(Value):
     thresholds: dict[str, Threshold]
     replays: int
     achieved: Score
-    """Share of *other* clean windows without any alarm."""
+    """Share of *other* clean windows whose statistics are all within their thresholds."""
     seed: int
+
+    def sentence(self) -> str:
+        """Say the achieved rate of false alarms beside the budget."""
+        told = self.achieved
+        alarms = told.n - round(told.value * told.n)
+        ends = f"{100 * (1 - told.high):.2f} to {100 * (1 - told.low):.2f} %"
+        rate = f"{100 * alarms / told.n:.2f} % ({ends}), the budget is {100 * self.budget:g} %"
+        return f"{alarms} of {told.n} other clean windows of {self.rows} rows alarmed: {rate}"
 
 
 class Stretch(Value):
@@ -144,6 +152,17 @@ class Panel(Value):
             achieved=share(~np.any(alarms, axis=0)),
         )  # fmt: skip
 
+    def of_rows(self, calibration: Calibration, past: Window, rows: int) -> Calibration:
+        """Give thresholds for windows of other length than those replayed: what theory gives, it gives for their own.
+
+        Statistics of more rows scatter less, so that replayed thresholds of fewer are on the safe side. One that adds
+        rows up has more of them to rise in.
+        """
+        levels = self.levels()
+        theory = {name: each.threshold(levels[name], past, rows) for name, each in self.detectors.items()}
+        own = {name: Threshold(value=value, source="theory") for name, value in theory.items() if value is not None}
+        return calibration.model_copy(update={"thresholds": {**calibration.thresholds, **own}})
+
     def watch(
         self,
         window: Window,
@@ -231,7 +250,8 @@ class Panel(Value):
         return Signal(
             detector=name, about=detector.about, needs=detector.needs,
             window=window.id, position=window.position, n=len(window),
-            statistic=reading.statistic, threshold=threshold.value, alarm=reading.statistic > threshold.value,
+            statistic=reading.statistic, threshold=threshold.value,
+            alarm=reading.valid and reading.statistic > threshold.value,
             effect=reading.effect, effect_unit=reading.effect_unit, p_value=reading.p_value, e_value=reading.e_value,
             details=reading.details,
         )  # fmt: skip

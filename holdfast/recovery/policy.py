@@ -111,7 +111,7 @@ def respond(
         champion: who serves.
     """
     cause, episode, lasting = _lasting(diagnosis, history, policy, position)
-    action, why = _choose(cause, history, policy, position)
+    action, why = _choose(cause, history, policy, position, judged=diagnosis.judged)
     why = [*lasting, *why]
     return Decision(
         action=action, cause=cause, position=position, episode=episode, champion=champion, evidence=diagnosis.evidence,
@@ -176,9 +176,10 @@ _SHIFTED = {
     "benign_shift": (True, "rows moved and answers did not get worse: retraining would be wrong"),
     "unknown": (True, "whether this does harm is not known before labels mature"),
 }
+_UNSURE = (True, "confidence is off, and labels that matured do not show that answers got worse")
 
 
-def _choose(cause: Cause, history: History, policy: Policy, position: int) -> _Choice:
+def _choose(cause: Cause, history: History, policy: Policy, position: int, *, judged: bool) -> _Choice:
     match cause:
         case "none":
             return "none", []
@@ -187,7 +188,8 @@ def _choose(cause: Cause, history: History, policy: Policy, position: int) -> _C
         case "damaged_artefact":
             return _against_damage(history)
         case "benign_shift" | "unknown":
-            return ("none", [_TOLD]) if history.former == cause else ("alert", [_SHIFTED[cause]])
+            why = _UNSURE if cause == "unknown" and judged else _SHIFTED[cause]
+            return ("none", [_TOLD]) if history.former == cause else ("alert", [why])
         case "harmful_drift":
             return _against_harm(history, policy, position)
 

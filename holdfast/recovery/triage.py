@@ -29,13 +29,37 @@ class Evidence(Value):
     unreadable: str = ""
     """Why the champion cannot read the rows at all; empty where it can."""
     artefact: str = ""
-    """What is wrong with the champion's bytes or outputs; empty where nothing is."""
+    """What is wrong with the champion's bytes or outputs, or with what was served as such; empty where nothing is."""
+    served: int = 0
+    """Rows of it that clients were answered by the champion, as far as the prediction log knows."""
     signals: tuple[Signal, ...] = ()
     """Of the new window, and of every window whose labels matured with it."""
-    matured: int = 0
-    """Windows whose labels the champion was ever judged by, these included."""
+    moved: int | None = None
+    """Window with which the present run of alarms of moved rows began; None where this one gave none."""
+    judged: int | None = None
+    """Last window whose labels judged the champion; None where none did."""
     poisoned: tuple[Tainted, ...] = ()
     """Windows that matured and did not pass their screening, and are not set aside yet."""
+
+
+def shifted_since(signals: Sequence[Signal], position: int) -> int | None:
+    """Give the window with which the present run of alarms of moved rows began; None where this window gave none.
+
+    Args:
+        signals: all about one champion.
+        position: place of the window that came last.
+    """
+    shifted = {signal.position for signal in signals if signal.alarm and signal.about == "shift"}
+    if position not in shifted:
+        return None
+    return next(place for place in range(position, -1, -1) if place - 1 not in shifted)
+
+
+def last_judged(signals: Sequence[Signal]) -> int | None:
+    """Give the last window whose labels judged a champion, from all signals about it; None where none did."""
+    # A challenger that was not asked has judged nothing.
+    judged = [signal.position for signal in signals if signal.needs == "labels" and signal.details.get("rows", 1)]
+    return max(judged, default=None)
 
 
 def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
@@ -43,7 +67,7 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
 
     Poison comes before all that labels say of the champion: labels that are not to be believed are no harm. Those of a
     window under attack are the attack's: where a search succeeded, the truth contradicts what is known. A shift is
-    benign only where labels have matured under this champion and show no harm: before that, nobody knows.
+    benign only where labels of its own windows have judged the champion and show no harm: before that, nobody knows.
 
     Args:
         evidence: what was seen.
@@ -57,15 +81,27 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
         reasons = (Reason(about="signals", passed=True, text=quiet),)
     told = [*evidence.signals, *evidence.quality, *evidence.poisoned]
     return Diagnosis(
-        cause=cause, reasons=reasons, evidence=tuple(sorted({each.fingerprint() for each in told})),
-        windows=_poisoned(evidence, faulty_share) if cause == "suspected_poisoning" else (),
+        cause=cause, reasons=(*_served(evidence), *reasons), windows=_set_aside(evidence, cause, faulty_share),
+        evidence=tuple(sorted({each.fingerprint() for each in told})),
+        judged=all(_settled(signal, evidence) for signal in alarms),
     )  # fmt: skip
 
 
-def _poisoned(evidence: Evidence, faulty_share: float) -> tuple[int, ...]:
-    """Name the windows to set aside: this one too where it is under attack, for nobody looks at its rows again."""
+def _set_aside(evidence: Evidence, cause: Cause, faulty_share: float) -> tuple[int, ...]:
+    """Name the windows to set aside: this one too where it is at fault itself or under attack beside a graver cause.
+
+    For nobody looks at its rows again.
+    """
+    if cause not in {"suspected_poisoning", "damaged_artefact"}:
+        return ()
     here = {evidence.position} if spoiled(evidence, faulty_share=faulty_share) else set()
-    return tuple(sorted({window.position for window in evidence.poisoned} | here))
+    poisoned = {window.position for window in evidence.poisoned} if cause == "suspected_poisoning" else set()
+    return tuple(sorted(poisoned | here))
+
+
+def _settled(alarm: Signal, evidence: Evidence) -> bool:
+    """Tell whether labels have spoken of the very rows that an alarm is about."""
+    return alarm.needs == "labels" or (evidence.judged is not None and evidence.judged >= alarm.position)
 
 
 def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:
@@ -77,10 +113,15 @@ def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) ->
         ([each for each in evidence.poisoned if each.position != attacked], "suspected_poisoning"),
         (attacked is not None, "suspected_evasion"),
         ("harm" in heard, "harmful_drift"),
-        (evidence.matured and "shift" in heard, "benign_shift"),
+        ("shift" in heard and _benign(evidence), "benign_shift"),
         (heard, "unknown"),
     ]
     return next((cause for applies, cause in candidates if applies), "none")
+
+
+def _benign(evidence: Evidence) -> bool:
+    """Tell whether labels of rows that moved as these did were seen: harm would have shown."""
+    return evidence.moved is not None and evidence.judged is not None and evidence.judged >= evidence.moved
 
 
 def spoiled(evidence: Evidence, *, faulty_share: Share) -> bool:
@@ -100,6 +141,12 @@ def _faulty(evidence: Evidence, faulty_share: float) -> bool:
 
 def _faults(evidence: Evidence) -> int:
     return len({row for finding in evidence.quality for row in finding.rows})
+
+
+def _served(evidence: Evidence) -> Iterator[Reason]:
+    if evidence.served and not evidence.artefact:  # which says it itself
+        text = f"{evidence.served} of {evidence.rows} rows were served, each as the champion's bytes answer it"
+        yield Reason(about="prediction log", passed=True, text=text)
 
 
 def _about_rows(evidence: Evidence, faulty_share: float) -> Iterator[Reason]:

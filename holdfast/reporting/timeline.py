@@ -71,17 +71,18 @@ def reigns(moments: Sequence[Moment]) -> list[Reign]:
     return found
 
 
-def render(model: str, moments: Sequence[Moment], generated_at: datetime) -> str:
+def render(model: str, moments: Sequence[Moment], generated_at: datetime, rates: Sequence[str] = ()) -> str:
     """Render the stream's page as one HTML document: no script, no network, everything inline; all text is escaped.
 
     Args:
         model: whose stream it is.
         moments: every window that was decided on, in order.
         generated_at: when the page is written.
+        rates: how often each version's panel alarms on clean windows, in a sentence each.
     """
     return template("stream.html.jinja").render(
         model=model, moments=moments, generated_at=generated_at, timeline=timeline(moments),
-        signals=signals(moments), told=[moment for moment in moments if _worth_telling(moment)],
+        signals=signals(moments), rates=rates, told=[moment for moment in moments if _worth_telling(moment)],
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.errors import ModelError
+from holdfast.errors import ArtefactError, ModelError
 from holdfast.factory import factory_digest
 from holdfast.model import (
     ModelSpec,
@@ -53,7 +53,7 @@ def test_one_changed_byte_is_refused_before_it_is_read(folder, name, monkeypatch
     data[-3] ^= 1
     (folder / name).write_bytes(data)
     monkeypatch.setattr("holdfast.model.ModelSpec.model_validate_json", lambda *_: pytest.fail("it was parsed"))
-    with pytest.raises(ModelError, match="changed after registration"):
+    with pytest.raises(ArtefactError, match="changed after registration"):
         load_model(folder, digest)
 
 
@@ -193,8 +193,9 @@ def test_an_edited_module_is_not_the_one_trained_with(folder, tmp_path, monkeypa
         load_model(folder, digest)
     helper.write_text("WIDTH = 4\n")
     net.write_text(net.read_text() + "# edited\n")
-    with pytest.raises(ModelError, match="as trained with"):
+    with pytest.raises(ModelError, match="as trained with") as refused:
         load_model(folder, digest)
+    assert not isinstance(refused.value, ArtefactError)  # nothing that is fetched anew would mend it
 
 
 def logged(root, spec, seed):

@@ -1,6 +1,8 @@
 """The predictor: verified bytes, validated rows, abstention, and a log without gaps."""
 
 import hashlib
+import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from holdfast.errors import DataError, ModelError, StoreError
 from holdfast.model import ModelSpec, save_model
-from holdfast.prediction_log import PredictionLog
+from holdfast.prediction_log import Answer, PredictionLog
 from holdfast.predictor import NOT_FINITE, UNSURE, Predictor
 from holdfast.results import ModelVersion
 from holdfast.space import Box, Feature, Table
@@ -208,3 +210,77 @@ def test_images_are_answered_in_any_layout(tmp_path, log):
         with pytest.raises(DataError):
             predictor.predict(bad, "c")
     assert answers.answers[0].input != hashlib.sha256(b"").hexdigest()
+
+
+def test_the_last_answer_to_each_row_is_found_however_many_are_asked_for(log):
+    """Of one version's bytes alone: another digest under the same number, and other models, are other answers."""
+    mine = ModelVersion(name="people", version=3, digest="d")
+    others = [mine.model_copy(update={"digest": "e"}), mine.model_copy(update={"name": "cats"})]
+    names = [f"{place:064x}" for place in range(40_000)]  # more than SQLite takes variables
+    for version, output in ((mine, "go"), (mine, "stay"), *((other, "none") for other in others)):
+        log.append(version, [Answer(input=name, output=output, confidence=0.9) for name in names[:3]], "shop")
+    log.append(mine, [Answer(input=names[1], output=None, confidence=0.4, reason=UNSURE)], "shop")
+    found = log.served(mine, names[1:])
+    assert {name: answer.output for name, answer in found.items()} == {names[1]: None, names[2]: "stay"}
+    assert found[names[1]] == Answer(input=names[1], output=None, confidence=0.4, reason=UNSURE)
+    assert log.served(mine, []) == {}
+
+
+def test_a_log_that_is_there_already_gets_the_index_that_rows_are_found_by(tmp_path, log):
+    """Written before anyone asked for rows, it would be read through for each window."""
+    log.append(ModelVersion(name="people", version=3, digest="d"), [Answer(input="i", output="go", confidence=1)], "c")
+    with sqlite3.connect(log.path) as connection:
+        connection.execute("DROP INDEX holdfast_predictions_input")
+    again = PredictionLog(log.path, Clock())
+    assert again.count() == 1
+    with sqlite3.connect(log.path) as connection:
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT max(id) FROM holdfast_predictions WHERE model = 'people' AND digest = 'd' AND input"
+            " IN (SELECT value FROM json_each('[]')) GROUP BY input"
+        ).fetchall()
+    assert any("holdfast_predictions_input (model=? AND input=?)" in str(step) for step in plan)
+
+
+def test_examined_rows_are_answered_alike_and_not_logged(predictor, log):
+    """Who only looks gets what a client gets; the log is what was served."""
+    told = predictor.examine(rows())
+    assert log.count() == 0
+    assert predictor.predict(rows(), "shop").answers == told.answers
+
+
+def served(told, place, **other):
+    """What was served for these rows where one answer was another."""
+    answers = {answer.input: answer for answer in told.answers}
+    own = told.answers[place]
+    return answers | {own.input: own.model_copy(update=other)}
+
+
+def test_answers_that_follow_from_the_bytes_are_told_from_those_that_do_not(tmp_path, log):
+    """Another class, another confidence and no number are; rounding and another client's threshold are not."""
+    told = Predictor.open(tmp_path / "m", make(tmp_path / "m"), log, unseen_categories="answer").examine(rows())
+    own = told.answers[2]
+    (other,) = {"go", "stay"} - {own.output}
+    assert told.against({}) == (0, ())
+    assert told.against(served(told, 2)) == (7, ())
+    same = ({"confidence": own.confidence + 0.009}, {"output": None, "reason": UNSURE})
+    assert [told.against(served(told, 2, **given)) for given in same] == [(7, ())] * 2
+    for given in (
+        {"output": other}, {"confidence": own.confidence + 0.011}, {"output": None, "confidence": None},
+        {"output": "fly"}, {"output": None, "reason": UNSURE, "confidence": own.confidence - 0.2},
+    ):  # fmt: skip
+        n, (line,) = told.against(served(told, 2, **given))
+        assert n == 7
+        assert line.endswith(f"its bytes say {own.output} at {own.confidence:.3f}")
+
+
+def test_of_two_classes_that_are_as_likely_either_may_be_served(tmp_path, log):
+    """What other hardware rounds the other way is the same answer."""
+    version = make(tmp_path / "m")
+    told = Predictor.open(tmp_path / "m", version, log, unseen_categories="answer").examine(rows(1))
+    (own,) = told.answers
+    (other,) = {"go", "stay"} - {own.output}
+    for half, n in ((0.501, 0), (0.51, 1)):
+        shares = np.where(np.array(told.names) == own.output, half, 1 - half)[None, :]
+        near = replace(told, answers=(own.model_copy(update={"confidence": half}),), probabilities=shares)
+        given = {own.input: own.model_copy(update={"output": other, "confidence": half})}
+        assert len(near.against(given)[1]) == n

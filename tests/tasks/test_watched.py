@@ -1,16 +1,20 @@
 """What one window's labels are told of: each detector once, a challenger by what screened it, replays kept."""
 
 import base64
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from holdfast.data.stream import Window
+from holdfast.monitoring.calibration_drift import CalibrationDrift
 from holdfast.monitoring.challenger import Challenger
 from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.harm import Harm
+from holdfast.monitoring.page_hinkley import PageHinkley
 from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold
 from holdfast.recovery.inspection import Inspection, measure
 from holdfast.recovery.ledger import Ledger
@@ -136,14 +140,6 @@ def test_a_challenger_that_gets_ahead_is_harm(watched):
     assert all(s.effect > 0.1 for each in told for s in each if s.alarm and s.detector == "challenger")
 
 
-def test_a_challenger_that_was_not_asked_has_judged_nothing(monkeypatch):
-    """A window counts as judged by labels where a detector compared rows of it: else a shift would pass for benign."""
-    told = [("labels", {"rows": 0}, 1), ("labels", {"rows": 9}, 2), ("labels", {}, 3), ("outputs", {}, 4)]
-    signals = [SimpleNamespace(needs=needs, details=details, position=place) for needs, details, place in told]
-    monkeypatch.setattr(monitoring, "open_watch", lambda *_: SimpleNamespace(signals=lambda _: signals))
-    assert monitoring._judged(None, None, CHAMPION) == 2
-
-
 def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path, monkeypatch):
     """By the calibration's own name and the stream's; numbers that JSON does not have are played again."""
     stores, played = Stores.local(tmp_path, tmp_path / "s"), []
@@ -173,9 +169,11 @@ def test_a_replayed_stream_is_kept_for_the_start_after_an_interruption(tmp_path,
     params = SimpleNamespace(
         seed=0, panel=lambda: Spy(detectors={"harm": Harm()}), monitoring=SimpleNamespace(replays=200)
     )
+    assert calibration.last_calibration(stores, CHAMPION) is None
     for _ in range(2):
         calibration.calibrated(params, stores, CHAMPION, window(-1, n=3000), 250)
     assert len(asked) == 1
+    assert calibration.last_calibration(stores, CHAMPION).achieved == share([True])
     assert len(played) == 6
 
 
@@ -199,3 +197,35 @@ def test_labels_of_a_window_at_fault_or_under_attack_say_nothing_of_the_champion
     told, _ = watched(panel, 4)
     assert {s.position for s in told} == {4}
     assert not any(s.alarm for s in told)
+
+
+def reference(n):
+    """Rows of the champion's own time, to draw windows from."""
+    return replace(window(-1, n=n), x=torch.zeros(n, 1))
+
+
+def test_the_achieved_rate_of_false_alarms_is_told_when_thresholds_are_found(tmp_path, monkeypatch):
+    """Once, with its count, interval and budget: nobody should have to look it up in a cache."""
+    stores, told = Stores.local(tmp_path, tmp_path / "s"), []
+    monkeypatch.setattr(calibration, "tell", lambda _, text, **__: told.append(text))
+    params = SimpleNamespace(
+        seed=0, panel=lambda: Panel(detectors={"harm": Harm()}), monitoring=SimpleNamespace(replays=200)
+    )
+    for _ in range(2):
+        calibration.calibrated(params, stores, CHAMPION, reference(3000), 250)
+    (line,) = [text for text in told if "alarmed" in text]
+    rate = "0 of 200 other clean windows of 224 rows alarmed: 0.00 % (0.00 to 1.88 %), the budget is 0.1 %"
+    assert line == f"thresholds of version 1: {rate}"
+
+
+def test_a_sum_over_a_window_is_held_to_a_threshold_for_all_its_rows(tmp_path):
+    """After a short past, windows of a quarter of its rows are replayed; Page-Hinkley has all of its own to rise in."""
+    stores, past = Stores.local(tmp_path, tmp_path / "s"), reference(400)
+    panel = Panel(detectors={"page_hinkley": PageHinkley(), "calibration_drift": CalibrationDrift()})
+    params = SimpleNamespace(seed=0, panel=lambda: panel, monitoring=SimpleNamespace(replays=200))
+    found = {rows: calibration.calibrated(params, stores, CHAMPION, past, rows).thresholds for rows in (120, 1000)}
+    level = panel.levels()["page_hinkley"]
+    for rows in found:
+        assert found[rows]["page_hinkley"].value == PageHinkley().threshold(level, past, rows)
+    assert found[1000]["page_hinkley"].value > found[120]["page_hinkley"].value
+    assert found[1000]["calibration_drift"] == found[120]["calibration_drift"]

@@ -21,7 +21,7 @@ def rows(**columns):
 
 def test_answers_are_the_columns_in_the_order_of_the_classes():
     """Inputs are the features alone, probabilities sum to 1 exactly, and few digits are no fault."""
-    told = ANSWERS.predict(rows(no=["0.9", "0.2502"]), "monitoring")
+    told = ANSWERS.examine(rows(no=["0.9", "0.2502"]))
     assert torch.equal(told.inputs, torch.tensor([[30.0], [40.0]]))
     assert told.probabilities[0] == pytest.approx([0.9, 0.1])
     assert told.probabilities.sum(1) == pytest.approx([1.0, 1.0], abs=1e-15)
@@ -39,14 +39,14 @@ def test_answers_are_the_columns_in_the_order_of_the_classes():
 def test_what_is_no_probability_is_refused(columns, words):
     """Gaps, words, sums that are not 1 and negative numbers are no answers."""
     with pytest.raises(DataError, match=words):
-        ANSWERS.predict(rows(**columns), "monitoring")
+        ANSWERS.examine(rows(**columns))
 
 
 def test_what_is_not_there_is_refused():
     """A column that is gone, images, and layers that nobody can read."""
     with pytest.raises(DataError, match="no column yes"):
-        ANSWERS.predict(rows().drop(columns="yes"), "monitoring")
+        ANSWERS.examine(rows().drop(columns="yes"))
     with pytest.raises(DataError, match="images"):
-        ANSWERS.predict(np.zeros((2, 1, 4, 4)), "monitoring")
+        ANSWERS.examine(np.zeros((2, 1, 4, 4)))
     with pytest.raises(ModelError, match="detectors of rows and answers"):
         ANSWERS.embed(torch.zeros(1, 1))

@@ -466,7 +466,8 @@ def test_the_estimate_is_void_beyond_what_the_past_knew(make, past):
     window = make(400, 1)
     assert ExpectedQuality().read(window.take(np.flatnonzero(window.confidence > 0.7)), sure, {}).details["valid"]
     reading = ExpectedQuality().read(window, sure, {})
-    assert not reading.details["valid"]
+    assert not reading.valid
+    assert reading.details["void"] == f"{reading.details['beyond']:.3f} of rows less sure than any of the past"
     assert reading.details["beyond"] == pytest.approx((window.confidence < 0.7).mean(), abs=0.01)
     with pytest.raises(DataError, match="reference rows"):
         ExpectedQuality().read(window, past.take(np.arange(49)), {})

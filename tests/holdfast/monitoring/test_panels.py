@@ -12,12 +12,14 @@ from scipy import stats
 
 from holdfast.errors import DataError
 from holdfast.monitoring.calibration_drift import CalibrationDrift
+from holdfast.monitoring.expected_quality import ExpectedQuality
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.page_hinkley import PageHinkley
-from holdfast.monitoring.panels import Panel, Stretch, tail_quantile
+from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold, tail_quantile
 from holdfast.monitoring.surprise import Surprise
 from holdfast.seeding import Noise
+from holdfast.statistics import share
 
 QUICK = {"harm": Harm(), "page_hinkley": PageHinkley(), "label_shift": LabelShift(), "drift": CalibrationDrift()}
 
@@ -205,3 +207,28 @@ def test_rows_that_are_all_answered_alike_set_no_threshold_of_nothing(past):
     alike = replace(past, probabilities=np.tile(np.eye(classes)[0] * 0.8 + 0.2 / classes, (len(past), 1)))
     found = Panel(detectors={"label_shift": LabelShift()}, budget=0.01).calibrate(alike, 25, 200, Noise(3, ("alike",)))
     assert found.thresholds["label_shift"].value == pytest.approx(stats.chi2.isf(0.01, 1))
+
+
+def test_an_estimate_that_is_void_raises_no_alarm(make, past):
+    """The same loss of expected accuracy alarms where the estimate holds, and where it does not it is told only."""
+    panel = Panel(detectors={"expected_quality": ExpectedQuality()})
+    known = Calibration(
+        budget=0.001, rows=400, thresholds={"expected_quality": Threshold(value=0.01, source="t")}, replays=200,
+        achieved=share([True]), seed=0,
+    )  # fmt: skip
+    sure, window = past.take(np.flatnonzero(past.confidence > 0.7)), make(400, 1)
+    window = window.take(np.flatnonzero(window.confidence < 0.9))
+    for before, alarm in ((past, True), (sure, False)):
+        ((signal,), _) = panel.watch(window, before, known, {}, ("outputs",))
+        assert signal.statistic > signal.threshold
+        assert (signal.alarm, signal.details["valid"]) == (alarm, alarm)
+        assert bool(signal.details["void"]) is not alarm
+
+
+def test_the_achieved_rate_is_said_with_its_count_interval_and_budget(panel, calibration):
+    """As a share of alarms, beside what was declared."""
+    told = calibration.model_copy(update={"achieved": share([False] * 6 + [True] * 294), "budget": 0.01})
+    low, high = (100 * (1 - end) for end in (told.achieved.high, told.achieved.low))
+    assert told.sentence() == (
+        f"6 of 300 other clean windows of 200 rows alarmed: 2.00 % ({low:.2f} to {high:.2f} %), the budget is 1 %"
+    )

@@ -89,6 +89,16 @@ def test_a_shift_is_told_once():
     assert action("unknown", History(former="benign_shift")) == "alert"
 
 
+@pytest.mark.parametrize(("judged", "words"), [(True, "do not show"), (False, "before labels mature")])
+def test_an_alert_of_the_unknown_says_whether_labels_have_spoken(judged, words):
+    """Confidence that labels found off is no news that labels may still mend; either way a person is told, and no more."""
+    decision = respond(
+        diagnosis("unknown").model_copy(update={"judged": judged}), History(admissible=9), DEFAULT, 50, CHAMPION
+    )
+    assert decision.action == "alert"
+    assert words in decision.reasons[-1].text
+
+
 def test_an_episode_ends_only_at_its_lower_exit():
     """After the alarm, harm goes on without alarms until the last four windows are as good as the exit asks."""
     policy = Policy(cooldown=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.recovery.triage import Evidence, Tainted, spoiled, triage
+from holdfast.recovery.triage import Evidence, Tainted, last_judged, shifted_since, spoiled, triage
 from holdfast.results import IntegrityFinding, Signal
 
 
@@ -45,10 +45,13 @@ def test_a_quiet_window_has_no_cause():
             {"poisoned": (Tainted(position=1, reasons=("trade b",)),), "signals": (signal("harm"),)},
         ),
         ("suspected_evasion", {"signals": (signal("attack"), signal("harm"), signal("shift"))}),
-        ("harmful_drift", {"signals": (signal("harm"), signal("shift")), "matured": 2}),
-        ("benign_shift", {"signals": (signal("shift"),), "matured": 1}),
-        ("unknown", {"signals": (signal("shift"),), "matured": 0}),
-        ("unknown", {"signals": (signal("confidence"),), "matured": 4}),
+        ("harmful_drift", {"signals": (signal("harm"), signal("shift")), "moved": 3, "judged": 3}),
+        ("benign_shift", {"signals": (signal("shift"),), "moved": 3, "judged": 3}),
+        ("benign_shift", {"signals": (signal("shift"),), "moved": 1, "judged": 1}),
+        ("unknown", {"signals": (signal("shift"),), "moved": 2, "judged": 1}),
+        ("unknown", {"signals": (signal("shift"),), "moved": 3}),
+        ("unknown", {"signals": (signal("shift"),), "judged": 3}),
+        ("unknown", {"signals": (signal("confidence"),), "judged": 3}),
     ],
 )
 def test_the_gravest_cause_is_named(expected, seen):
@@ -63,6 +66,22 @@ def test_poison_names_the_windows_that_it_is_in():
     assert diagnosis.windows == (1, 2)
     assert [r.text for r in diagnosis.reasons] == ["window 1: trade b: 40 of 60", "window 2: the label"]
     assert triage(Evidence(position=3, rows=100, artefact="changed", poisoned=tainted), faulty_share=0.2).windows == ()
+
+
+@pytest.mark.parametrize(
+    ("windows", "seen"),
+    [
+        ((), {}),
+        ((), {"signals": (signal("shift"),), "quality": (finding(20),)}),
+        ((3,), {"quality": (finding(verdict="block"),)}),
+        ((3,), {"signals": (signal("attack"),)}),
+        ((3,), {"quality": (finding(50),), "poisoned": (Tainted(position=1, reasons=("trade b",)),)}),
+    ],
+)
+def test_damage_names_the_window_where_its_rows_are_at_fault_too(windows, seen):
+    """What is done about the bytes takes the window with it; those found poisoned wait for their own turn."""
+    diagnosis = triage(Evidence(position=3, rows=100, artefact="changed bytes", **seen), faulty_share=0.2)
+    assert (diagnosis.cause, diagnosis.windows) == ("damaged_artefact", windows)
 
 
 def test_what_contradicts_in_a_window_under_attack_is_the_attack():
@@ -126,3 +145,40 @@ def test_evidence_is_named_by_what_was_read():
     two = triage(Evidence(position=3, rows=100, signals=(signal("harm", effect=0.2),)), faulty_share=0.2)
     assert one.evidence != two.evidence
     assert one == triage(Evidence(position=3, rows=100, signals=(signal("harm"),)), faulty_share=0.2)
+
+
+def about(position, needs="outputs", *, alarm=False, kind="shift", rows=None):
+    """A signal of one window."""
+    details = {} if rows is None else {"rows": rows}
+    return signal(kind, alarm=alarm).model_copy(update={"position": position, "needs": needs, "details": details})
+
+
+def test_a_run_of_shifts_begins_after_the_last_window_without_one():
+    """A quiet window, or one that nobody watched, ends a run; where this window gave no alarm there is none."""
+    told = [about(place, alarm=place in {1, 2, 4, 5}) for place in range(7)]
+    assert [shifted_since(told, place) for place in range(7)] == [None, 1, 1, None, 4, 4, None]
+    assert shifted_since([each for each in told if each.position != 1], 2) == 2
+    assert shifted_since([about(0, alarm=True)], 0) == 0
+    assert shifted_since([about(3, alarm=True, kind="confidence")], 3) is None
+
+
+def test_a_challenger_that_was_not_asked_has_judged_nothing():
+    """A window counts as judged by labels where a detector compared rows of it: else a shift would pass for benign."""
+    told = [about(1, "labels", rows=9), about(2, "labels"), about(3, "labels", rows=0), about(4)]
+    assert last_judged(told) == 2
+    assert last_judged(told[2:]) is None
+
+
+@pytest.mark.parametrize(
+    ("judged", "signals", "seen"),
+    [
+        (True, (about(1, "labels", alarm=True, kind="confidence"),), None),
+        (True, (about(3, alarm=True, kind="confidence"),), 3),
+        (False, (about(3, alarm=True, kind="confidence"),), 2),
+        (False, (about(3, alarm=True), about(1, "labels", alarm=True, kind="confidence")), 2),
+    ],
+)
+def test_what_labels_have_spoken_of_is_told_from_what_they_have_not(judged, signals, seen):
+    """An alarm of labels has theirs; one of answers has them once its own window is judged."""
+    diagnosis = triage(Evidence(position=3, rows=100, signals=signals, moved=3, judged=seen), faulty_share=0.2)
+    assert (diagnosis.cause, diagnosis.judged) == ("unknown", judged)

@@ -62,3 +62,10 @@ def test_the_page_lists_what_happened_and_lets_no_text_open_markup() -> None:
     assert "&lt;b&gt;spoilt" in page
     assert "<b>spoilt" not in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_page_says_how_often_clean_windows_alarm() -> None:
+    """A sentence for each version, where it is kept; without any nothing is said of it."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    assert "Version 1: 3 of 300 clean." in render("loans", COURSE, at, ("Version 1: 3 of 300 clean.",))
+    assert "False alarms" not in render("loans", COURSE, at)
