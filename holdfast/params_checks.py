@@ -146,7 +146,10 @@ def check_recorded(tree: Tree) -> list[str]:
         return [f"{place}: needs a table, and a column for each of two classes or more"]
     features = [str(name) for name in recorded if not isinstance(excluded, list) or name not in excluded]
     told = f"{place}: {', '.join(features)} would be a feature too: add it to data.exclude"
-    return [told] if features else []
+    traces = _section(_section(_section(tree, "monitoring"), "detectors"), "suspicion").get("traces")
+    asks = isinstance(traces, list) and "inconsistent" in traces
+    lacking = "monitoring.detectors.suspicion.traces: inconsistent asks a champion, and recorded predictions have none"
+    return [told] * bool(features) + [lacking] * asks
 
 
 def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ from holdfast.errors import DataError
 from holdfast.model import load_model
 from holdfast.prediction_log import Answer
 from holdfast.space import Table
+from holdfast.squeezing import unsteadiness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,6 +161,15 @@ class Predictor:
             ModelError: the model has no such layer.
         """
         return self._target.embed(inputs).cpu().float()
+
+    def squeeze(self, inputs: Tensor, past: Tensor) -> Array:
+        """Give how far answers move (n, ways) when inputs that `predict` gave back lose their detail; none is logged.
+
+        Args:
+            inputs: (n, *shape).
+            past: inputs (m, *shape) that tell which values are usual.
+        """
+        return unsteadiness(self._answer, inputs, past, self.space)
 
     def predict(self, rows: pd.DataFrame | Array, client: str, *, place: str = "rows") -> Predictions:
         """Answer for each row, or abstain; nothing is answered that is not logged.

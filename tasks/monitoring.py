@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from holdfast.recovery.triage import Evidence, Tainted, last_judged, shifted_sin
 from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
+from holdfast.squeezing import unsteadiness
 from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
 from tasks.calibration import calibrated
@@ -130,8 +132,7 @@ def _watched(
     seen: Evidence,
 ) -> tuple[Signal, ...]:
     watch, panel = open_watch(params, stores), params.panel()
-    if panel.asks("embeddings"):
-        fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
+    fresh = _asked_more(predictor, panel, fresh, reference)
     before = watch.signals(champion.digest)
     known = {(signal.position, signal.detector) for signal in before}
     judged = {signal.position for signal in before if signal.needs == "labels"}
@@ -176,6 +177,15 @@ def _watched(
             told += signals
         watch.keep(champion.digest, signals, memories)
     return tuple(told)
+
+
+def _asked_more(predictor: Predictor | Recorded, panel: Panel, fresh: Window, past: Window) -> Window:
+    """Ask the champion for what detectors read of rows beside its answers."""
+    if panel.asks("embeddings"):
+        fresh = replace(fresh, embeddings=predictor.embed(fresh.x))
+    if panel.asks("squeezed"):
+        fresh = replace(fresh, squeezed=predictor.squeeze(fresh.x, past.x))
+    return fresh
 
 
 def _draw_evidently(
@@ -293,10 +303,13 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[
             "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
             remedy="Give data.roles.calibration a larger share, or recovery.retraining.recent more windows.",
         )  # fmt: skip
+    panel = params.panel()
     reference = Window(
         position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=_probabilities(target, held.x[rows]),
         space=target.space, labels=held.y.numpy()[rows],
-        embeddings=target.embed(held.x[rows]).cpu().float() if params.panel().asks("embeddings") else None,
+        embeddings=target.embed(held.x[rows]).cpu().float() if panel.asks("embeddings") else None,
+        squeezed=unsteadiness(partial(_probabilities, target), held.x[rows], held.x[rows], target.space)
+        if panel.asks("squeezed") else None,
     )  # fmt: skip
     if not is_asked(params):
         return reference, None

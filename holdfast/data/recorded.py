@@ -68,6 +68,19 @@ class Recorded:
             remedy="Take it out of monitoring.detectors, or watch a champion.",
         )  # fmt: skip
 
+    def squeeze(self, inputs: Tensor, past: Tensor) -> Never:
+        """Refuse.
+
+        Raises:
+            ModelError: always: there is no model that could be asked about other rows than those on record.
+        """
+        del inputs, past
+        raise ModelError(
+            "monitoring.stream.recorded", found="a trace of squeezed rows (suspicion: inconsistent)",
+            expected="traces of rows and answers",
+            remedy="Take it out of monitoring.detectors.suspicion.traces, or watch a champion.",
+        )  # fmt: skip
+
     def _refused(self, found: str, expected: str) -> DataError:
         return DataError(
             "recorded predictions", found=found, expected=expected,

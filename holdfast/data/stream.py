@@ -46,12 +46,16 @@ class Window:
     lead: Array | None = None
     """A challenger's leads on each row (n, 2) float64, in Brier score and in being right, less what it is allowed; NaN
     where it was not asked. None where there is no challenger, or labels have not matured."""
+    squeezed: Array | None = None
+    """How far the champion's answers move, in L1, when rows lose their detail (n, ways) float64; None where no detector
+    asks."""
 
     def __post_init__(self) -> None:
         parts = {"x": len(self.x), "probabilities": len(self.probabilities)}
         parts |= {} if self.labels is None else {"labels": len(self.labels)}
         parts |= {} if self.embeddings is None else {"embeddings": len(self.embeddings)}
         parts |= {} if self.lead is None else {"lead": len(self.lead)}
+        parts |= {} if self.squeezed is None else {"squeezed": len(self.squeezed)}
         for name, length in parts.items():
             if length != len(self.ids):
                 raise _unsound(self.position, f"{length} rows in {name}", f"{len(self.ids)}, one for each id")
@@ -109,6 +113,7 @@ class Window:
             labels=None if self.labels is None else self.labels[rows],
             embeddings=None if self.embeddings is None else self.embeddings[torch.from_numpy(np.asarray(rows))],
             lead=None if self.lead is None else self.lead[rows],
+            squeezed=None if self.squeezed is None else self.squeezed[rows],
         )
 
     def without_labels(self) -> Window:
@@ -142,6 +147,7 @@ class Window:
             space=self.space, labels=None if self.labels is None else self.labels[drawn.numpy()],
             embeddings=None if self.embeddings is None else self.embeddings[drawn],
             lead=None if self.lead is None else self.lead[drawn.numpy()],
+            squeezed=None if self.squeezed is None else self.squeezed[drawn.numpy()],
         )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Needs = Literal["inputs", "outputs", "embeddings", "labels"]
 """What must be there before a detector can look: rows, the champion's answers, what its last layer read, or labels
 that matured."""
+Asks = Needs | Literal["squeezed"]
+"""What the champion may be asked for: all that, and its answers to rows without their detail."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class Detector(Value):
         """Give a value that the threshold never falls below, however quiet the replayed windows were."""
         del level
         return -math.inf
+
+    def asks(self, part: Asks) -> bool:
+        """Tell whether it reads this part of a window."""
+        return self.needs == part
 
     def applicable(self, window: Window) -> bool:
         """Whether what it needs is there."""

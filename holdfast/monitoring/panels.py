@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from holdfast.data.stream import Array, Window
-    from holdfast.monitoring.base import Needs, Reading
+    from holdfast.monitoring.base import Asks, Needs, Reading
     from holdfast.seeding import Noise
 
 FEWEST_REPLAYS = 200
@@ -193,9 +193,9 @@ class Panel(Value):
         whole = sum(detector.weight for detector in self.detectors.values())
         return {name: self.budget * detector.weight / whole for name, detector in self.detectors.items()}
 
-    def asks(self, need: Needs) -> bool:
-        """Tell whether any detector needs this."""
-        return any(detector.needs == need for detector in self.detectors.values())
+    def asks(self, part: Asks) -> bool:
+        """Tell whether any detector reads this part of a window."""
+        return any(detector.asks(part) for detector in self.detectors.values())
 
     def digest(self) -> str:
         """Name the panel by what it asks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final, get_args
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from pydantic import Field
 from scipy import stats
 
+from holdfast.errors import DataError
 from holdfast.monitoring._features import squared_distances, standardised
-from holdfast.monitoring.base import Detector, Needs, Reading
+from holdfast.monitoring.base import Asks, Detector, Needs, Reading
 from holdfast.seeding import Noise
 
 if TYPE_CHECKING:
@@ -20,43 +21,59 @@ if TYPE_CHECKING:
     from holdfast.data.stream import Array, Window
     from holdfast.results import About, Json
 
-Trace = Literal["off_data", "boundary", "probing"]
+Trace = Literal["off_data", "boundary", "sudden", "probing", "inconsistent"]
 _NEIGHBOURS = 5
 _TAIL = 0.99
 """Rows farther from the past than this share of the past's own rows are strange."""
-
-
+_SURE = 0.5
+"""Probability from which a class is answered surely: it is more than all others have."""
+_LEAST = 1e-9
+"""Probability, and distance of answers, below which less makes no difference."""
 _LOST = 1e-9
 """What a squared distance may lose as a product of matrices."""
+_FREE = frozenset[Trace]({"off_data", "boundary", "sudden", "probing"})
+"""Traces that ask the champion for nothing: they are told of beside those that count."""
 
 
 @final
 class Suspicion(Detector):
-    """Three traces, each as an excess over the past in standard errors; the statistic is the largest.
+    """Traces of an attack, each as an excess over the past in standard errors; the statistic is the largest.
 
     *Off the data*: rows farther from their nearest neighbours in the past than the past's own rows. *At the
-    boundary*: answers whose two likeliest classes are close. *Probing*: rows that differ from others of the window in
-    almost nothing, as queries of a search do.
+    boundary*: answers whose two likeliest classes are close. *Sudden*: rows answered surely by a class that their
+    nearest neighbours in the past are given hardly any probability of. *Probing*: rows that differ from others of the
+    window in almost nothing, as queries of a search do. *Inconsistent*: rows whose answer moves when they lose their
+    detail, by more than all but a hundredth of the past's; the champion is asked again for it.
     """
 
     needs: ClassVar[Needs] = "outputs"
     about: ClassVar[About] = "attack"
     reference: ClassVar[str] = (
-        "local density: Papernot and McDaniel 2018, arXiv:1803.04765; query patterns: Chen, Carlini and Wagner 2019, "
-        "arXiv:1907.05587, section 4"
+        "local density, and labels of neighbours: Papernot and McDaniel 2018, arXiv:1803.04765; query patterns: Chen, "
+        "Carlini and Wagner 2019, arXiv:1907.05587, section 4; feature squeezing: Xu, Evans and Qi 2018, "
+        "arXiv:1704.01155, section V"
     )
 
     rows: Annotated[int, Field(ge=50)] = 1000
     """Rows of the window and of the past that are looked at, at most."""
     traces: Annotated[tuple[Trace, ...], Field(min_length=1)] = ("off_data", "boundary", "probing")
-    """Traces that count. Where the world is known to drift, rows off the data and unsure answers are no sign of attack:
-    name ``probing`` alone."""
+    """Traces that count. Where the world is known to drift, rows that are strange, unsure or unsteady are no sign of
+    attack: name ``probing`` alone."""
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Difference of the two largest probabilities below which an answer is at the boundary."""
 
+    def asks(self, part: Asks) -> bool:
+        """Tell whether it reads this part of a window: answers to squeezed rows only where that trace counts."""
+        return super().asks(part) or (part == "squeezed" and "inconsistent" in self.traces)
+
     def read(self, window: Window, past: Window, memory: Json) -> Reading:
-        """Read the largest excess of a trace; the effect is the largest excess as a share of rows."""
-        return self._read(window, past, memory, get_args(Trace))
+        """Read the largest excess of a trace; the effect is the largest excess as a share of rows.
+
+        Raises:
+            DataError: the champion was not asked about squeezed rows, and that trace counts.
+        """
+        seen: tuple[Trace, ...] = get_args(Trace)
+        return self._read(window, past, memory, tuple(each for each in seen if each in self.traces or each in _FREE))
 
     def replay(self, window: Window, past: Window, memory: Json) -> Reading:
         """Read the traces that count, and no others."""
@@ -67,10 +84,10 @@ class Suspicion(Detector):
         return float(stats.norm.isf(level))
 
     def _read(self, window: Window, past: Window, memory: Json, asked: tuple[Trace, ...]) -> Reading:
-        now = window.resample(min(self.rows, len(window)), Noise(0, ("suspicion",)))
+        sight = _Sight(window.resample(min(self.rows, len(window)), Noise(0, ("suspicion",))), past, self.rows)
         found, shares = dict[Trace, float](), dict[Trace, float]()
         for trace in asked:
-            flags, base = self._flags(trace, now, past)
+            flags, base = self._flags(trace, sight)
             found[trace] = _excess(flags, base, min(self.rows, len(past)))
             shares[trace] = float(flags.mean()) - base
         worst = max(self.traces, key=lambda name: found[name])
@@ -82,16 +99,41 @@ class Suspicion(Detector):
             memory=memory,
         )
 
-    def _flags(self, trace: Trace, now: Window, past: Window) -> tuple[Array, float]:
+    def _flags(self, trace: Trace, sight: _Sight) -> tuple[Array, float]:
         """Tell which rows (n,) show a trace, and the share of the past's rows that do."""
+        now, past = sight.now, sight.past
         if trace == "boundary":
             return _margin(now) < self.margin, float((_margin(_sample(past, self.rows)) < self.margin).mean())
-        x = standardised(now, _sample(past, self.rows))
+        if trace == "inconsistent":
+            scale, most, base = _unsteady(past, self.rows)
+            return (_moved(now) / scale).max(1) > most, base
         if trace == "probing":
             near, base = _near(past, self.rows)
-            return _nearly_same(x, squared_distances(x, x), near), base
-        points, far = _far(past, self.rows)
-        return np.asarray((_neighbour(squared_distances(x, points), _NEIGHBOURS) > far).numpy()), 1.0 - _TAIL
+            return _nearly_same(sight.points, squared_distances(sight.points, sight.points), near), base
+        distance, support = sight.neighbours
+        if trace == "sudden":
+            most, base = _alone(past, self.rows)
+            return _leap(now, support) > most, base
+        return distance > _far(past, self.rows), 1.0 - _TAIL
+
+
+class _Sight:
+    """A window as it lies among the past: what traces share is computed once, and only where one asks."""
+
+    def __init__(self, now: Window, past: Window, rows: int) -> None:
+        self.now, self.past, self._rows = now, past, rows
+
+    @cached_property
+    def points(self) -> Tensor:
+        """Its rows as points (n, d)."""
+        return standardised(self.now, _sample(self.past, self._rows))
+
+    @cached_property
+    def neighbours(self) -> tuple[Array, Array]:
+        """Give what `_among` finds of its rows among the past's."""
+        points, _ = _distances(self.past, self._rows)
+        sample = _sample(self.past, self._rows)
+        return _among(squared_distances(self.points, points), sample.probabilities, self.now.predicted)
 
 
 # A window is known by its identity: hundreds of windows are held against one past.
@@ -109,10 +151,36 @@ def _distances(past: Window, rows: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _far(past: Window, rows: int) -> tuple[Tensor, float]:
-    """Give the past's points (m, d), and the distance from them beyond which a row is strange."""
-    points, squared = _distances(past, rows)
-    return points, float(torch.quantile(_neighbour(squared, _NEIGHBOURS), _TAIL))
+def _known(past: Window, rows: int) -> tuple[Array, Array]:
+    """Give what `_among` finds of the past's rows among the others."""
+    _, squared = _distances(past, rows)
+    sample = _sample(past, rows)
+    return _among(squared.clone(), sample.probabilities, sample.predicted)
+
+
+def _far(past: Window, rows: int) -> float:
+    """Give the distance from the past beyond which a row is strange."""
+    return float(np.quantile(_known(past, rows)[0], _TAIL))
+
+
+def _alone(past: Window, rows: int) -> tuple[float, float]:
+    """Give the leap beyond which an answer is sudden, and the share of the past's that are."""
+    leaps = _leap(_sample(past, rows), _known(past, rows)[1])
+    most = float(np.quantile(leaps, _TAIL))
+    return most, float((leaps > most).mean())
+
+
+@lru_cache(maxsize=4)
+def _unsteady(past: Window, rows: int) -> tuple[Array, float, float]:
+    """Give the scale of each way to squeeze (ways,), the move beyond which a row is inconsistent, and the past's share.
+
+    One way may move many answers by much and another few by little: each is held to its own scale.
+    """
+    moved = _moved(_sample(past, rows))
+    scale = np.maximum(np.quantile(moved, _TAIL, axis=0), _LEAST)
+    largest = (moved / scale).max(1)
+    most = float(np.quantile(largest, _TAIL))
+    return scale, most, float((largest > most).mean())
 
 
 @lru_cache(maxsize=4)
@@ -123,9 +191,38 @@ def _near(past: Window, rows: int) -> tuple[float, float]:
     return near, float(_nearly_same(points, squared, near).mean())
 
 
-def _neighbour(squared: Tensor, k: int) -> Tensor:
-    """Give the distance of each row to its k-th nearest, or to the farthest where there are fewer."""
-    return squared.topk(min(k, squared.shape[1]), largest=False).values[:, -1].sqrt()
+def _among(squared: Tensor, probabilities: Array, classes: Array) -> tuple[Array, Array]:
+    """Give how far rows are from the past, and what the past says there of their classes, by squared distances (n, m).
+
+    That is the distance (n,) to the nearest but four, and the mean probability (n,) of the row's class among those no
+    farther: rows that are as far as the last of them count too, so that no order decides. The distances are used up.
+
+    Args:
+        squared: from the past's rows; overwritten.
+        probabilities: of the past's rows (m, classes).
+        classes: of the rows asked about (n,).
+    """
+    near = squared.topk(min(_NEIGHBOURS, squared.shape[1]), largest=False).values[:, -1:]
+    beside = squared.le_(near + _LOST)
+    told = (beside @ torch.from_numpy(probabilities).to(beside)) / beside.sum(1, keepdim=True)
+    support = told.gather(1, torch.from_numpy(classes)[:, None])
+    return np.asarray(near[:, 0].sqrt().numpy()), np.asarray(support[:, 0].numpy())
+
+
+def _leap(window: Window, support: Array) -> Array:
+    """Give how much surer rows (n,) are of their class than those beside them, in nats; 0 for those that are unsure."""
+    sure = window.confidence >= _SURE
+    return np.where(sure, np.log(np.maximum(window.confidence, _LEAST) / np.maximum(support, _LEAST)), 0.0)
+
+
+def _moved(window: Window) -> Array:
+    """Give how far answers move for each way to squeeze (n, ways)."""
+    if window.squeezed is None:
+        raise DataError(
+            f"window {window.position}", found="no answers to squeezed rows", expected="the champion's",
+            remedy="Ask the champion for them when the window is built, or leave out suspicion's trace inconsistent.",
+        )  # fmt: skip
+    return window.squeezed
 
 
 def _margin(window: Window) -> Array:

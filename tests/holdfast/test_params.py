@@ -58,6 +58,7 @@ WRONG = [
     ("monitoring.stream.recorded=[p_paid]", "monitoring.stream.recorded: needs a table, and a column for each of two classes"),
     ("monitoring.stream.recorded=[term, p_off]", "monitoring.stream.recorded: term, p_off would be a feature too"),
     ("monitoring.detectors.harm=null", "monitoring.detectors: surprise, challenger, page_hinkley, adwin, classification_quality without harm, which alone says by how much answers are worse, and when that is over; add harm: {}"),
+    ("monitoring.detectors.suspicion.traces=[probng]", "monitoring.detectors.suspicion.traces.0: must be 'off_data', 'boundary', 'sudden', 'probing' or 'inconsistent'"),
     ("evaluation.scenarios.attacks=pgd", "evaluation.scenarios.attacks: must be a valid dictionary (got pgd)"),
 ]  # fmt: skip
 
@@ -68,6 +69,14 @@ def test_a_mistake_is_named_with_its_place(assignment, expected):
     with pytest.raises(ParamsError) as caught:
         load(PARAMS, assignments=(assignment,))
     assert f"\n  {expected}" in str(caught.value)
+
+
+def test_recorded_predictions_have_no_champion_to_ask_about_squeezed_rows():
+    """The trace that needs one is refused before any work; the others are not."""
+    recorded = ("monitoring.stream.recorded=[p_paid, p_off]", "data.exclude=[fy, p_paid, p_off]")
+    with pytest.raises(ParamsError, match=r"suspicion\.traces: inconsistent asks a champion"):
+        load(PARAMS, assignments=(*recorded, "monitoring.detectors.suspicion.traces=[probing, inconsistent]"))
+    assert load(PARAMS, assignments=(*recorded, "monitoring.detectors.suspicion.traces=[sudden]")).recorded
 
 
 def test_all_mistakes_are_reported_at_once():

@@ -16,6 +16,7 @@ from holdfast.prediction_log import Answer, PredictionLog
 from holdfast.predictor import NOT_FINITE, UNSURE, Predictor
 from holdfast.results import ModelVersion
 from holdfast.space import Box, Feature, Table
+from holdfast.squeezing import squeezed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SPACE = Table(
@@ -86,6 +87,18 @@ def test_a_row_gets_its_answer_whatever_lies_beside_it(predictor):
     alone = [predictor.predict(frame.iloc[i : i + 1], "c").answers[0] for i in (0, 3, 511, 599)]
     assert alone == [whole[i] for i in (0, 3, 511, 599)]
     assert predictor.predict(frame[::-1][["age", "town"]], "c").answers == whole[::-1]
+
+
+def test_answers_to_squeezed_rows_are_given_to_nobody(predictor, log):
+    """How far they move is what the answers to such rows say, and none of them is logged."""
+    asked = pd.DataFrame({"town": ["Ulm"] * 40, "age": np.linspace(0.0, 100.0, 40)})
+    told = predictor.predict(asked, "shop")
+    found = predictor.squeeze(told.inputs, told.inputs)
+    assert len(log.read(predictor.version)) == 40
+    (coarse,) = squeezed(told.inputs, told.inputs, SPACE)
+    moved = predictor.predict(pd.DataFrame({"town": "Ulm", "age": coarse[:, 0].numpy()}), "shop").probabilities
+    assert found[:, 0] == pytest.approx(np.abs(moved - told.probabilities).sum(1), abs=1e-12)
+    assert found.max() > 0.0
 
 
 def test_tampered_bytes_are_refused(tmp_path, log):

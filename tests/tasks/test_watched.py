@@ -9,20 +9,26 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.data import Samples
+from holdfast.data.recorded import Recorded
 from holdfast.data.stream import Window
+from holdfast.errors import ModelError
+from holdfast.model import ModelSpec, Target
 from holdfast.monitoring.calibration_drift import CalibrationDrift
 from holdfast.monitoring.challenger import Challenger
 from holdfast.monitoring.classification_quality import ClassificationQuality
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.page_hinkley import PageHinkley
 from holdfast.monitoring.panels import Calibration, Panel, Stretch, Threshold
+from holdfast.monitoring.suspicion import Suspicion
+from holdfast.predictor import Predictor
 from holdfast.recovery.inspection import Inspection, measure
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.policy import Policy
 from holdfast.recovery.screening import Screening
 from holdfast.recovery.triage import Evidence
-from holdfast.results import IntegrityFinding, ModelVersion, Signal
-from holdfast.space import Table
+from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
+from holdfast.space import Feature, Table
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
 from tasks import calibration, monitoring
@@ -229,3 +235,34 @@ def test_a_sum_over_a_window_is_held_to_a_threshold_for_all_its_rows(tmp_path):
         assert found[rows]["page_hinkley"].value == PageHinkley().threshold(level, past, rows)
     assert found[1000]["page_hinkley"].value > found[120]["page_hinkley"].value
     assert found[1000]["calibration_drift"] == found[120]["calibration_drift"]
+
+
+@pytest.mark.parametrize("traces", [("probing",), ("probing", "inconsistent")], ids=["free", "squeezed"])
+def test_the_past_and_the_window_are_squeezed_alike_and_only_where_a_trace_asks(monkeypatch, traces):
+    """By the past's own slices, and by the champion that is watched; who does not name the trace has no part of it."""
+    space = Table(features=(Feature(name="age", kind="number", iqr=10.0, knots=(0.0, 50.0, 100.0)),))
+    spec = ModelSpec(
+        factory="holdfast.networks:mlp", settings={"width": 8, "depth": 1}, space=space, classes=("no", "yes")
+    )
+    target, n = Target(spec.build(seed=1), spec, "c" * 64), 300
+    x = torch.linspace(0.0, 100.0, n)[:, None]
+    held = Samples(x=x, y=torch.zeros(n, dtype=torch.int64), ids=torch.arange(n), role="calibration", snapshot="s")
+    snapshot = DataSnapshot(name="w", path="p", md5="m", file_md5="f", revision="none", rows=n, period=None)
+    monkeypatch.setattr(monitoring, "registered", lambda *_: {"data": snapshot.model_dump(mode="json")})
+    monkeypatch.setattr(monitoring, "load_data", lambda *_: SimpleNamespace(samples=lambda *_, **__: held, window=None))
+    monkeypatch.setattr(monitoring, "load_model", lambda *_: target)
+    monkeypatch.setattr(monitoring.tracking, "fetch_model", lambda *_: None)
+    panel = Panel(detectors={"suspicion": Suspicion(traces=traces)})
+    params = SimpleNamespace(device="cpu", panel=lambda: panel, recovery=SimpleNamespace(screening=Screening()))
+    reference, _ = monitoring._reference(params, None, CHAMPION)
+    fresh = replace(reference.take(np.arange(7, 150), 3).without_labels(), squeezed=None)
+    predictor = Predictor(target, CHAMPION, log=None)
+    asked = monitoring._asked_more(predictor, panel, fresh, reference)
+    if traces == ("probing",):
+        assert (reference.squeezed, asked.squeezed) == (None, None)
+        assert asked is fresh
+        return
+    assert reference.squeezed.max() > 0.0
+    assert asked.squeezed.tolist() == reference.squeezed[7:150].tolist()
+    with pytest.raises(ModelError, match="a trace of squeezed rows"):
+        monitoring._asked_more(Recorded(space, ("no", "yes")), panel, fresh, reference)

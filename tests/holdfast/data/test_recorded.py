@@ -43,10 +43,12 @@ def test_what_is_no_probability_is_refused(columns, words):
 
 
 def test_what_is_not_there_is_refused():
-    """A column that is gone, images, and layers that nobody can read."""
+    """A column that is gone, images, layers that nobody can read, and answers that nobody can ask for."""
     with pytest.raises(DataError, match="no column yes"):
         ANSWERS.examine(rows().drop(columns="yes"))
     with pytest.raises(DataError, match="images"):
         ANSWERS.examine(np.zeros((2, 1, 4, 4)))
     with pytest.raises(ModelError, match="detectors of rows and answers"):
         ANSWERS.embed(torch.zeros(1, 1))
+    with pytest.raises(ModelError, match="a trace of squeezed rows"):
+        ANSWERS.squeeze(torch.zeros(1, 1), torch.zeros(1, 1))

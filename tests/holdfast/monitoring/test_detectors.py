@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.page_hinkley import PageHinkley
 from holdfast.monitoring.surprise import Surprise, log_loss
-from holdfast.monitoring.suspicion import Suspicion, _nearly_same
+from holdfast.monitoring.suspicion import Suspicion, Trace, _among, _nearly_same
 from holdfast.seeding import Noise
 from holdfast.space import Box
 from holdfast.statistics import tango, wilson
@@ -638,3 +639,99 @@ def test_answers_at_the_boundary_are_a_trace(make, past):
     said[:60] = [0.51, 0.49]
     found = Suspicion().read(Window(0, window.ids, window.x, said, window.space), past, {}).details["z"]
     assert found["boundary"] > 6
+
+
+def steady(window, seed, scale=(0.1, 0.001)):
+    """The window with answers that move by little when its rows are squeezed, in one of two ways by still less."""
+    return replace(window, squeezed=np.random.default_rng(seed).exponential(scale, (len(window), 2)))
+
+
+def test_answers_that_move_when_rows_are_squeezed_are_a_trace(make, past):
+    """A tenth of the rows move by what is little for the one way and much for the other: they are inconsistent."""
+    known, window = steady(past, 1), steady(make(400, 21), 2)
+    asked = Suspicion(traces=("probing", "inconsistent"))
+    clean = [asked.read(steady(make(400, 30 + seed), seed), known, {}).details["z"] for seed in range(40)]
+    assert max(each["inconsistent"] for each in clean) < 4
+    moved = window.squeezed.copy()
+    moved[:40, 1] = 0.02
+    reading = asked.read(replace(window, squeezed=moved), known, {})
+    assert reading.statistic == reading.details["z"]["inconsistent"] > 6
+    assert reading.effect == pytest.approx(0.1, abs=0.02)
+    assert asked.replay(replace(window, squeezed=moved), known, {}).statistic == reading.statistic
+
+
+def test_a_champion_is_asked_about_squeezed_rows_only_where_that_counts(make, past):
+    """Nobody else pays for it; and where it counts and was not done, there is no reading."""
+    asked = Suspicion(traces=("inconsistent",))
+    assert asked.asks("squeezed")
+    assert asked.asks("outputs")
+    assert not Suspicion().asks("squeezed")
+    assert not Suspicion(traces=("sudden",)).asks("squeezed")
+    assert "inconsistent" not in Suspicion().read(steady(make(100, 3), 3), steady(past, 1), {}).details["z"]
+    for window, known in ((make(100, 3), steady(past, 1)), (steady(make(100, 3), 3), past)):
+        with pytest.raises(DataError, match="no answers to squeezed rows"):
+            asked.read(window, known, {})
+
+
+def test_an_answer_that_the_neighbours_speak_against_is_sudden(make, past):
+    """Rows in the midst of one class that are surely called the other stand out; clean ones and unsure ones do not."""
+    window = make(400, 22)
+    clean = [Suspicion().read(make(400, 60 + seed), past, {}).details["z"]["sudden"] for seed in range(40)]
+    assert max(clean) < 4
+    said = window.probabilities.copy()
+    deep = np.flatnonzero(window.x[:, 0].numpy() > 1.5)[:40]
+    assert len(deep) == 40
+    said[deep] = [0.97, 0.03]
+    reading = Suspicion(traces=("sudden",)).read(replace(window, probabilities=said), past, {})
+    assert reading.statistic > 6
+    assert reading.effect == pytest.approx(0.1, abs=0.02)
+    assert reading.details["z"]["boundary"] < 4
+    three = [np.concatenate([each.probabilities, np.zeros((len(each), 1))], 1) for each in (window, past)]
+    three[0][deep] = [0.45, 0.10, 0.45]
+    unsure = (
+        Suspicion()
+        .read(replace(window, probabilities=three[0]), replace(past, probabilities=three[1]), {})
+        .details["z"]
+    )
+    assert unsure["sudden"] < 4 < unsure["boundary"]
+
+
+def test_neighbours_are_those_that_all_distances_name(make, past):
+    """Rows as far as the fifth count too, whatever the order; fewer rows than five all count."""
+    some, others = make(50, 23), past.take(np.arange(200))
+    x, y = standardised(some, others), standardised(others, others)
+    y[100:150] = y[:50]  # copies: ties
+    classes, order = some.predicted, np.random.default_rng(0).permutation(200)
+    distance, support = _among(squared_distances(x, y), others.probabilities, classes)
+    exact = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    fifth = np.sort(exact, axis=1)[:, 4]
+    assert distance == pytest.approx(fifth, abs=1e-6)
+    near = exact <= fifth[:, None] + 1e-7
+    assert (near.sum(1) > 5).any()
+    expected = [others.probabilities[rows, said].mean() for rows, said in zip(near, classes, strict=True)]
+    assert support == pytest.approx(np.array(expected), abs=1e-12)
+    turned = _among(squared_distances(x, y[order]), others.probabilities[order], classes)
+    assert turned[1] == pytest.approx(support, abs=1e-12)
+    few = _among(squared_distances(x, y[:3]), others.probabilities[:3], classes)
+    assert few[1] == pytest.approx(others.probabilities[:3].mean(0)[classes], abs=1e-12)
+
+
+def test_order_changes_no_trace(make, past):
+    """Rows in another order, of the window and of a past that is looked at whole, show every trace alike."""
+    every, window = Suspicion(traces=get_args(Trace)), steady(make(300, 24), 4)
+    known = steady(past, 5).take(np.arange(1000))
+    a = every.read(window, known, {}).details
+    b = every.read(window.take(np.arange(299, -1, -1)), known.take(np.arange(999, -1, -1)), {}).details
+    assert set(a["z"]) == set(get_args(Trace))
+    for told in ("z", "excess"):
+        assert a[told] == pytest.approx(b[told], rel=1e-6, abs=1e-9)
+
+
+def test_what_was_asked_of_rows_goes_with_them(make):
+    """Rows that are taken or drawn keep how far their answers move, and a part of another length is refused."""
+    window, noise = steady(make(60, 25), 6), Noise(3, ("rows",))
+    assert window.take(np.arange(9, 3, -1)).squeezed.tolist() == window.squeezed[9:3:-1].tolist()
+    drawn = noise.integers(torch.arange(40), 60).numpy()
+    assert window.bootstrap(40, noise).squeezed.tolist() == window.squeezed[drawn].tolist()
+    with pytest.raises(DataError, match="59 rows in squeezed"):
+        replace(window, squeezed=window.squeezed[1:])
