@@ -96,7 +96,8 @@ def _draw(pool: Array, last: Array, data: Loaded, rows: int, tilt: Tilt | None, 
     """
     u = noise.uniform(torch.from_numpy(data.ids[pool])).double().numpy()
     if tilt is None:
-        return np.asarray(pool[np.lexsort((-u, last))[:rows]])
+        held = np.lexsort((-u, last))[:rows]
+        return np.asarray(pool[held[noise.derive("order").numpy().permutation(rows)]])  # not by when they came
     keys = np.log(np.maximum(u, 2.0**-25)) / np.exp(tilt.strength * _standing(pool, data, tilt))
     return np.asarray(pool[np.argsort(-keys, kind="stable")[:rows]])
 

@@ -200,6 +200,10 @@ def test_windows_share_no_row_while_the_pool_lasts(scene: Scene) -> None:
     assert len(many[2] & many[0]) >= half - 1, "those that came longest ago come first"
     assert repeated(made(), data, half, 0) == pytest.approx(1.0, abs=0.01)
     assert repeated(made(after=World(period="later")), data, half, 0) == 0.0
+    first, second = (w.frame("test")["a"] for w in windows(made(), scene, 3 * pool // 5, 0)[:2])
+    again = second.isin(set(first)).to_numpy()
+    assert 0.25 < again.mean() < 0.40, "a third of it had to come again"
+    assert again[: len(again) // 2].mean() == pytest.approx(again.mean(), abs=0.1), "and lies all over the window"
 
 
 def test_too_few_rows_are_refused_with_what_to_do(scene: Scene) -> None:
