@@ -39,7 +39,7 @@ from holdfast.monitoring.watch import Watch
 from holdfast.params import Params
 from holdfast.params import load as load_params
 from holdfast.recovery.ledger import Ledger
-from holdfast.stores import WallClock
+from holdfast.stores import WallClock, write_atomically
 from holdfast.training.loop import fit
 
 if TYPE_CHECKING:
@@ -123,29 +123,27 @@ def code() -> str:
 
 def main() -> int:
     """Play what is not played yet, print a line for each case, and fail where a claim does not hold."""
-    asked = arguments()
+    asked, held = arguments(), True
     torch.set_num_threads(1)
-    folder, held = asked.folder / code()[:16], True
+    folder = asked.folder / code()[:16]
     for delay in asked.delays:
         cases = []
         print("\n".join(heading(delay, folder.name, moved=asked.moved)))
         for seed in asked.seeds:
             cases.append(outcome(Case.of(seed, delay, moved=asked.moved), folder))
             print(cases[-1]["line"], flush=True)
-            (folder / "summary.md").write_text(summary(folder))
+            write_atomically(folder / "summary.md", summary(folder))
         claims = judged(delay, cases)
-        print("\n".join(told(claims)))
+        print("\n".join(claims))
         held &= all(claims.values())
     return 0 if held else 1
 
 
 def heading(delay: int, name: str, *, moved: bool) -> list[str]:
     """Head the table of one delay."""
-    return [
-        f"label delay {delay}: accuracy {FIRST} to {LAST}{', onset moved' if moved else ''}; code {name}", "",
-        "| trained to, seed | never | loop | every window | of its gain | calendar | retrainings | harm found |",
-        "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    heads = "trained to, seed", "never", "loop", "every window", "of its gain", "calendar", "retrainings", "harm found"
+    where = f"{FIRST} to {LAST}{', onset moved' if moved else ''}"
+    return [f"label delay {delay}: accuracy {where}; code {name}", "", f"| {' | '.join(heads)} |", "|---" * 8 + "|"]
 
 
 def outcome(case: Case, folder: Path) -> dict[str, Any]:
@@ -153,20 +151,18 @@ def outcome(case: Case, folder: Path) -> dict[str, Any]:
     kept = folder / f"{case}.json"
     if not kept.exists():
         found = compared(case, played(case, folder), untouched(case, folder), reference(case, folder))
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(found))
-        part.replace(kept)
+        write_atomically(kept, json.dumps(found))
     return dict(json.loads(kept.read_text()))
 
 
 def summary(folder: Path) -> str:
-    """Write the tables of all cases that were finished, by whichever run, and what they say of the claims."""
-    cases = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*-delay*.json"))]
+    """Write the tables of all finished cases, by whichever run, and what they say of the claims."""
+    cases = sorted(map(json.loads, map(Path.read_text, folder.glob("*-delay*.json"))), key=lambda case: case["seed"])
     lines: list[str] = []
     for moved, delay in sorted({(case["moved"], case["delay"]) for case in cases}):
-        some = sorted((c for c in cases if (c["moved"], c["delay"]) == (moved, delay)), key=lambda c: c["seed"])
+        some = [case for case in cases if (case["moved"], case["delay"]) == (moved, delay)]
         lines += [*heading(delay, folder.name, moved=moved), *(case["line"] for case in some), ""]
-        lines += [f"- {line}" for line in told(judged(delay, some))] + [""]
+        lines += [f"- {line}" for line in judged(delay, some)] + [""]
     return "\n".join(lines)
 
 
@@ -199,13 +195,14 @@ def played(case: Case, results: Path) -> Loop:
             if done.returncode != 0:
                 sys.exit(f"{case}: {command} ended with {done.returncode}, see {log.name}")
     print(f"{case}: watched in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    with Ledger(f"sqlite:///{folder / '.holdfast' / 'ledger.db'}", WallClock()).reading() as view:
+    url = f"sqlite:///{folder / '.holdfast' / 'ledger.db'}"
+    with Ledger(url, WallClock()).reading() as view:
         told = [entry.body for entry in view.entries(kinds=("decision",)) if entry.body.get("position") is not None]
         digests = {int(e.version or 0): str(e.body["digest"]) for e in view.entries(kinds=("registered",))}
         answers = [e.body for e in view.entries(kinds=("run",)) if e.body.get("about") == "response"]
     retrained = [body for body in answers if body["action"] == "retrain"]
     name = load_params(folder / "params.yaml", (folder / PROFILE,), case.knobs).name
-    signals = Watch(f"sqlite:///{folder / '.holdfast' / 'ledger.db'}", name, WallClock()).signals()
+    signals = Watch(url, name, WallClock()).signals()
     return Loop(
         accuracy=served(case, folder, [digests[int(body["champion"]["version"])] for body in told]),
         retrained=tuple(int(body["position"]) for body in retrained),
@@ -377,7 +374,7 @@ def judged(delay: int, cases: list[dict[str, Any]]) -> dict[str, bool]:
     late = [lag for case in cases for lag in case["lags"]]
     share, beyond = gained.sum() / most.sum(), _interval(gained - SHARE[delay] * most)
     calm, unasked = (sum(case[name] for case in cases) for name in ("calm", "unasked"))
-    return {
+    claims = {
         f"{share:.1%} of the gain, at least {SHARE[delay]:.0%}: {beyond} above it": bool(share >= SHARE[delay]),
         f"{_interval(apart)} over calendars, at least 0": bool(apart.mean() >= 0),
         f"harm found by matured window {late or '(nobody fell: unscored)'}, the {LATEST}nd at the latest": bool(late)
@@ -387,11 +384,7 @@ def judged(delay: int, cases: list[dict[str, Any]]) -> dict[str, bool]:
         ),
         f"retrainings to {CALM} that no test of harm asked for: {unasked} of {calm}, none": not unasked,
     }
-
-
-def told(claims: dict[str, bool]) -> list[str]:
-    """Say which claims hold."""
-    return [f"{'holds' if holds else 'FAILS'}: {claim}" for claim, holds in claims.items()]
+    return {f"{'holds' if holds else 'FAILS'}: {claim}": holds for claim, holds in claims.items()}
 
 
 def _interval(values: Array) -> str:
