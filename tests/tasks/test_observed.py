@@ -21,7 +21,7 @@ from holdfast.results import Decision, IntegrityFinding, Reason, Signal
 from holdfast.seeding import Noise
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
-from tasks import calibration, monitoring, prediction, recovery, responses, timeline, tracking
+from tasks import calibration, monitoring, prediction, recovery, replicas, responses, timeline, tracking
 
 ROWS = 40
 
@@ -58,6 +58,7 @@ def loop(world, stores, tmp_path, monkeypatch, request):
     monkeypatch.setattr(prediction, "tell", lambda *words: told.append(words))
     for chore in ("restore", "set_aside", "responded"):
         monkeypatch.setattr(flow, chore, getattr(responses, chore).fn)
+    monkeypatch.setattr(flow, "mend_copies", replicas.mend_copies.fn)
 
     def crown(number, *, code="", parent=None):
         spec = ModelSpec(
