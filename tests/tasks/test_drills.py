@@ -45,7 +45,7 @@ def test_all_right_responses_are_named_where_they_were_given():
             "incident": "compound", "arm": "on", "seed": 0, "quality": [0.8] * 11, "rows": 10,
             "responses": [
                 {"window": w, "about": [w], "at": w, "cause": c, "action": a}
-                for w, c, a in ((3, "harmful_drift", "retrain"), (4, "suspected_poisoning", "quarantine"))
+                for w, c, a in ((3, "harmful_drift", "retrain"), (8, "suspected_poisoning", "quarantine"))
             ],
         }
     )  # fmt: skip

@@ -209,18 +209,18 @@ def acts(*given: tuple[int, str, str], at: dict[int, int] | None = None, **more:
     return course("on", FLAT, responses=responses, **more)
 
 
-RETRAINED, FLIPPED = (3, "retrain", "harmful_drift"), (4, "quarantine", "suspected_poisoning")
+RETRAINED, FLIPPED = (3, "retrain", "harmful_drift"), (8, "quarantine", "suspected_poisoning")
 
 
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
         ([RETRAINED, FLIPPED], ""),
-        ([RETRAINED], "window 4: nothing, not quarantine (suspected_poisoning)"),
+        ([RETRAINED], "window 8: nothing, not quarantine (suspected_poisoning)"),
         ([FLIPPED], "no retrain (harmful_drift)"),
-        ([RETRAINED, (4, "quarantine", "suspected_evasion")], "window 4: quarantine (suspected_evasion), not"),
-        ([RETRAINED, (5, "quarantine", "suspected_poisoning")], "window 4: nothing"),
-        ([RETRAINED, FLIPPED, (7, "freeze", "harmful_drift")], "must not happen"),
+        ([RETRAINED, (8, "quarantine", "suspected_evasion")], "window 8: quarantine (suspected_evasion), not"),
+        ([RETRAINED, (9, "quarantine", "suspected_poisoning")], "window 8: nothing"),
+        ([RETRAINED, FLIPPED, (9, "freeze", "harmful_drift")], "must not happen"),
     ],
 )
 def test_drift_and_poison_together_ask_for_both_answers(given: list[tuple[int, str, str]], fault: str) -> None:
