@@ -34,6 +34,12 @@ def test_a_row_has_a_cell_for_every_head_and_says_what_forgetting_is_of(benchmar
     assert cells["windows handled"] == "once each"
 
 
+@pytest.mark.parametrize(("status", "wrong"), [("failed", ["drills/benign_shift"]), ("not_applicable", [])])
+def test_only_a_check_that_failed_is_wrong(benchmark, status, wrong):
+    """Forgetting under attack, where the gate has none, is no wrong response."""
+    assert benchmark.gone_wrong([finding(checks=[{"name": "forgetting under attack", "status": status}])]) == wrong
+
+
 def test_the_page_has_the_tables_place(benchmark):
     """It is written between its marks, once, and all around it stays."""
     page = PAGE.read_text()
