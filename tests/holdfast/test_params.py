@@ -103,13 +103,15 @@ def test_all_mistakes_are_reported_at_once():
 )
 def test_a_panel_without_harm_is_fine_where_nothing_else_tells_of_it(detectors):
     """Shifts and attacks begin no episode that must end."""
-    load(PARAMS, assignments=(f"monitoring.detectors={detectors}",))
+    asked = load(PARAMS, assignments=(f"monitoring.detectors={detectors}",)).panel().detectors
+    assert "harm" in asked or not [name for name, detector in asked.items() if detector.about == "harm"]
 
 
 def test_recorded_predictions_may_be_watched_without_harm():
     """Nothing is ever retrained there."""
     columns = ("data.exclude=[p_paid, p_off]", "monitoring.stream.recorded=[p_paid, p_off]")
-    load(PARAMS, assignments=("monitoring.detectors={surprise: {}}", *columns))
+    only = "monitoring.detectors={surprise: {}}"
+    assert load(PARAMS, assignments=(only, "monitoring.detectors.harm=null", *columns)).recorded
 
 
 @pytest.mark.parametrize("secret", ["http://me:hunter2@host/", "postgresql+psycopg2://me:hunter2@db/ledger"])

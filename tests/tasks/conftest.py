@@ -58,3 +58,17 @@ def made(world):
         found = runs.begin.fn(world.params, world.stores, world.snapshot)
         version = training.register.fn(world.params, world.stores, world.snapshot, trained, found.training)
     return SimpleNamespace(version=version, trained=trained, runs=found)
+
+
+@pytest.fixture
+def spoil():
+    """Change one byte of the weights below a folder."""
+
+    def spoilt(folder):
+        (weights,) = folder.rglob("model.safetensors")
+        body = bytearray(weights.read_bytes())
+        body[-1] ^= 1
+        weights.chmod(0o644)
+        weights.write_bytes(body)
+
+    return spoilt

@@ -26,15 +26,6 @@ from tasks import calibration, monitoring, prediction, recovery, replicas, respo
 ROWS = 40
 
 
-def spoil(folder):
-    """Change one byte of the weights below a folder."""
-    (weights,) = folder.rglob("model.safetensors")
-    body = bytearray(weights.read_bytes())
-    body[-1] ^= 1
-    weights.chmod(0o644)
-    weights.write_bytes(body)
-
-
 @pytest.fixture(scope="module")
 def stores(world, tmp_path_factory):
     """Stores for models of several names: making MLflow's tables takes seconds."""
@@ -100,7 +91,7 @@ def test_an_edited_module_is_no_damage(loop):
             loop.observe(champion)
 
 
-def test_bytes_that_do_not_verify_are_damage_and_are_restored(loop):
+def test_bytes_that_do_not_verify_are_damage_and_are_restored(loop, spoil):
     """The copy here, spoilt or gone in part, is fetched anew, and the outcome says so."""
     champion = loop.crown(0)
     prediction.open_champion(loop.params, loop.stores)
@@ -142,7 +133,7 @@ def test_answers_that_the_bytes_do_not_give_are_damage_that_no_repair_mends(loop
     assert loop.observe(champion).artefact == ""
 
 
-def test_rows_at_fault_beside_a_damaged_champion_are_set_aside_with_the_repair(loop):
+def test_rows_at_fault_beside_a_damaged_champion_are_set_aside_with_the_repair(loop, spoil):
     """A window that nobody can look at trains nothing where its rows break their declaration, and that is told."""
     champion = loop.crown(0)
     prediction.open_champion(loop.params, loop.stores)
@@ -185,7 +176,7 @@ def paid(loop, champion):
     return signal.details.get("gain")
 
 
-def test_a_spoilt_copy_of_the_champion_before_is_fetched_anew(loop):
+def test_a_spoilt_copy_of_the_champion_before_is_fetched_anew(loop, spoil):
     """It serves nobody: a copy here that does not verify stops no watch, and is mended beside it."""
     first = loop.crown(0)
     second = loop.crown(1, parent=first)
@@ -197,7 +188,7 @@ def test_a_spoilt_copy_of_the_champion_before_is_fetched_anew(loop):
 
 
 @pytest.mark.parametrize("fault", ["spoilt", "edited"])
-def test_the_watch_goes_on_without_the_champion_before(loop, fault):
+def test_the_watch_goes_on_without_the_champion_before(loop, fault, spoil):
     """Where no copy verifies, or its module was edited since, what retraining paid is not known, and no number says so."""
     first = loop.crown(0, code="f" * 64 if fault == "edited" else "")
     second = loop.crown(1, parent=first)

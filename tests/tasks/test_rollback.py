@@ -50,16 +50,7 @@ def registered(params, stores, data, folder, count):
     return made
 
 
-def spoil(folder):
-    """Change one byte of the weights below a folder."""
-    (weights,) = folder.rglob("model.safetensors")
-    body = bytearray(weights.read_bytes())
-    body[-1] ^= 1
-    weights.chmod(0o644)
-    weights.write_bytes(body)
-
-
-def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_path, monkeypatch):
+def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_path, monkeypatch, spoil):
     """With one copy spoilt it can be restored, and asking changes nothing; with both, the last good version answers."""
     stores = Stores.local(world.stores.project, tmp_path / "stores", actor="test")
     first, second = registered(world.params, stores, world.data, tmp_path / "models", 2)
@@ -84,7 +75,7 @@ def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_pa
         assert second.version in view.condemned(world.params.name)
 
 
-def test_nobody_falls_back_to_bytes_that_do_not_verify(world, tmp_path, monkeypatch):
+def test_nobody_falls_back_to_bytes_that_do_not_verify(world, tmp_path, monkeypatch, spoil):
     """Where the former champion is spoilt too repair is decided; a fall-back that cannot be done any more is closed."""
     stores = Stores.local(world.stores.project, tmp_path / "stores", actor="test")
     first, second = registered(world.params, stores, world.data, tmp_path / "models", 2)
