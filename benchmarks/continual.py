@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from admitting import manifest_of
 from scipy import stats
 
-from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.admission import Labelled, admit
 from holdfast.data.source import load
 from holdfast.data.streams.base import Site
 from holdfast.data.streams.replay import Replay as Windows
@@ -64,7 +65,7 @@ def methods(params: Params, epochs: int) -> dict[str, Method]:
     }
 
 
-def admitted(data: Loaded, stream: Windows, years: int) -> Loaded:
+def admitted(params: Params, data: Loaded, stream: Windows, years: int) -> Loaded:
     """Lay the windows of some years beside the pinned rows, as the loop does."""
     places = range(SKIPPED, SKIPPED + years * A_YEAR)
     site = Site(data=data, project=ROOT)
@@ -74,11 +75,7 @@ def admitted(data: Loaded, stream: Windows, years: int) -> Loaded:
         for arrival in arrivals
         if arrival is not None
     ]
-    manifest = Manifest(
-        base_md5="", base_content=data.digest, recent=(),
-        windows=tuple(AdmittedWindow(position=w.arrival.position, digest="") for w in windows),
-    )  # fmt: skip
-    return admit(data, windows, manifest)
+    return admit(data, windows, manifest_of(params, data, [window.arrival for window in windows]))
 
 
 def description(params: Params, data: Loaded) -> ModelSpec:
@@ -120,7 +117,7 @@ def course(params: Params, data: Loaded, name: str, method: Method, seed: int) -
     first = fit(params.recipe(), spec, data.samples("train"), data.samples("validation"), seed=seed, device=CPU).target
     before, target, seconds = data, first, 0.0
     for year in range(1, YEARS + 1):
-        grown = admitted(data, stream, year)
+        grown = admitted(params, data, stream, year)
         started = time.process_time()
         target = retrain(params, method, grown, before, target, seed)
         seconds += time.process_time() - started

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import admitting
 import numpy as np
 import pandas as pd
 import projects
@@ -29,7 +30,7 @@ import torch
 from scipy import stats
 
 from holdfast import registry
-from holdfast.data.admission import AdmittedWindow, Labelled, Manifest, admit
+from holdfast.data.admission import Labelled, Manifest, admit
 from holdfast.data.source import Loaded, inputs_of, load
 from holdfast.data.streams.base import Arrival, Site
 from holdfast.digests import digest_json, digest_sources, library_versions
@@ -118,7 +119,8 @@ def code() -> str:
     """Name the code that a result depends on."""
     top = Path(registry.__file__).parents[1]
     product = [digest_sources(top / part) for part in ("holdfast", "tasks", "flows", "params.yaml", PROFILE)]
-    return digest_json([*product, *map(digest_sources, map(Path, (__file__, projects.__file__))), library_versions()])
+    own = [digest_sources(Path(part)) for part in (__file__, admitting.__file__, projects.__file__)]
+    return digest_json([*product, *own, library_versions()])
 
 
 def main() -> int:
@@ -261,8 +263,8 @@ def windows(params: Params, data: Loaded) -> tuple[list[pd.DataFrame], list[Arra
 def reference(case: Case, folder: Path) -> Array:
     """Retrain after every window in turn; give the accuracy (1 + n, n) of each model, the first one of no window.
 
-    Label delay has no part in it: a model that learned up to one window serves later or sooner. It is read of the
-    first case of a seed that was played.
+    Who learned so much that it served in no year that is judged is not trained: nan. Label delay has no part in it: a
+    model that learned up to one window serves later or sooner. It is read of the first case of a seed that was played.
     """
     kept = folder / f"reference-{case.trained}-seed{case.seed}.npy"
     if kept.exists():
@@ -273,12 +275,14 @@ def reference(case: Case, folder: Path) -> Array:
         Labelled(Arrival(place, each), pd.Series([data.classes[i] for i in label], dtype=object))
         for place, (each, label) in enumerate(zip(rows, labels, strict=True))
     ]
+    manifest = admitting.manifest_of(params, data, [window.arrival for window in came])
     found = np.full((1 + len(rows), len(rows)), np.nan)
-    began = time.perf_counter()
-    for count in range(1 + len(rows)):
-        found[count, count:] = after(params, data, came[:count], rows[count:], labels[count:])
+    began, retrainings = time.perf_counter(), case.places(FIRST, LAST).stop
+    for count in range(retrainings):
+        known = manifest.model_copy(update={"windows": manifest.windows[:count]})
+        found[count, count:] = after(params, data, came[:count], known, rows[count:], labels[count:])
         if count % 10 == 0:
-            told = f"{case}: {count} of {len(rows)} retrainings, {time.perf_counter() - began:.0f} s"
+            told = f"{case}: {count} of {retrainings} retrainings, {time.perf_counter() - began:.0f} s"
             print(told, file=sys.stderr, flush=True)
     part = kept.with_suffix(".part.npy")
     np.save(part, found)
@@ -287,13 +291,10 @@ def reference(case: Case, folder: Path) -> Array:
 
 
 def after(
-    params: Params, data: Loaded, came: list[Labelled], rows: list[pd.DataFrame], labels: list[Array]
-) -> list[float]:
+    params: Params, data: Loaded, came: list[Labelled], manifest: Manifest, rows: list[pd.DataFrame],
+    labels: list[Array],
+) -> list[float]:  # fmt: skip
     """Train on the pinned rows and these windows, and give the accuracy on each of the others."""
-    manifest = Manifest(
-        base_md5="", base_content=data.digest, recent=(),
-        windows=tuple(AdmittedWindow(position=w.arrival.position, digest="") for w in came),
-    )  # fmt: skip
     grown = admit(data, came, manifest) if came else data
     spec = ModelSpec(
         factory=params.model.factory, settings=params.model.settings, space=grown.space, classes=grown.classes

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from admitting import manifest_of
 
 from holdfast import registry
-from holdfast.data.admission import AdmittedWindow, Manifest, admit
 from holdfast.data.admission import Labelled as Admissible
+from holdfast.data.admission import admit
 from holdfast.data.source import Loaded, inputs_of, load, quick_features
 from holdfast.data.streams.base import Arrival
 from holdfast.digests import digest_json, digest_sources
@@ -313,12 +314,7 @@ def retrain(place: World, windows: list[tuple[int, tuple[Any, Array]]], epochs: 
             Admissible(Arrival(i, rows), pd.Series([data.classes[k] for k in labels], dtype=object))
             for i, (rows, labels) in windows
         ]
-        kept = tuple(
-            AdmittedWindow(position=i, digest=each.arrival.digest)
-            for (i, _), each in zip(windows, arrived, strict=True)
-        )
-        manifest = Manifest(base_md5="", base_content=data.digest, windows=kept, recent=(windows[-1][0],))
-        data = admit(data, arrived, manifest)
+        data = admit(data, arrived, manifest_of(place.params, data, [each.arrival for each in arrived]))
     spec = ModelSpec(
         factory=place.params.model.factory,
         settings=SMALL[place.data.params.kind],

@@ -18,9 +18,8 @@ from holdfast.data.stream import Window
 from holdfast.data.table import encode
 from holdfast.digests import work_key
 from holdfast.errors import ArtefactError, DataError
-from holdfast.integrity.base import Material, run_checks
 from holdfast.integrity.feed import stuck
-from holdfast.integrity.schema import Schema
+from holdfast.integrity.rows import declared_of_rows, examine_rows
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.recorded import Recorded, Told
     from holdfast.data.streams.base import Arrival
+    from holdfast.integrity.schema import Schema
     from holdfast.model import Target
     from holdfast.monitoring.base import Needs
     from holdfast.monitoring.panels import Calibration, Panel
@@ -330,7 +330,7 @@ def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: 
 
 def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:
     """Hold a window's rows to what params declare of each row; what is declared of the whole set is no window's."""
-    wide = _of_rows(params)
+    wide = declared_of_rows(params.checks(), params.data.label)
     if wide is None or isinstance(arrival.rows, np.ndarray):
         return ()
     lacking = [name for name in wide.columns if name not in arrival.rows]
@@ -345,16 +345,10 @@ def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Ar
 
 def faulty_rows(params: Params, stores: Stores, arrival: Arrival) -> tuple[int, ...]:
     """List the rows of a window, by their places, that break what params declare: in pinned data they train nothing."""
-    wide = _of_rows(params)
+    wide = declared_of_rows(params.checks(), params.data.label)
     if wide is None or isinstance(arrival.rows, np.ndarray):
         return ()
     return _declared(params, stores, wide, arrival.rows, arrival.digest).rows
-
-
-def _of_rows(params: Params) -> Schema | None:
-    """Give what params declare of single rows that have no label yet; None where they declare nothing."""
-    schema = next((check for check in params.checks() if isinstance(check, Schema)), None)
-    return None if schema is None else schema.of_rows(exclude=(params.data.label,))
 
 
 def _declared(params: Params, stores: Stores, wide: Schema, rows: pd.DataFrame, digest: str) -> IntegrityFinding:
@@ -363,11 +357,6 @@ def _declared(params: Params, stores: Stores, wide: Schema, rows: pd.DataFrame, 
     known = stores.results.get(key, IntegrityFinding)
     if known is not None:
         return known
-    n = len(rows)
-    material = Material(
-        frame=rows, label=None, time=None, ids=np.arange(n), features=np.zeros((n, 1), dtype=np.float32),
-        labels=np.zeros(n, dtype=np.int64), roles=None, kind="table", provenance={}, seed=params.seed,
-    )  # fmt: skip
-    (found,) = run_checks([wide], material)
+    found = examine_rows(wide, rows, params.seed)
     stores.results.put(key, found)
     return found
