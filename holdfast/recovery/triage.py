@@ -75,7 +75,10 @@ def triage(evidence: Evidence, *, faulty_share: Share) -> Diagnosis:
     """
     alarms = [signal for signal in evidence.signals if signal.alarm]
     cause = _cause(evidence, alarms, faulty_share)
-    reasons = (*_about_rows(evidence, faulty_share), *map(_said, alarms))
+    leading = sorted(
+        alarms, key=lambda signal: not _speaks_for(signal, cause)
+    )  # what the cause is named for comes first
+    reasons = (*_about_rows(evidence, faulty_share), *map(_said, leading))
     if not reasons:
         quiet = f"{len(evidence.signals)} signals, none over its threshold"
         reasons = (Reason(about="signals", passed=True, text=quiet),)
@@ -105,7 +108,7 @@ def _settled(alarm: Signal, evidence: Evidence) -> bool:
 
 
 def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) -> Cause:
-    heard = {signal.about for signal in alarms if signal.about != "harm" or signal.effect > 0}
+    heard = {signal.about for signal in alarms if _counts(signal)}
     attacked = evidence.position if "attack" in heard else None
     candidates: list[tuple[object, Cause]] = [
         (evidence.artefact, "damaged_artefact"),
@@ -117,6 +120,15 @@ def _cause(evidence: Evidence, alarms: Sequence[Signal], faulty_share: float) ->
         (heard, "unknown"),
     ]
     return next((cause for applies, cause in candidates if applies), "none")
+
+
+def _counts(alarm: Signal) -> bool:
+    """Tell whether an alarm speaks for anything: that answers got better is no harm."""
+    return alarm.about != "harm" or alarm.effect > 0
+
+
+def _speaks_for(alarm: Signal, cause: Cause) -> bool:
+    return _counts(alarm) and {"harm": "harmful_drift", "attack": "suspected_evasion"}.get(alarm.about) == cause
 
 
 def _benign(evidence: Evidence) -> bool:

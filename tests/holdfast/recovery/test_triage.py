@@ -33,6 +33,24 @@ def test_a_quiet_window_has_no_cause():
 
 
 @pytest.mark.parametrize(
+    ("alarms", "first"),
+    [
+        ([("shift", 0.1), ("confidence", 0.1), ("harm", 0.1)], "harm"),
+        ([("shift", 0.1), ("harm", 0.1), ("attack", 0.1)], "attack"),
+        ([("shift", 0.1), ("harm", -0.1)], "shift"),  # answers that got better are no reason for anything
+    ],
+)
+def test_what_the_cause_is_named_for_is_told_first(alarms, first):
+    """A retraining is told with the harm that it answers, whichever column moved beside it; the others follow."""
+    diagnosis = triage(
+        Evidence(position=3, rows=100, signals=tuple(signal(about, effect=effect) for about, effect in alarms)),
+        faulty_share=0.2,
+    )
+    others = [about for about, _ in alarms if about != first]
+    assert [reason.about for reason in diagnosis.reasons] == [first, *others]
+
+
+@pytest.mark.parametrize(
     ("expected", "seen"),
     [
         ("damaged_artefact", {"artefact": "changed bytes", "signals": (signal("harm"),), "quality": (finding(50),)}),
