@@ -66,7 +66,7 @@ class Answer(Value):
     """What a model said of one row."""
 
     input: str
-    """sha256 of the row's values."""
+    """sha256 of the row as the model reads it: its values encoded, or its pixels."""
     output: str | None
     """Name of the class; None where the model abstained."""
     confidence: float | None

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from holdfast.data.images import canonical_images
-from holdfast.data.rows import digest_rows, frame_bytes
+from holdfast.data.rows import digest_rows
 from holdfast.data.table import encode
 from holdfast.errors import DataError
 from holdfast.model import load_model
@@ -208,8 +208,7 @@ class Predictor:
                 raise _wrong(place, type(rows).__name__, f"a table with the columns {', '.join(space.names)}")
             rows = rows.reset_index(drop=True)
             x = encode(rows, space, place=place, extra=self._extra)
-            content = frame_bytes(rows[list(space.names)], place)
-            return x, _hex(digest_rows(content, "input")), refusals(x, space, self._unseen)
+            return x, _digests(x), refusals(x, space, self._unseen)
         if not isinstance(rows, np.ndarray):
             raise _wrong(place, type(rows).__name__, f"an array of images {space.shape}")
         if len(rows) == 0:
@@ -219,7 +218,7 @@ class Predictor:
             raise _wrong(place, f"images of (channels, height, width) {pixels.shape[1:]}", f"{space.shape}")
         x = torch.from_numpy(pixels).to(torch.float32)
         x = x / 255.0 if pixels.dtype == np.uint8 else x
-        return x, _hex(digest_rows(pixels, "input")), [""] * len(x)
+        return x, _digests(x), [""] * len(x)
 
     def _answer(self, x: Tensor) -> Array:
         with torch.no_grad():
@@ -295,8 +294,13 @@ def _unseen(x: Tensor, space: Table) -> list[str]:
     return reasons
 
 
-def _hex(digests: Array) -> list[str]:
-    return [row.tobytes().hex() for row in digests]
+def _digests(x: Tensor) -> list[str]:
+    """Digest what the model sees of each row (n, *shape), and nothing else: two inputs never share an answer's name.
+
+    Values as they were written would not do: to one column 1 and True are two categories, to another one number.
+    """
+    values = np.where(np.isnan(x.numpy()), np.float32(np.nan), x.numpy()) + np.float32(0)  # one NaN, no negative zero
+    return [row.tobytes().hex() for row in digest_rows(values, "input")]
 
 
 def _wrong(place: str, found: str, expected: str) -> DataError:

@@ -261,6 +261,35 @@ def test_examined_rows_are_answered_alike_and_not_logged(predictor, log):
     assert predictor.predict(rows(), "shop").answers == told.answers
 
 
+def test_served_rows_are_found_by_what_the_model_reads(tmp_path, log):
+    """Numbers of any width are one row; 1 and True are one value and two categories, and no answer to the other."""
+    space = Table(features=(Feature(name="age", kind="number"),
+                            Feature(name="town", kind="category", categories=("False", "True"))))  # fmt: skip
+    version = make(tmp_path / "m", space)
+    predictor = Predictor.open(tmp_path / "m", version, log, unseen_categories="answer")
+    asked = pd.DataFrame({"town": [True, False, True], "age": [1, 2, 3]})
+
+    def found(rows):
+        told = predictor.examine(rows)
+        return told.against(log.served(version, [each.input for each in told.answers]))
+
+    predictor.predict(asked.assign(town=[1, 0, 1]), "shop")
+    assert found(asked) == (0, ())
+    predictor.predict(asked, "shop")
+    assert found(asked.assign(age=[1.0, 2.0, 3.0])[["age", "town"]].astype({"town": object})) == (3, ())
+
+
+def test_served_images_are_found_in_bytes_or_floats(tmp_path, log):
+    """What the model reads of both is the same."""
+    space = Box(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
+    version = make(tmp_path / "m", space)
+    predictor = Predictor.open(tmp_path / "m", version, log)
+    x = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    predictor.predict(x.astype(np.float32) / np.float32(255), "shop")
+    told = predictor.examine(x)
+    assert told.against(log.served(version, [each.input for each in told.answers])) == (5, ())
+
+
 def served(told, place, **other):
     """What was served for these rows where one answer was another."""
     answers = {answer.input: answer for answer in told.answers}
