@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
     from holdfast.params import Params
     from holdfast.stores import Stores
@@ -68,14 +69,28 @@ def ask_a_person(params: Params, stores: Stores) -> None:
 
 
 def _asked_elsewhere(client: SyncPrefectClient, deployment: UUID | None, own: UUID, key: str) -> bool:
-    """Tell whether another run asks about this decision; those that ask about others are over, and are closed."""
+    """Tell whether another run asks about this decision; those that ask about others are over, and are closed.
+
+    So are those that nobody can answer: Prefect suspends a run before it keeps the form.
+    """
     asks = FlowRunFilter.model_validate(
         {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": _HELD}}, "id": {"not_any_": [own]}}
     )
     found = False
     for run in client.read_flow_runs(flow_run_filter=asks):
         asked = run.empirical_policy.pause_keys or set()
-        found = found or bool(key and key in asked)
-        if asked and key not in asked and run.state is not None and run.state.is_paused():
-            client.set_flow_run_state(run.id, Cancelled(message="The decision was approved or refused elsewhere."))
+        waits = run.state is not None and run.state.is_paused()
+        if key not in asked:
+            over = "The decision was approved or refused elsewhere." if asked else ""
+        else:
+            over = "" if not waits or _has_form(client, run) else "It was killed before its question was kept."
+            found = found or not over
+        if over and waits:
+            client.set_flow_run_state(run.id, Cancelled(message=over))
     return found
+
+
+def _has_form(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Tell whether the server keeps the form of a suspended run, without which it takes no answer."""
+    keys = run.state.state_details.run_input_keyset if run.state else None
+    return bool(keys and client.filter_flow_run_input(run.id, keys["schema"], limit=1, exclude_keys=set()))

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from holdfast.errors import StoreError
 from holdfast.results import Action
+from tasks.responses import HINDERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ ENDED = "holdfast.run.ended"
 run: its states are said to follow an event that was never sent, and are held back for that long."""
 _BEGIN = timedelta(minutes=30)
 """How long a run may take from being handed to a worker to its first state of its own: longer than they are held."""
-_DECISIONS = frozenset(f"holdfast.{action}" for action in get_args(Action))
+_DECISIONS = frozenset(f"holdfast.{action}" for action in (*get_args(Action), HINDERED))
 """What people are told of, once; that one still waits for a person is told to Prefect alone, by each watch."""
 _TOLD = "{{ event.event }} {{ event.resource.id }} {{ event.payload | tojson }}"
 

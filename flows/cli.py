@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli_data import data_app, require_here
-from flows.cli_services import approve, clear, deploy, down, refuse, unfreeze, up
+from flows.cli_services import approve, clear, condemn, deploy, down, refuse, unfreeze, up
 from flows.console import STDERR, decision_lines, drill_lines, report_lines
 from flows.options import AsJson, Assignments, Overlay
 from flows.session import print_document, say, session
@@ -32,7 +32,7 @@ NOT_PROMOTED = 10
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
-for _command in (up, down, deploy, approve, refuse, unfreeze, clear):
+for _command in (up, down, deploy, approve, refuse, unfreeze, condemn, clear):
     app.command()(_command)
 
 

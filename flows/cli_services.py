@@ -86,6 +86,22 @@ def unfreeze(why: Why, overlays: Overlay = None, assignments: Assignments = None
     say({"cleared": place}, f"rollbacks up to window {place} freeze the loop no more", as_json=as_json)
 
 
+def condemn(
+    version: Annotated[int, typer.Argument(help="Version that is registered, and does not serve.")],
+    why: Why,
+    overlays: Overlay = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a version bad, in your name: no rollback goes to it, and no gate makes it champion."""
+    with session(overlays, assignments, as_json=as_json, server=False) as now:
+        from tasks import approval  # noqa: PLC0415  as above
+
+        approval.condemn(now.params, now.stores, version, why)
+    text = f"version {version} is judged bad: nobody goes back to it, until `holdfast clear {version} --why ...`"
+    say({"condemned_version": version}, text, as_json=as_json)
+
+
 def clear(
     version: Annotated[int, typer.Argument(help="Version that was judged bad, or rolled back from.")],
     why: Why,

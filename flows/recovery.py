@@ -10,17 +10,18 @@ from flows.evaluation import evaluation
 from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
 from flows.training import training
+from holdfast.errors import ArtefactError, ModelError
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Reason, StageReport
 from holdfast.stores import Stores
 from tasks.approval import WAITS, waits
-from tasks.demotion import own_data, predecessor, sentence
+from tasks.demotion import held_back, own_data, predecessor, sentence
 from tasks.heldout import hold_out
 from tasks.parts import told_apart
 from tasks.publishing import publish
 from tasks.recovery import crown, find_version, judge, resolve_champion, settle
 from tasks.replicas import mend_copies
-from tasks.responses import labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
+from tasks.responses import hindered, labels_of, obstacle, responded, restore, roll_back, set_aside, unanswered
 from tasks.runs import about, begin, failing, finish
 from tasks.training import require_model, starting_point
 from tasks.transfer import transfer
@@ -70,8 +71,8 @@ def reexamination(params: Params, stores: Stores) -> Decision:
     """Put the champion through the nightly pack; one that is below a floor now gives way to the last good version.
 
     That version must pass the same floors on the same rows. What was not measured, or is not valid, demotes nobody:
-    a person is told. So where rollbacks wait for a person, or the breaker holds them. First of all both copies of their
-    bytes are verified, and a spoilt one is restored.
+    a person is told. So where rollbacks wait for a person, the breaker holds them, or that version cannot serve. First
+    of all both copies of their bytes are verified, and a spoilt one is restored.
     """
     with one_heartbeat():
         settle(params, stores)
@@ -81,10 +82,14 @@ def reexamination(params: Params, stores: Stores) -> Decision:
         snapshot = own_data(stores, pinned, champion)
         found = _nightly(params, stores, snapshot, champion)
         good = predecessor(params, stores, champion, found)
-        spare = None if good is None else _nightly(params, stores, snapshot, good)
-        decision = sentence(params, stores, champion, found, good, spare)
+        try:
+            spare, mute = None if good is None else _nightly(params, stores, snapshot, good), ""
+        except ModelError as refusal:  # of a version that does not serve: the champion's own is raised above
+            spare, mute = None, str(refusal)
+        decision = sentence(params, stores, champion, found, good, spare, mute)
         if decision.action == "rollback":
-            roll_back(params, stores, snapshot, decision)
+            _, stopped = _gone_back(params, stores, snapshot, decision)
+            return held_back(params, stores, decision, stopped) if stopped else decision
         return decision
 
 
@@ -104,8 +109,7 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
         case "retrain":
             return retraining(params, stores, snapshot, data, decision)
         case "rollback" | "fall_back":
-            stopped = obstacle(params, stores, decision)
-            outcome = f"not done: {stopped}" if stopped else roll_back(params, stores, snapshot, decision)
+            outcome, stopped = _gone_back(params, stores, snapshot, decision)
         case "repair":
             outcome = restore(params, stores)
             mend_copies(params, stores)  # what spoilt one copy may have spoilt others
@@ -115,8 +119,26 @@ def respond(params: Params, stores: Stores, snapshot: DataSnapshot, data: StageR
             return ""
     if decision.windows and decision.action != "quarantine":
         outcome = f"{outcome}; {set_aside(params, stores, decision)}"
+    if stopped:
+        hindered(params, decision, outcome)
     responded(params, stores, decision, outcome, minutes=0.0 if stopped else (monotonic() - began) / 60)
     return outcome
+
+
+def _gone_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> tuple[str, str]:
+    """Go back to a version, and say what it came to, and what stopped it where it can never be done.
+
+    No outage is among these: one of a store raises, and so do bytes that changed since they were verified just now.
+    """
+    stopped = obstacle(params, stores, decision)
+    if not stopped:
+        try:
+            return roll_back(params, stores, snapshot, decision), ""
+        except ArtefactError:
+            raise
+        except ModelError as refusal:
+            stopped = str(refusal).removesuffix(".")
+    return f"not done: {stopped}", stopped
 
 
 @flow(name="retraining")

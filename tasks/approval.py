@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import StoreError
 from holdfast.recovery.promotion import clear as take_back
+from holdfast.recovery.promotion import condemn as judge_bad
 from holdfast.results import ModelVersion
 from tasks.monitoring import open_watch
 from tasks.on_record import BREAKER, pending, since_cleared, windows_of
@@ -107,6 +108,33 @@ def unfreeze(params: Params, stores: Stores, why: str) -> int:
     body = {"about": BREAKER, "position": place, "why": why}
     open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
     return place
+
+
+def condemn(params: Params, stores: Stores, version: int, why: str) -> None:
+    """Judge a version bad, in the caller's name and on record: nobody goes back to it, and no gate lets it serve.
+
+    Raises:
+        StoreError: it is champion or about to be, or was never on record.
+    """
+    ledger = open_ledger(stores)
+    with ledger.reading() as view:
+        head, digest = view.head(params.name), view.digest(params.name, version)
+        coming = any(intent.version == version for intent in view.in_flight(params.name))
+    if digest is None:
+        found, remedy = "which is not on record", "`holdfast audit` lists the versions."
+    elif head is not None and head.version == version:
+        found, remedy = "which is champion", "`holdfast rollback --why ...` leaves it, and judges it bad by that."
+    elif coming:
+        found = "whose promotion was interrupted"
+        remedy = "`holdfast monitor --windows 0` finishes or undoes it: say it again then."
+    else:
+        judged = ModelVersion(name=params.name, version=version, digest=digest)
+        judge_bad(ledger, judged, who=stores.named_actor(), why=why)
+        return
+    raise StoreError(
+        f"model {params.name}", found=f"version {version}, {found}", expected="a version on record that does not serve",
+        remedy=remedy,
+    )  # fmt: skip
 
 
 def clear(params: Params, stores: Stores, version: int, why: str) -> None:

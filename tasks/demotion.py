@@ -14,7 +14,7 @@ from tasks.lineage import registered
 from tasks.on_record import DEMOTION, pending, since_cleared
 from tasks.progress import tell
 from tasks.recovery import find_version, open_ledger, record_decision
-from tasks.responses import announce
+from tasks.responses import announce, last_sound
 
 
 @task(cache_policy=NO_CACHE)
@@ -27,10 +27,10 @@ def own_data(stores: Stores, pinned: DataSnapshot, champion: ModelVersion) -> Da
 
 @task(cache_policy=NO_CACHE)
 def predecessor(params: Params, stores: Stores, champion: ModelVersion, found: StageReport) -> ModelVersion | None:
-    """Give the last good version where the champion is below a floor by a number that is valid; else None."""
+    """Give the last good version whose bytes verify, where a valid number of the champion is below a floor."""
     if not _below(params, champion, found):
         return None
-    good = open_ledger(stores).last_good(params.name)
+    good = last_sound(params, stores)
     return None if good is None else find_version.fn(params, stores, good.version)
 
 
@@ -42,6 +42,7 @@ def sentence(
     found: StageReport,
     good: ModelVersion | None,
     spare: StageReport | None,
+    mute: str = "",
 ) -> Decision:
     """Decide by the floors whether the champion stays; whatever is wrong is on record and told, once for each finding.
 
@@ -54,6 +55,7 @@ def sentence(
         found: its findings, role ``test``.
         good: whom it would give way to, where it is below a floor.
         spare: that version's findings on the same rows.
+        mute: why it could not be asked, where it could not.
     """
     reasons = reexamine(params.recovery.gates, champion, found.findings, params.metric)
     if all(reason.passed for reason in reasons):
@@ -67,10 +69,23 @@ def sentence(
     instead = better and not held
     decision = Decision(
         action="rollback" if instead else "alert", champion=champion, candidate=good if instead else None,
-        reasons=(*reasons, _instead(params, champion, found, good, better=better, held=held)),
+        reasons=(*reasons, _instead(params, champion, found, good, better=better, held=held, mute=mute)),
         evidence=tuple(sorted(f.fingerprint() for f in (*found.findings, *(spare.findings if spare else ())))),
     )  # fmt: skip
     tell("recovery", f"version {champion.version}: {decision.action}: {decision.reasons[-1].text}")
+    record_decision(params, stores, decision)
+    announce(params, decision)
+    return decision
+
+
+@task(cache_policy=NO_CACHE)
+def held_back(params: Params, stores: Stores, decision: Decision, why: str) -> Decision:
+    """Put on record that a rollback of the night could not be done, and tell a person: the champion stays."""
+    told = Reason(about=DEMOTION, passed=False, text=f"not done: {why}")
+    decision = decision.model_copy(
+        update={"action": "alert", "candidate": None, "reasons": (*decision.reasons, told)}
+    )  # fmt: skip
+    tell("recovery", f"version {decision.champion.version if decision.champion else None}: alert: {told.text}")
     record_decision(params, stores, decision)
     announce(params, decision)
     return decision
@@ -85,14 +100,23 @@ def _below(params: Params, champion: ModelVersion, found: StageReport) -> bool:
 
 
 def _instead(
-    params: Params, champion: ModelVersion, found: StageReport, good: ModelVersion | None, *, better: bool, held: str
+    params: Params,
+    champion: ModelVersion,
+    found: StageReport,
+    good: ModelVersion | None,
+    *,
+    better: bool,
+    held: str,
+    mute: str,
 ) -> Reason:
     if good is not None and better:
         text = f"version {good.version} reigned before, and meets every floor on the same rows{held}"
+    elif good is not None and mute:
+        text = f"version {good.version} reigned before, and cannot be asked: {mute}"
     elif good is not None:
         text = f"version {good.version} reigned before, and does not meet the floors either: nothing was demoted"
     elif _below(params, champion, found):
-        text = "no former champion that nobody condemned: nothing was demoted"
+        text = "no former champion that nobody condemned, and whose bytes verify: nothing was demoted"
     else:
         text = "what was not measured, or is not valid, demotes nobody: a person must look"
     return Reason(about=DEMOTION, passed=better and not held, text=text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -21,14 +23,19 @@ from tasks.monitoring import open_watch
 from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
 from tasks.recovery import lies_here, open_ledger, record_decision, show_champion, still_good
-from tasks.smoke import hold_to_record
+from tasks.smoke import further, hold_to_record
 from tasks.storage import load_data
 from tasks.windows import admissible
+
+if TYPE_CHECKING:
+    from holdfast.recovery.ledger import Ledger
 
 HANDED_OVER = frozenset({"retrain"})
 """Actions that take minutes: on a schedule, whoever watches leaves them to the run that their event starts."""
 _TIMED = frozenset({"repair", "rollback", "fall_back"})
 """Actions that somebody waits for."""
+HINDERED = "hindered"
+"""Event: a decision was closed that can never be carried out."""
 HARM = "harm"
 """Detector whose effect says by how much answers got worse."""
 
@@ -83,10 +90,11 @@ def decide(
     diagnosis = triage(evidence, faulty_share=policy.faulty_share)
     history = remembered(params, stores, champion, window.position)
     if evidence.artefact and champion is not None:
-        sound = still_good(stores, champion, mend=False)
-        good = history.good if sound else _verified(params, stores)
-        history = history.model_copy(update={"restorable": sound, "good": good})
+        history = history.model_copy(update={"restorable": still_good(stores, champion, mend=False)})
     decision = respond(diagnosis, history, policy, window.position, champion)
+    if decision.candidate is not None:  # bytes are read only where somebody is gone back to
+        history = history.model_copy(update={"good": last_sound(params, stores)})
+        decision = respond(diagnosis, history, policy, window.position, champion)
     open_ledger(stores).append(
         "decision", who="holdfast", model=params.name, version=champion.version if champion else None,
         body=decision.model_dump(mode="json"), key=f"response:{params.name}:{window.position}",
@@ -98,11 +106,11 @@ def decide(
     return decision
 
 
-def _verified(params: Params, stores: Stores) -> ModelVersion | None:
+def last_sound(params: Params, stores: Stores) -> ModelVersion | None:
     """Find the last good version whose bytes verify: what damaged the champion may have damaged others."""
     with open_ledger(stores).reading() as view:
         former = list({head.version: head.reference() for head in view.good(params.name)}.values())
-    return next((version for version in former if still_good(stores, version, mend=False)), None)
+    return next((version for version in former if still_good(stores, version)), None)
 
 
 def remembered(params: Params, stores: Stores, champion: ModelVersion | None, position: int) -> History:
@@ -151,13 +159,20 @@ def obstacle(params: Params, stores: Stores, decision: Decision) -> str:
     """Say what keeps a decided version from serving, since the decision was taken; empty where nothing does.
 
     A decision that can never be carried out would hold the stream for good: it is closed, and the next window's is new.
+    What only the version's answers tell, `roll_back` raises. A version that serves already was hindered by nothing.
     """
-    good = decision.candidate
+    good, believed = decision.candidate, decision.champion
     if good is None:
         return "no version to go back to is named"
     with open_ledger(stores).reading() as view:
-        if good.version in view.condemned(params.name):
-            return f"version {good.version} was judged bad meanwhile"
+        head, condemned = view.head(params.name), view.condemned(params.name)
+    if head is not None and head.version == good.version:
+        return ""
+    if (head and (head.version, head.digest)) != (believed and (believed.version, believed.digest)):
+        serves, served = (f"version {each.version}" if each else "nobody" for each in (head, believed))
+        return f"{serves} is champion now, and {served} was when this was decided"
+    if good.version in condemned:
+        return f"version {good.version} was judged bad meanwhile"
     return "" if still_good(stores, good) else f"no copy of version {good.version}'s bytes verifies"
 
 
@@ -166,7 +181,8 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
     """Make the last good version champion again; digest and answers are verified before the alias moves.
 
     Raises:
-        ModelError: its bytes are not those that reigned, or it does not answer as a model should.
+        ArtefactError: its bytes are not those that reigned.
+        ModelError: it does not answer as a model should, or is none with the code of now; nothing was moved.
     """
     good, ledger = decision.candidate, open_ledger(stores)
     if good is None:
@@ -174,7 +190,14 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
             f"model {params.name}", found="no former champion that nobody condemned", expected="one to go back to",
             remedy="Retrain, or promote a version by hand.",
         )  # fmt: skip
-    located = tracking.get_version(stores, good.name, good.version)
+    if not _serves(ledger, good):  # one that serves was asked before it did: a killed run goes on behind it
+        _go_back(params, stores, snapshot, decision, good)
+    show_champion(stores, ledger, params.name)
+    return f"back to version {good.version}"
+
+
+def _go_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision, good: ModelVersion) -> None:
+    located, ledger = tracking.get_version(stores, good.name, good.version), open_ledger(stores)
     if located is None:
         raise ModelError(
             f"{good.name} version {good.version}", found="no such version in the registry",
@@ -182,16 +205,19 @@ def roll_back(params: Params, stores: Stores, snapshot: DataSnapshot, decision: 
         )  # fmt: skip
     located = located.model_copy(update={"digest": good.digest})
     _smoke(params, stores, snapshot, located)
+    if _serves(ledger, good):  # by somebody else, meanwhile
+        return
     head = ledger.head(params.name)
-    if head is None or head.version != good.version:
-        expected = None if head is None else head.promotion
-        back = decision.model_copy(update={"candidate": located, "action": "rollback"})  # falling back is one too
-        promote(
-            ledger, tracking.MlflowProjection(stores), back, expected=expected, who=stores.named_actor(),
-            why=decision.reasons[-1].text,
-        )  # fmt: skip
-    show_champion(stores, ledger, params.name)
-    return f"back to version {good.version}"
+    back = decision.model_copy(update={"candidate": located, "action": "rollback"})  # falling back is one too
+    promote(
+        ledger, tracking.MlflowProjection(stores), back, expected=None if head is None else head.promotion,
+        who=stores.named_actor(), why=decision.reasons[-1].text,
+    )  # fmt: skip
+
+
+def _serves(ledger: Ledger, version: ModelVersion) -> bool:
+    head = ledger.head(version.name)
+    return head is not None and head.version == version.version
 
 
 def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion) -> None:
@@ -208,7 +234,7 @@ def _smoke(params: Params, stores: Stores, snapshot: DataSnapshot, version: Mode
     if not finite:
         raise ModelError(
             f"{version.name} version {version.version}", found="outputs that are not finite", expected="answers",
-            remedy="Condemn it, and roll back further.",
+            remedy=further(version),
         )  # fmt: skip
     hold_to_record(stores, version, target, data)
 
@@ -318,6 +344,13 @@ def handled(params: Params, stores: Stores, window: WindowRecord, decision: Deci
         position=window.position, window=window.digest, rows=window.rows, cause=str(decision.cause),
         action=decision.action, outcome=outcome, champion=None if head is None else head.version,
     )  # fmt: skip
+
+
+@task(cache_policy=NO_CACHE)
+def hindered(params: Params, decision: Decision, outcome: str) -> None:
+    """Tell people that a decision could not be carried out and is closed; why is the last of its reasons then."""
+    why = Reason(about=decision.action, passed=False, text=outcome)
+    announce(params, decision.model_copy(update={"reasons": (*decision.reasons, why)}), HINDERED)
 
 
 def announce(params: Params, decision: Decision, event: str | None = None) -> None:

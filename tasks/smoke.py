@@ -62,10 +62,17 @@ def hold_to_record(stores: Stores, version: ModelVersion, target: Target, data: 
     if excess(right, now, threshold=0.0, level=_LEVEL).fails:
         raise ModelError(
             f"{version.name} version {version.version}", found=said, expected="the answers that it was judged by",
-            remedy="Its bytes are its own: mend device or libraries (`holdfast doctor`), or condemn it and roll back"
-            " further.",
+            remedy=f"Its bytes are its own: mend device or libraries (`holdfast doctor`). Else: {further(version)}",
         )  # fmt: skip
     tell("recovery", f"version {version.version}: {said}")
+
+
+def further(version: ModelVersion) -> str:
+    """Tell a person how to go back beyond a version that does not answer as it should."""
+    return (
+        f"`holdfast condemn {version.version} --why ...` judges it bad, and `holdfast rollback --why ...` goes further"
+        " back then."
+    )
 
 
 def _judged(stores: Stores, version: ModelVersion, data: Loaded) -> Finding | None:

@@ -32,6 +32,7 @@ DOCUMENTS: dict[str, type[Value]] = {
 }  # fmt: skip
 PLAIN: dict[str, dict[str, str]] = {
     "clear": {"cleared_version": "version that its gate may make champion again"},
+    "condemn": {"condemned_version": "version that no rollback goes to, and no gate makes champion"},
     "down": {"ended": "ids of the processes that were ended"},
     "unfreeze": {"cleared": "last window whose rollbacks freeze the loop no more"},
     "deploy": {"deployments": "what runs by itself, and when; a line each"},

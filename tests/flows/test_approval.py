@@ -7,7 +7,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State, StateDetails, StateType
 from pydantic import ValidationError
 
 from flows import approval as asking
@@ -25,8 +25,10 @@ class Suspended(BaseException):
 
 
 def run(*keys: str, state: StateType = StateType.PAUSED) -> Any:
+    form = {"schema": f"suspended-{keys[0]}-schema"} if keys and state is StateType.PAUSED else None
     return SimpleNamespace(
-        id=uuid4(), deployment_id=UUID(int=7), state=State(type=state),
+        id=uuid4(), deployment_id=UUID(int=7),
+        state=State(type=state, state_details=StateDetails(run_input_keyset=form)),
         empirical_policy=SimpleNamespace(pause_keys=set(keys)),
     )  # fmt: skip
 
@@ -40,6 +42,7 @@ class Server:
         self.form: Any = None
         self.closed: list[UUID] = []
         self.events: list[str] = []
+        self.formless: set[UUID] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +57,12 @@ class Server:
         assert flow_run_filter.deployment_id.any_ == [self.own.deployment_id]
         assert flow_run_filter.id.not_any_ == [self.own.id]
         return self.others
+
+    def filter_flow_run_input(self, ident: UUID, key_prefix: str, limit: int, exclude_keys: set[str]) -> list[str]:
+        (asks,) = (each for each in self.others if each.id == ident)
+        assert (limit, exclude_keys) == (1, set())
+        assert key_prefix == asks.state.state_details.run_input_keyset["schema"]
+        return [] if ident in self.formless else [key_prefix]
 
     def set_flow_run_state(self, ident: UUID, state: Any) -> None:
         assert state.type is StateType.CANCELLED
@@ -125,6 +134,21 @@ def test_one_that_is_asked_already_is_not_asked_again(stores: Stores, serve: Any
     key = approval.known_as(decide(stores, 0))
     assert serve(Server(run(), run(key, state=state))).closed == []
     assert last(stores).kind == "decision"
+
+
+def test_a_question_that_nobody_can_answer_is_closed_and_asked_again(stores: Stores, serve: Any) -> None:
+    """Killed after it was suspended and before its form was kept, a run takes no answer; one beside it that does, counts."""
+    key = approval.known_as(decide(stores, 0))
+    mute, sound = run(key), run(key)
+    server = Server(run(), mute)
+    server.formless.add(mute.id)
+    with pytest.raises(Suspended):
+        serve(server)
+    assert server.closed == [mute.id]
+    server = Server(run(), mute, sound)
+    server.formless.add(mute.id)
+    serve(server)
+    assert (server.closed, server.form) == ([mute.id], None)
 
 
 def test_a_question_that_is_over_is_closed_when_the_next_is_asked(stores: Stores, serve: Any) -> None:

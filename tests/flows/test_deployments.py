@@ -145,7 +145,7 @@ def test_people_are_told_of_decisions_and_not_that_one_still_waits(monkeypatch: 
     monkeypatch.setattr(automations, "_teller", lambda *_: automations.RunDeployment(source="inferred"))
     automations.automate(server, with_("schedule.notify=env:HOLDFAST_HOOK"), {}, "http://127.0.0.1:9/secret")
     (telling,) = [made for _, made in server.told if made.name == "holdfast: tell decisions of loans"]
-    assert {"holdfast.retrain", "holdfast.alert", "holdfast.rollback"} <= telling.trigger.expect
+    assert {"holdfast.retrain", "holdfast.alert", "holdfast.rollback", "holdfast.hindered"} <= telling.trigger.expect
     assert not [event for event in telling.trigger.expect if "*" in event or "approval" in event]
 
 

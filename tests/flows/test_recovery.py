@@ -10,6 +10,7 @@ import pytest
 
 from flows import evaluation as evaluating
 from flows import recovery
+from holdfast.errors import ArtefactError, ModelError, StoreError
 from holdfast.results import Decision, Finding, ModelVersion, Provenance, Reason, StageReport
 from tasks.heldout import GateRows, LeftOut
 
@@ -125,3 +126,53 @@ def test_the_night_sees_to_the_copies_before_it_reads_any(monkeypatch: pytest.Mo
     stores: Any = None
     assert recovery.reexamination.fn(PARAMS, stores) == KEPT
     assert asked == list(chores)
+
+
+BACK = Decision(action="rollback", reasons=(), candidate=CHAMPION, champion=CANDIDATE)
+
+
+def night(monkeypatch: pytest.MonkeyPatch, *, spare: Any = None, back: Any = "done") -> tuple[Decision, list[Any]]:
+    """Let the night run on stand-ins; ``spare`` and ``back`` are what asking and going back come to. List who is told."""
+    told: list[Any] = []
+
+    def come_to(what: Any) -> Any:
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    def sentence(*arguments: Any) -> Decision:
+        told.append(arguments[-1])
+        return KEPT if arguments[-1] else BACK
+
+    chores = {"settle": None, "mend_copies": None, "find_version": CANDIDATE, "own_data": None, "obstacle": "",
+              "predecessor": CHAMPION, "integrity": (None, None)}  # fmt: skip
+    for name, answer in chores.items():
+        monkeypatch.setattr(recovery, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(recovery, "_nightly", lambda *a: come_to(spare) if a[-1] is CHAMPION else SCORECARD)
+    monkeypatch.setattr(recovery, "sentence", sentence)
+    monkeypatch.setattr(recovery, "roll_back", lambda *_: come_to(back))
+    monkeypatch.setattr(recovery, "held_back", lambda *a: told.append(a[-1]) or KEPT)
+    stores: Any = None
+    return recovery.reexamination.fn(PARAMS, stores), told
+
+
+def refusal(kind: type[ModelError | StoreError]) -> Any:
+    return kind("people version 1", found="an edited module", expected="its own", remedy="Check it out.")
+
+
+def test_the_night_goes_back_and_tells_nobody_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done as decided is the decision."""
+    assert night(monkeypatch) == (BACK, [""])
+
+
+def test_a_rollback_that_cannot_be_done_does_not_break_the_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where the other version cannot be asked, nor where it does not serve: each is told with its reason."""
+    assert night(monkeypatch, spare=refusal(ModelError)) == (KEPT, [str(refusal(ModelError))])
+    assert night(monkeypatch, back=refusal(ModelError)) == (KEPT, ["", str(refusal(ModelError)).removesuffix(".")])
+
+
+@pytest.mark.parametrize("kind", [StoreError, ArtefactError])
+def test_an_outage_is_no_reason_not_to_go_back(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    """A store that does not answer, or bytes that change while they are read, end the night: the next one asks again."""
+    with pytest.raises(kind):
+        night(monkeypatch, back=refusal(kind))

@@ -9,9 +9,10 @@ import pytest
 
 from holdfast.errors import StoreError
 from holdfast.recovery.policy import Policy
-from holdfast.results import Decision, Reason
+from holdfast.recovery.promotion import promote, register
+from holdfast.results import Decision, ModelVersion, Reason
 from holdfast.stores import Stores
-from tasks import approval, on_record, recovery
+from tasks import approval, on_record, recovery, responses
 from tasks.monitoring import open_watch
 
 PARAMS: Any = SimpleNamespace(name="people", recovery=SimpleNamespace(policy=Policy(approve=("retrain",))))
@@ -129,3 +130,61 @@ def test_the_breaker_is_cleared_up_to_now(stores: Stores) -> None:
         decide(stores, position, "freeze")
     assert approval.unfreeze(PARAMS, stores, "looked at it") == 2
     assert (last(stores).who, last(stores).body["why"]) == ("alice", "looked at it")
+
+
+class Shelf:
+    """An alias in memory, on which a registry that goes away leaves a promotion in flight."""
+
+    version: int | None = None
+    away = False
+
+    def read(self, model: str) -> int | None:
+        return self.version
+
+    def write(self, model: str, version: int | None) -> None:
+        if self.away:
+            raise StoreError("registry", found="no answer", expected="one", remedy="Wait.")
+        self.version = version
+
+
+def reigned(stores: Stores, shelf: Shelf, *numbers: int) -> None:
+    """Make versions champion in turn."""
+    ledger = recovery.open_ledger(stores)
+    for number in numbers:
+        head, version = ledger.head("people"), ModelVersion(name="people", version=number, digest=f"{number}" * 64)
+        decision = Decision(action="promote", reasons=(), candidate=version, champion=head and head.reference())
+        register(ledger, version, who="t", lineage={})
+        promote(ledger, shelf, decision, expected=head and head.promotion, who="t", why="w")
+
+
+def test_a_version_that_a_person_judges_bad_is_gone_back_to_no_more(stores: Stores) -> None:
+    """The last good version is the one before it then, in the caller's name and reason; taken back, it is it again."""
+    reigned(stores, Shelf(), 1, 2, 3)
+    ledger = recovery.open_ledger(stores)
+    assert ledger.last_good("people").version == 2
+    approval.condemn(PARAMS, stores, 2, "answers nothing")
+    entry = last(stores)
+    assert (entry.kind, entry.who, entry.version, entry.body["why"]) == ("condemned", "alice", 2, "answers nothing")
+    assert ledger.last_good("people").version == 1
+    assert responses.by_hand(PARAMS, stores, "w").candidate.version == 1
+    approval.clear(PARAMS, stores, 2, "mended")
+    assert ledger.last_good("people").version == 2
+
+
+def test_who_serves_or_is_not_known_is_not_judged_bad(stores: Stores) -> None:
+    """Each refusal says what a person does instead, and leaves nothing on record."""
+    shelf = Shelf()
+    reigned(stores, shelf, 1, 2)
+    shelf.away = True
+    with pytest.raises(StoreError, match="no answer"):
+        reigned(stores, shelf, 3)
+    before = last(stores)
+    for number, found, remedy in (
+        (2, "version 2, which is champion", "holdfast rollback --why"),
+        (3, "version 3, whose promotion was interrupted", "holdfast monitor --windows 0"),
+        (7, "version 7, which is not on record", "holdfast audit"),
+    ):
+        with pytest.raises(StoreError, match=found) as refused:
+            approval.condemn(PARAMS, stores, number, "w")
+        assert remedy in refused.value.remedy
+    assert last(stores) == before

@@ -12,7 +12,7 @@ from holdfast.recovery.policy import Policy
 from holdfast.recovery.promotion import promote
 from holdfast.results import Check, DataSnapshot, Decision, Finding, ModelVersion, Provenance, Score, StageReport
 from holdfast.stores import Stores
-from tasks import demotion, recovery
+from tasks import demotion, recovery, responses
 from tasks.approval import unfreeze
 
 FLOORED = "probes/quality"
@@ -65,6 +65,7 @@ def stores(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Stores:
         head = ledger.head("people")
         decision = Decision(action="promote", reasons=(), candidate=version(number), champion=head and head.reference())
         promote(ledger, alias, decision, expected=head and head.promotion, who="alice", why="w")
+    monkeypatch.setattr(responses, "still_good", lambda *_: True)
     monkeypatch.setattr(demotion, "find_version", SimpleNamespace(fn=lambda _p, _s, number: version(number)))
     return made
 
@@ -173,6 +174,40 @@ def test_without_a_good_version_nothing_is_demoted(stores: Stores, told: list[De
     assert decision.action == "alert"
     assert "no former champion" in decision.reasons[-1].text
     assert told == [decision]
+
+
+def test_the_night_goes_back_to_bytes_that_verify(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is spoilt is passed over, for the version before it; where no other is sound, nobody is named."""
+    ledger, alias = recovery.open_ledger(stores), Shelf()
+    alias.version = 2
+    decision = Decision(action="promote", reasons=(), candidate=version(3), champion=version(2))
+    promote(ledger, alias, decision, expected=ledger.head("people").promotion, who="alice", why="w")
+    for spoilt, expected in ((set(), version(2)), ({2}, version(1)), ({1, 2}, None)):
+        monkeypatch.setattr(responses, "still_good", lambda _, good, spoilt=spoilt: good.version not in spoilt)
+        assert demotion.predecessor.fn(PARAMS, stores, version(3), found(3, 0.59, "passed")) == expected
+
+
+def test_a_version_that_cannot_be_asked_demotes_nobody(stores: Stores, told: list[Decision]) -> None:
+    """A person hears why, and what would do."""
+    decision = demotion.sentence.fn(
+        PARAMS, stores, version(2), found(2, 0.59, "passed"), version(1), None, "an edited module. Check it out."
+    )
+    assert (decision.action, decision.candidate) == ("alert", None)
+    assert decision.reasons[-1].text == "version 1 reigned before, and cannot be asked: an edited module. Check it out."
+    assert told == [decision]
+
+
+def test_a_rollback_of_the_night_that_cannot_be_done_is_on_record_and_told(
+    stores: Stores, told: list[Decision]
+) -> None:
+    """As an alert with the reason, once for each finding; the champion stays."""
+    due = sentenced(stores, found(2, 0.59, "passed"), found(1, 0.6))
+    for _ in range(2):
+        held = demotion.held_back.fn(PARAMS, stores, due, "no finite answers")
+        assert (held.action, held.candidate, held.champion) == ("alert", None, version(2))
+        assert (held.reasons[-1].text, held.reasons[-1].passed) == ("not done: no finite answers", False)
+    assert recorded(stores) == ["rollback", "alert"]
+    assert told == [due, held, held]
 
 
 def test_the_champion_is_asked_about_its_own_data_while_the_pin_stands(

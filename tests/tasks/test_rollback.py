@@ -5,21 +5,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from flows import monitoring
 from flows import recovery as flow
-from holdfast.errors import ModelError
+from holdfast.errors import ModelError, StoreError
+from holdfast.factory import factory_digest
 from holdfast.model import ModelSpec, load_model, save_model
 from holdfast.monitoring.watch import WindowRecord
 from holdfast.recovery.audit import reconcile
+from holdfast.recovery.policy import History, Policy
 from holdfast.recovery.promotion import condemn, promote
 from holdfast.recovery.promotion import register as record
 from holdfast.recovery.triage import Evidence
-from holdfast.results import Decision, Reason
+from holdfast.results import Decision, Diagnosis, Reason
 from holdfast.stores import Stores
-from tasks import recovery, responses, tracking
+from tasks import approval, on_record, recovery, responses, tracking
 
 CONTENDERS = 20
 
@@ -28,8 +32,9 @@ def registered(params, stores, data, folder, count):
     """Register versions, and make the first two champion in turn."""
     tracking.prepare(stores, params.name)
     spec = ModelSpec(
-        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes
-    )
+        factory=params.model.factory, settings=params.model.settings, space=data.space, classes=data.classes,
+        code=factory_digest(params.model.factory),
+    )  # fmt: skip
     ledger, made = recovery.open_ledger(stores), []
     for number in range(count):
         digest = save_model(folder / str(number), spec.build(seed=number), spec)
@@ -37,17 +42,24 @@ def registered(params, stores, data, folder, count):
         version = tracking.register(stores, params.name, folder / str(number), spec, run, f"key-{number}", digest)
         record(ledger, version, who="test", lineage={})
         made.append(version)
-        if number > 1:
-            continue
-        head = ledger.head(params.name)
-        decision = Decision(
-            action="promote", candidate=version, champion=head and head.reference(),
-            reasons=(Reason(about="test", passed=True, text="first"),),
-        )  # fmt: skip
-        promote(
-            ledger, tracking.MlflowProjection(stores), decision, expected=head and head.promotion, who="test", why="-"
-        )
+        if number < 2:
+            crown(stores, version)
     return made
+
+
+def crown(stores, version):
+    """Make a version champion, as a person does who promotes it."""
+    ledger = recovery.open_ledger(stores)
+    head = ledger.head(version.name)
+    decision = Decision(
+        action="promote", candidate=version, champion=head and head.reference(),
+        reasons=(Reason(about="test", passed=True, text="first"),),
+    )  # fmt: skip
+    promote(ledger, tracking.MlflowProjection(stores), decision, expected=head and head.promotion, who="test", why="-")
+
+
+def window_at(position):
+    return WindowRecord(position=position, digest=f"w{position}", rows=10, state="escrowed", why="", matured=False)
 
 
 def test_a_champion_without_a_good_copy_gives_way_and_is_condemned(world, tmp_path, monkeypatch, spoil):
@@ -92,6 +104,173 @@ def test_nobody_falls_back_to_bytes_that_do_not_verify(world, tmp_path, monkeypa
     assert "verifies" in responses.obstacle.fn(world.params, stores, decided)
     condemn(recovery.open_ledger(stores), first, who="test", why="w")
     assert "judged bad" in responses.obstacle.fn(world.params, stores, decided)
+
+
+@pytest.fixture
+def loop(world, tmp_path, monkeypatch):
+    """Two versions that reigned, of a module of the user's, and a watch of two windows, the second a quiet one."""
+    (tmp_path / "moved.py").write_text("from holdfast.networks import mlp\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "moved", raising=False)  # another test's
+    model = world.params.model.model_copy(update={"factory": "moved:mlp"})
+    params = world.params.model_copy(update={"model": model})
+    stores, told = Stores.local(world.stores.project, tmp_path / "stores", actor="test"), []
+    made = registered(params, stores, world.data, tmp_path / "models", 3)
+    for name in ("settle", "unanswered", "obstacle", "roll_back", "responded", "hindered"):
+        monkeypatch.setattr(flow, name, getattr(flow, name).fn)
+    for name in ("settle", "next_window", "decided", "handled", "decide"):
+        monkeypatch.setattr(monitoring, name, getattr(monitoring, name).fn)
+    for module in (flow, monitoring):
+        monkeypatch.setattr(module, "require_model", lambda *_: None)
+        monkeypatch.setattr(module, "integrity", lambda *_: (world.snapshot, None))
+    for name in ("watched_model", "mature", "screen", "tainted"):
+        monkeypatch.setattr(monitoring, name, lambda *_: None)
+    monkeypatch.setattr(monitoring, "receive", lambda *asked: window_at(asked[-1]) if asked[-1] < 2 else None)
+    monkeypatch.setattr(monitoring, "observe", lambda *asked: Evidence(position=asked[4].position, rows=10))
+    rows = SimpleNamespace(samples=lambda _, space: world.data.samples("test", space=space), digest=world.data.digest)
+    monkeypatch.setattr(responses, "load_data", lambda *_: rows)
+    monkeypatch.setattr(responses, "announce", lambda _, decision, *event: told.append((decision, *event)))
+    return SimpleNamespace(params=params, stores=stores, made=made, told=told, snapshot=world.snapshot)
+
+
+def due(loop, action="rollback"):
+    """Put on record that the loop goes back from the second version to the first, by window 0."""
+    decision = Decision(
+        action=action, candidate=loop.made[0], champion=loop.made[1], position=0, cause="harmful_drift",
+        reasons=(Reason(about="policy", passed=True, text="w"),),
+    )  # fmt: skip
+    body = decision.model_dump(mode="json")
+    recovery.open_ledger(loop.stores).append("decision", who="holdfast", model=loop.params.name, body=body)
+    return decision
+
+
+def watched(loop):
+    return [(w.position, w.action, w.outcome) for w in monitoring.monitoring.fn(loop.params, loop.stores).windows]
+
+
+def never_done(loop, why, monkeypatch, tmp_path, data):
+    """Bring about what keeps a rollback that was decided from ever being done; give some words that say it."""
+    if why == "another champion":
+        crown(loop.stores, loop.made[2])
+        return "version 3 is champion now, and version 2 was when this was decided"
+    if why == "an edited module":
+        (tmp_path / "moved.py").write_text("from holdfast.networks import mlp\n\nWIDTH = 3\n")
+        return "Check out the module as it was then"
+    mute = SimpleNamespace(space=data.space, device="cpu", logits=lambda x: torch.full((len(x), 2), torch.nan))
+    monkeypatch.setattr(responses, "load_model", lambda *_: mute)
+    return "`holdfast condemn 1 --why ...` judges it bad"
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        ("rollback", "another champion"),
+        ("rollback", "an edited module"),
+        ("rollback", "answers that are not finite"),
+        ("fall_back", "an edited module"),
+    ],
+)
+def test_what_can_never_be_done_is_closed_and_the_next_window_comes(loop, action, why, world, monkeypatch, tmp_path):
+    """On record and told, once, with the reason; who serves goes on, and nothing is left to answer or to carry out."""
+    due(loop, action)
+    words = never_done(loop, why, monkeypatch, tmp_path, world.data)
+    serving = recovery.open_ledger(loop.stores).head(loop.params.name)
+    first, second = watched(loop)
+    assert first[:2] == (0, action)
+    assert first[2].startswith("not done: ")
+    assert words in first[2]
+    assert second == (1, "none", "")
+    ((told, event),) = loop.told
+    assert (event, told.reasons[-1].text, told.reasons[-1].passed) == ("hindered", first[2], False)
+    ledger = recovery.open_ledger(loop.stores)
+    assert ledger.head(loop.params.name) == serving
+    with ledger.reading() as view:
+        body = on_record.outcome_of(view, loop.params.name, 0)
+    assert (body["outcome"], body["champion"], body["minutes"]) == (first[2], serving.version, 0.0)
+    assert watched(loop) == []
+    assert flow.recovery.fn(loop.params, loop.stores) == ""
+    assert len(loop.told) == 1
+
+
+def test_what_was_approved_and_can_never_be_done_is_closed_by_the_run_that_the_word_starts(loop):
+    """An approval that comes days late, after a person promoted another version, leaves nothing that waits."""
+    policy = loop.params.recovery.policy.model_copy(update={"approve": ("rollback",)})
+    recovering = loop.params.recovery.model_copy(update={"policy": policy})
+    loop.params = loop.params.model_copy(update={"recovery": recovering})
+    due(loop)
+    assert flow.recovery.fn(loop.params, loop.stores) == approval.WAITS
+    crown(loop.stores, loop.made[2])
+    approval.approve(loop.params, loop.stores, 0, "go on")
+    assert flow.recovery.fn(loop.params, loop.stores).startswith("not done: version 3 is champion now")
+    assert on_record.pending(loop.params, loop.stores) == (1, None)
+    with pytest.raises(StoreError, match="none that waits"):
+        approval.refuse(loop.params, loop.stores, 0, "w")
+
+
+def test_an_outage_closes_nothing(loop, monkeypatch):
+    """A store that does not answer is no word about the version: the decision stays, and is carried out later."""
+    decision = due(loop)
+
+    def silent(*_):
+        raise StoreError("registry", found="no answer", expected="one", remedy="Wait.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(responses, "hold_to_record", silent)
+        with pytest.raises(StoreError, match="no answer"):
+            monitoring.monitoring.fn(loop.params, loop.stores)
+    assert on_record.pending(loop.params, loop.stores) == (0, decision)
+    assert watched(loop)[0] == (0, "rollback", "back to version 1")
+    assert loop.told == []
+
+
+def test_a_rollback_that_was_done_before_a_kill_is_gone_on_behind(loop, world, monkeypatch, tmp_path):
+    """Who serves already was asked before it did: nothing is asked again, and nothing hinders it any more."""
+    decision = due(loop)
+    assert responses.roll_back.fn(loop.params, loop.stores, loop.snapshot, decision) == "back to version 1"
+    never_done(loop, "an edited module", monkeypatch, tmp_path, world.data)
+    assert watched(loop)[0] == (0, "rollback", "back to version 1")
+    moves = [e for e in recovery.open_ledger(loop.stores).history(loop.params.name) if e.kind == "done"]
+    assert len(moves) == 3
+
+
+def test_a_rollback_by_hand_that_cannot_be_done_is_an_error_and_leaves_nothing(loop, world, monkeypatch, tmp_path):
+    """A person hears what to do, and does it: the version is judged bad, and is gone back to no more."""
+    words = never_done(loop, "answers that are not finite", monkeypatch, tmp_path, world.data)
+    monkeypatch.setattr(monitoring, "roll_back", monitoring.roll_back.fn)
+    with pytest.raises(ModelError) as refused:
+        monitoring.rollback.fn(loop.params, loop.stores, "it harms")
+    assert (refused.value.exit_code, words in str(refused.value)) == (5, True)
+    assert on_record.pending(loop.params, loop.stores) == (0, None)
+    ledger = recovery.open_ledger(loop.stores)
+    assert ledger.head(loop.params.name).version == 2
+    crown(loop.stores, loop.made[2])
+    approval.condemn(loop.params, loop.stores, 2, "no numbers")
+    assert ledger.last_good(loop.params.name).version == 1
+
+
+def test_a_rollback_is_decided_to_the_last_version_whose_bytes_verify(loop, monkeypatch, spoil):
+    """A spoilt one before the champion is passed over for the sound one before it; of its two copies one is enough."""
+    first, second, third = loop.made
+    crown(loop.stores, third)
+    harm = Diagnosis(cause="harmful_drift", reasons=())
+    history = History(promoted=0, gains=(-0.1,), good=second, admissible=9)
+    recovering = loop.params.recovery.model_copy(update={"policy": Policy(probation=5)})
+    params = loop.params.model_copy(update={"recovery": recovering})
+    monkeypatch.setattr(responses, "triage", lambda *_, **__: harm)
+    monkeypatch.setattr(responses, "remembered", lambda *_: history)
+
+    def decided(position):
+        evidence = Evidence(position=position, rows=10)
+        decision = responses.decide.fn(params, loop.stores, window_at(position), evidence, third)
+        return decision.action, decision.candidate and decision.candidate.version
+
+    assert decided(0) == ("rollback", 2)
+    spoil(tracking.fetch_model(loop.stores, second))
+    assert decided(1) == ("rollback", 2)
+    for version, expected in ((second, ("rollback", 1)), (first, ("retrain", None))):
+        spoil(tracking.fetch_model(loop.stores, version))
+        spoil(loop.stores.artifacts / "models" / version.source.rsplit("/", 1)[-1])
+        assert decided(1 + version.version) == expected
 
 
 @pytest.mark.slow
