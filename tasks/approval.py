@@ -11,7 +11,7 @@ from holdfast.results import ModelVersion
 from tasks.monitoring import open_watch
 from tasks.on_record import BREAKER, pending, since_cleared, windows_of
 from tasks.recovery import open_ledger
-from tasks.responses import release_window, responded
+from tasks.responses import release_window, responded, unread
 
 if TYPE_CHECKING:
     from holdfast.params import Params
@@ -77,16 +77,22 @@ def refuse(params: Params, stores: Stores, position: int, why: str) -> Decision:
 
     It counts as a response: cooldown and budget hold as if it had been carried out, so it is not asked again at once.
     Of a quarantine it is the person's word on the windows: what was suspected of them is released, each on record, or
-    the same would be asked at every later window.
+    the same would be asked at every later window. One that nobody can read is set aside all the same, which the outcome
+    says: there is nothing that a word on it could let anyone read.
 
     Raises:
         StoreError: no decision about this window waits.
     """
-    decision = _waiting(params, stores, position)
-    if decision.action == "quarantine":
-        for window in filter(open_watch(params, stores).suspects, windows_of(decision)):
+    decision, watch, outcome = _waiting(params, stores, position), open_watch(params, stores), f"refused: {why}"
+    suspected = filter(watch.suspects, windows_of(decision)) if decision.action == "quarantine" else ()
+    for window in suspected:
+        fault = unread(params, stores, window)
+        if fault:
+            watch.move(window, "quarantined", f"it cannot be read: {fault}")
+            outcome += f"; window {window} in quarantine all the same, as it cannot be read: {fault}"
+        else:
             release_window(params, stores, window, why)
-    responded.fn(params, stores, decision, f"refused: {why}", refused_by=stores.named_actor())
+    responded.fn(params, stores, decision, outcome, refused_by=stores.named_actor())
     return decision
 
 

@@ -16,17 +16,15 @@ from holdfast.data.columns import read_labels
 from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.table import encode
-from holdfast.digests import work_key
 from holdfast.errors import ArtefactError, DataError
-from holdfast.integrity.feed import stuck
-from holdfast.integrity.rows import declared_of_rows, examine_rows
+from holdfast.integrity.rows import unanswered
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.challenger import losses
 from holdfast.monitoring.evidently import Evidently
 from holdfast.monitoring.watch import SET_ASIDE, Watch, WindowRecord
 from holdfast.params import Params
 from holdfast.recovery.triage import Evidence, Tainted, last_judged, shifted_since, spoiled
-from holdfast.results import DataSnapshot, IntegrityFinding, ModelVersion, Signal
+from holdfast.results import DataSnapshot, ModelVersion, Signal
 from holdfast.seeding import Noise
 from holdfast.space import Table
 from holdfast.squeezing import unsteadiness
@@ -34,6 +32,7 @@ from holdfast.stores import Stores, WallClock, write_atomically
 from tasks import tracking
 from tasks.calibration import calibrated
 from tasks.challenger import Allowance, allowance, is_asked, leads_on
+from tasks.faults import quality_of
 from tasks.lineage import registered
 from tasks.prediction import open_champion, open_former
 from tasks.progress import tell
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
     from holdfast.data.recorded import Recorded, Told
     from holdfast.data.streams.base import Arrival
-    from holdfast.integrity.schema import Schema
     from holdfast.model import Target
     from holdfast.monitoring.base import Needs
     from holdfast.monitoring.panels import Calibration, Panel
@@ -87,33 +85,39 @@ def observe(
     """See what a window shows: its rows, the champion's answers, and labels that nobody was told of yet.
 
     The champion is judged by windows that passed their screening, and by no others. Where clients were answered
-    otherwise than its bytes answer, that is damage; the window is watched, by what the bytes say.
+    otherwise than its bytes answer, that is damage; the window is watched, by what the bytes say. Rows without a finite
+    answer are at fault themselves where the champion answers the rows of its own time, and the others are watched;
+    where it does not, that is damage. What keeps this window from being looked at keeps no earlier one from its labels.
     Every signal is on record with what its detector remembers before it is given.
 
     Raises:
         ModelError: the champion cannot be opened for another reason than damage: nothing that is done would mend it.
     """
     arrival = Escrow(stores.escrow).rows(window.digest, window.position)
-    quality = _quality(params, stores, snapshot, arrival)
+    quality = quality_of(params, stores, snapshot, arrival)
     seen = Evidence(position=window.position, rows=window.rows, quality=quality, poisoned=poisoned)
+    fresh, silent = None, np.zeros(0, dtype=np.int64)
     try:
         predictor = recorded_answers(params, stores, snapshot) if params.recorded else open_champion(params, stores)
+        try:
+            told = predictor.examine(arrival.asked)
+        except DataError as error:
+            seen = seen.model_copy(update={"unreadable": str(error)})
+        else:
+            fresh, silent = _as_window(told, predictor.space, window)
+            served, otherwise = served_otherwise(stores, told)
+            seen = seen.model_copy(update={"served": served, "artefact": otherwise})
+        reference, allowed = (
+            (recorded_reference(params, stores, snapshot), None)
+            if params.recorded
+            else _reference(params, stores, champion)
+        )
     except ArtefactError as error:
         return seen.model_copy(update={"artefact": str(error)})
-    try:
-        told = predictor.examine(arrival.asked)
-    except DataError as error:
-        return seen.model_copy(update={"unreadable": str(error)})
-    fresh, broken = _as_window(told, predictor.space, window)
-    if broken:
-        return seen.model_copy(update={"artefact": f"{broken} of {window.rows} outputs are not finite"})
-    served, otherwise = served_otherwise(stores, told)
-    seen = seen.model_copy(update={"served": served, "artefact": otherwise})
-    reference, allowed = (
-        (recorded_reference(params, stores, snapshot), None)
-        if params.recorded
-        else _reference(params, stores, champion)
-    )
+    if fresh is not None and len(silent):  # the past is answered by the same bytes: these rows are to blame
+        found = unanswered(silent, window.rows)
+        seen = seen.model_copy(update={"quality": (*seen.quality, found)})
+        fresh = _answered_part(params, fresh, silent)
     signals = _watched(params, stores, champion, predictor, reference, allowed, fresh, matured, seen)
     known = open_watch(params, stores).signals(champion.digest)
     moved, judged = shifted_since(known, window.position), last_judged(known)
@@ -127,19 +131,20 @@ def _watched(
     predictor: Predictor | Recorded,
     reference: Window,
     allowed: Allowance | None,
-    fresh: Window,
+    fresh: Window | None,
     matured: tuple[WindowRecord, ...],
     seen: Evidence,
 ) -> tuple[Signal, ...]:
-    watch, panel = open_watch(params, stores), params.panel()
-    fresh = _asked_more(predictor, panel, fresh, reference)
+    """Let the panel look at the window, where there are answers to look at, and at labels of those before it."""
+    watch, panel, place = open_watch(params, stores), params.panel(), seen.position
     before = watch.signals(champion.digest)
     known = {(signal.position, signal.detector) for signal in before}
     judged = {signal.position for signal in before if signal.needs == "labels"}
-    kept = [signal for signal in watch.signals(champion.digest, fresh.position) if signal.needs != "labels"]
+    kept = [signal for signal in watch.signals(champion.digest, place) if signal.needs != "labels"]
     # What a kill cut off between its record and the decision is told in the same turn again.
-    told = [*kept, *(s for s in before if s.turn == fresh.position and s.detector in panel.detectors)]
-    if not kept:
+    told = [*kept, *(s for s in before if s.turn == place and s.detector in panel.detectors)]
+    if fresh is not None and not kept:
+        fresh = _asked_more(predictor, panel, fresh, reference)
         calibration = calibrated(params, stores, champion, reference, len(fresh))
         signals, memories = panel.watch(
             fresh, reference, calibration, watch.memories(champion.digest), ("inputs", "outputs", "embeddings")
@@ -149,34 +154,70 @@ def _watched(
         told += signals
     asked = {name for name, detector in panel.detectors.items() if detector.needs == "labels"}
     since, verdicts = judged_from(stores.project, registered(stores, champion)), watch.verdicts()
-    shown = seen.model_copy(update={"signals": tuple(s for s in told if s.position == fresh.position)})
-    if spoiled(shown, faulty_share=params.recovery.policy.faulty_share):
-        matured = tuple(record for record in matured if record.position != fresh.position)
+    shown = seen.model_copy(update={"signals": tuple(s for s in told if s.position == place)})
+    if fresh is None or spoiled(shown, faulty_share=params.recovery.policy.faulty_share):
+        matured = tuple(record for record in matured if record.position != place)
     for record in matured:
         if record.position < since or record.state in SET_ASIDE or verdicts.get(record.position) not in BELIEVED:
             continue  # what is not to be believed, or not readable at all, says nothing of the champion
         lacking = {name for name in asked if (record.position, name) not in known}
         if not lacking:
             continue
-        arrival = Escrow(stores.escrow).rows(record.digest, record.position)
-        window, broken = _answered(predictor, arrival, record)
-        if broken:
+        try:
+            arrival, labelled = _labelled(params, stores, predictor, watch, allowed, record)
+        except DataError as error:
+            _set_aside(watch, record, error)
             continue
-        labelled = replace(window, labels=class_indices(params, stores, record))
-        if allowed is not None:
-            own = losses(labelled.probabilities, labelled.matured)
-            kind: Kind = "table" if isinstance(labelled.space, Table) else "images"
-            labelled = replace(labelled, lead=leads_on(watch, record, own, allowed, kind))
-        calibration = calibrated(params, stores, champion, reference, len(window))
+        if labelled is None:
+            continue
+        calibration = calibrated(params, stores, champion, reference, len(labelled))
         memories = watch.memories(champion.digest)
         signals, memories = panel.watch(labelled, reference, calibration, memories, LABELS, lacking)
         signals = _with_gain(params, stores, champion, arrival, labelled, signals)
         # A detector that joined the panel since catches up: of windows that were told of, nothing is news.
         if record.position not in judged:
-            signals = tuple(signal.model_copy(update={"turn": fresh.position}) for signal in signals)
+            signals = tuple(signal.model_copy(update={"turn": place}) for signal in signals)
             told += signals
         watch.keep(champion.digest, signals, memories)
     return tuple(told)
+
+
+def _labelled(
+    params: Params,
+    stores: Stores,
+    predictor: Predictor | Recorded,
+    watch: Watch,
+    allowed: Allowance | None,
+    record: WindowRecord,
+) -> tuple[Arrival, Window | None]:
+    """Give the rows of a matured window that the champion answers, as they came and with answers and labels.
+
+    There is no window where too few are answered to speak for the others.
+
+    Raises:
+        DataError: its rows or labels cannot be read.
+        StoreError: they cannot be had.
+    """
+    arrival = Escrow(stores.escrow).rows(record.digest, record.position)
+    window, silent = _answered(predictor, arrival, record)
+    labelled = replace(window, labels=class_indices(params, stores, record))
+    if allowed is not None:
+        own = losses(labelled.probabilities, labelled.matured)
+        kind: Kind = "table" if isinstance(labelled.space, Table) else "images"
+        labelled = replace(labelled, lead=leads_on(watch, record, own, allowed, kind))
+    if not len(silent):
+        return arrival, labelled
+    part, places = _answered_part(params, labelled, silent), np.delete(np.arange(len(arrival)), silent)
+    if part is None:
+        return arrival, None
+    rows = arrival.rows[places] if isinstance(arrival.rows, np.ndarray) else arrival.rows.iloc[places]
+    return replace(arrival, rows=rows), part
+
+
+def _set_aside(watch: Watch, record: WindowRecord, error: DataError) -> None:
+    """Set a matured window aside that nobody can read, and tell why: left in escrow, it would stop every watch."""
+    watch.move(record.position, "quarantined", f"it cannot be read: {error}")
+    tell("monitoring", f"window {record.position}  in quarantine, it cannot be read and judges nobody: {error}")
 
 
 def _asked_more(predictor: Predictor | Recorded, panel: Panel, fresh: Window, past: Window) -> Window:
@@ -247,19 +288,26 @@ def judged_from(project: Path, lineage: Json) -> int:
     return 0 if last is None else 1 + int(last)
 
 
-def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, int]:
-    """Ask the champion, and give the window with its answers, and how many outputs are not finite."""
+def _answered(predictor: Predictor | Recorded, arrival: Arrival, record: WindowRecord) -> tuple[Window, Array]:
+    """Ask the champion, and give the window with its answers, and the rows that it has no finite output for."""
     return _as_window(predictor.examine(arrival.asked), predictor.space, record)
 
 
-def _as_window(answers: Predictions | Told, space: Box | Table, record: WindowRecord) -> tuple[Window, int]:
-    """Lay answers out as a window, and tell how many outputs are not finite: those are even there."""
+def _as_window(answers: Predictions | Told, space: Box | Table, record: WindowRecord) -> tuple[Window, Array]:
+    """Lay answers out as a window, and list the rows (m,), by place, without finite output: even there."""
     finite = np.asarray(np.isfinite(answers.probabilities).all(axis=1))
     even = np.full(answers.probabilities.shape, 1.0 / answers.probabilities.shape[1])
     return Window(
         position=record.position, ids=_ids(record), x=answers.inputs, space=space,
         probabilities=np.where(finite[:, None], answers.probabilities, even),
-    ), int((~finite).sum())  # fmt: skip
+    ), np.flatnonzero(~finite)  # fmt: skip
+
+
+def _answered_part(params: Params, window: Window, silent: Array) -> Window | None:
+    """Leave out the rows (m,) without an answer; None where they are so many that the others are no window."""
+    if len(silent) == len(window) or len(silent) > params.recovery.policy.faulty_share * len(window):
+        return None
+    return window.take(np.delete(np.arange(len(window)), silent))
 
 
 def _ids(record: WindowRecord) -> Array:
@@ -284,6 +332,7 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[
     Beside them, how a challenger stood to the champion on all rows of that role; None where no detector asks.
 
     Raises:
+        ArtefactError: it has no finite output for some of them, which it must know: it is damaged, whatever its bytes.
         DataError: they are too few, or the ledger does not say what the champion was trained on.
     """
     lineage = registered(stores, champion)
@@ -303,9 +352,14 @@ def _reference(params: Params, stores: Stores, champion: ModelVersion) -> tuple[
             "reference rows", found=f"{len(rows)} rows of role calibration", expected=f"at least {_FEWEST}",
             remedy="Give data.roles.calibration a larger share, or recovery.retraining.recent more windows.",
         )  # fmt: skip
-    panel = params.panel()
+    panel, probabilities = params.panel(), _probabilities(target, held.x[rows])
+    if silent := int((~np.isfinite(probabilities).all(axis=1)).sum()):
+        raise ArtefactError(
+            f"{champion.name} version {champion.version}", found=f"no finite output for {silent} of {len(rows)} rows",
+            expected="answers to the rows of its own time", remedy="`holdfast rollback` goes to the version before it.",
+        )  # fmt: skip
     reference = Window(
-        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=_probabilities(target, held.x[rows]),
+        position=-1, ids=held.ids.numpy()[rows], x=held.x[rows], probabilities=probabilities,
         space=target.space, labels=held.y.numpy()[rows],
         embeddings=target.embed(held.x[rows]).cpu().float() if panel.asks("embeddings") else None,
         squeezed=unsteadiness(partial(_probabilities, target), held.x[rows], held.x[rows], target.space)
@@ -326,37 +380,3 @@ def _probabilities(target: Target, x: torch.Tensor) -> Array:
 def calibrate_for(params: Params, stores: Stores, champion: ModelVersion, rows: int) -> Calibration:
     """Find a champion's thresholds for windows of this many rows before the first of them comes."""
     return calibrated(params, stores, champion, _reference(params, stores, champion)[0], rows)
-
-
-def _quality(params: Params, stores: Stores, snapshot: DataSnapshot, arrival: Arrival) -> tuple[IntegrityFinding, ...]:
-    """Hold a window's rows to what params declare of each row; what is declared of the whole set is no window's."""
-    wide = declared_of_rows(params.checks(), params.data.label)
-    if wide is None or isinstance(arrival.rows, np.ndarray):
-        return ()
-    lacking = [name for name in wide.columns if name not in arrival.rows]
-    if lacking:
-        told = f"no column {', '.join(lacking)}"
-        return (IntegrityFinding(check="schema", verdict="block", reason=told, examined=len(arrival)),)
-    data, found = load_data(stores, params, snapshot), _declared(params, stores, wide, arrival.rows, arrival.digest)
-    if data.frame is None or not isinstance(data.space, Table):
-        return (found,)
-    return (found, stuck(arrival.rows, data.frame[data.holds("train")], data.space.names))
-
-
-def faulty_rows(params: Params, stores: Stores, arrival: Arrival) -> tuple[int, ...]:
-    """List the rows of a window, by their places, that break what params declare: in pinned data they train nothing."""
-    wide = declared_of_rows(params.checks(), params.data.label)
-    if wide is None or isinstance(arrival.rows, np.ndarray):
-        return ()
-    return _declared(params, stores, wide, arrival.rows, arrival.digest).rows
-
-
-def _declared(params: Params, stores: Stores, wide: Schema, rows: pd.DataFrame, digest: str) -> IntegrityFinding:
-    """Ask what is declared of a window's rows; once, for each retraining needs to know it of every window."""
-    key = work_key("rows of a window", wide.model_dump_json(), digest, seed=params.seed)
-    known = stores.results.get(key, IntegrityFinding)
-    if known is not None:
-        return known
-    found = examine_rows(wide, rows, params.seed)
-    stores.results.put(key, found)
-    return found

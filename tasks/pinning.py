@@ -6,11 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from holdfast.data.admission import admit
 from holdfast.data.assigned import pinned_manifest
 from holdfast.data.pinning import write_pinned
+from holdfast.data.source import quick_features
+from holdfast.data.table import encode
 from holdfast.errors import DataError
 from holdfast.results import DataSnapshot, Role, Value
+from holdfast.space import Table
 from tasks import objects
 from tasks.lineage import registered
 from tasks.on_record import pending
@@ -31,6 +36,7 @@ from tasks.versioning import (
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+    from holdfast.data.source import Loaded
     from holdfast.params import Params
     from holdfast.results import ModelVersion
     from holdfast.stores import Stores
@@ -136,10 +142,31 @@ def _require_pinned(version: ModelVersion, made_from: DataSnapshot, before: str)
         )  # fmt: skip
 
 
+def _require_finite(grown: Loaded, version: ModelVersion) -> None:
+    """Refuse rows of windows that no model can learn from: a manifest leaves them out, and pinned data cannot.
+
+    Raises:
+        DataError: there are some.
+    """
+    if grown.frame is None or not isinstance(grown.space, Table):
+        return
+    features = quick_features(encode(grown.frame, grown.space, place=grown.params.path), grown.space)
+    wild = ~np.isfinite(features).all(axis=1)
+    if grown.window is not None and wild.any():
+        places = ", ".join(map(str, np.unique(grown.window[wild]).tolist()))
+        raise DataError(
+            "data pin", found=f"{int(wild.sum())} rows of windows {places} with numbers beyond what models compute",
+            expected="rows that integrity could read",
+            remedy=f"Nothing need be pinned: what version {version.version} learned from, which left them out, stays"
+            " restorable by its manifest, and the loop goes on beside what is pinned now.",
+        )  # fmt: skip
+
+
 def _laid_out(params: Params, stores: Stores, version: ModelVersion, manifest: str, before: str, *, apply: bool) -> Pin:
     project, name = stores.project, Path(params.data.path)
     base, windows, what = admitted_parts(stores, params, manifest)
     grown = admit(base, windows, what, objects.read_ids(project, what.left_out_md5))
+    _require_finite(grown, version)
     scratch = project / ".dvc" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from holdfast.errors import ModelError
+from holdfast.errors import DataError, ModelError
 from holdfast.model import load_model, pick_device
 from holdfast.monitoring.watch import WindowRecord
 from holdfast.params import Params
@@ -22,10 +22,11 @@ from tasks import tracking
 from tasks.monitoring import open_watch
 from tasks.on_record import ACTED, outcome_of, pending, rollbacks, since_cleared, stream_decisions, windows_of
 from tasks.progress import tell
+from tasks.readable import unreadable
 from tasks.recovery import lies_here, open_ledger, record_decision, show_champion, still_good
 from tasks.smoke import further, hold_to_record
 from tasks.storage import load_data
-from tasks.windows import admissible
+from tasks.windows import admissible, overlooked
 
 if TYPE_CHECKING:
     from holdfast.recovery.ledger import Ledger
@@ -262,14 +263,36 @@ def by_hand(params: Params, stores: Stores, why: str) -> Decision:
 def release_window(params: Params, stores: Stores, position: int, why: str) -> None:
     """Put a window back into escrow, or take back what its screening suspects, in the caller's name and on record.
 
+    One that passed its screening and that no detector looked at, as where the champion was damaged, may then train too.
+
     Raises:
-        StoreError: it is not in quarantine, and not suspected.
+        DataError: nobody can read it: it would judge nobody and train nothing.
+        StoreError: it is not in quarantine, not suspected, and no detector's look is all that it lacks.
     """
-    watch = open_watch(params, stores)
-    watch.require_held(position)
+    watch, looked_over = open_watch(params, stores), overlooked(params, stores, position)
+    if not looked_over:
+        watch.require_held(position)
+    fault = unread(params, stores, position)
+    if fault:
+        raise DataError(
+            f"window {position}", found=f"it cannot be read ({fault})", expected="rows and labels that can be",
+            remedy="It stays as it is, and stops nothing. Where escrow was changed, restore its folder from a backup;"
+            " where params say otherwise than they did, as data.classes may, put that back; then release it again.",
+        )  # fmt: skip
     body = {"about": "window", "position": position, "why": why}
     open_ledger(stores).append("release", who=stores.named_actor(), model=params.name, body=body)
-    watch.release(position, why)  # after its record: a kill leaves no window released that nobody answers for
+    if not looked_over:  # whose release is that record alone: it was not held
+        watch.release(position, why)  # after its record: a kill leaves no window released that nobody answers for
+
+
+def unread(params: Params, stores: Stores, position: int) -> str:
+    """Say why nobody can read the window at a place; empty where it can be read.
+
+    Raises:
+        StoreError: escrow, ledger or registry do not answer.
+    """
+    records = open_watch(params, stores).windows()
+    return next((unreadable(params, stores, each) for each in records if each.position == position), "")
 
 
 @task(cache_policy=NO_CACHE)

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 _PINNED = 20_000
 """Pinned training rows that judge windows, at most."""
+_FURTHEST = float(np.log1p(np.finfo(np.float32).max))
+"""Code of the largest distance from a median that float32 holds."""
 
 
 @task(cache_policy=NO_CACHE)
@@ -113,8 +115,10 @@ def _window(
 def _labelled(
     params: Params, data: Loaded, names: Names, x: Tensor, labels: Array
 ) -> tuple[Labelled, dict[str, Array]]:
-    parts = names.parts(x.flatten(1), labels, params.recovery.screening)
-    return Labelled(quick_features(x, data.space), labels), parts
+    parts, features = names.parts(x.flatten(1), labels, params.recovery.screening), quick_features(x, data.space)
+    if not np.isfinite(features).all():  # one wild row would end whoever fits on it, and the watch with them
+        features = np.clip(features, -_FURTHEST, _FURTHEST)
+    return Labelled(features, labels), parts
 
 
 def _base(params: Params, stores: Stores, snapshot: DataSnapshot, data: Loaded, names: Names) -> Known:

@@ -20,17 +20,21 @@ from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision
 from holdfast.stores import Stores
 from tasks import objects
-from tasks.monitoring import LABELS, faulty_rows, open_watch
+from tasks.faults import faulty_rows
+from tasks.monitoring import LABELS, open_watch
+from tasks.prediction import open_champion
 from tasks.progress import tell
+from tasks.readable import unreadable
 from tasks.recovery import open_ledger
 from tasks.storage import admitted_snapshot, load_data, weighed
 from tasks.versioning import DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from holdfast.data.streams.base import Stream
-    from holdfast.monitoring.watch import Watch
+    from holdfast.monitoring.watch import Verdict, Watch
+    from holdfast.predictor import Predictor
 
 
 @task(cache_policy=NO_CACHE)
@@ -108,9 +112,9 @@ def _require_in_place(stream: Stream, site: Site, windows: Sequence[WindowRecord
 def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRecord, ...]:
     """List the windows that a retraining may learn from: matured, screened, none in quarantine, the last if so set.
 
-    What nobody watched is none of them, nor what ``data.dvc`` pins already. One whose rows came before, in another of
-    them, is left out: they train once, as they came first. There are none where predictions are only recorded: no
-    champion is there to be retrained.
+    What nobody watched or can read is none of them, nor what ``data.dvc`` pins already. One whose rows came before, in
+    another of them, is left out: they train once, as they came first. There are none where predictions are only
+    recorded: no champion is there to be retrained.
     """
     if params.recorded:
         return ()
@@ -122,7 +126,10 @@ def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRec
         and window.position not in pinned and verdicts.get(window.position) in {"clean", "released"}
     ]  # fmt: skip
     unseen = _unseen(params, stores, watch, windows)
-    windows = [window for window in windows if window.position not in unseen]
+    windows = [
+        window for window in windows
+        if window.position not in unseen and not _released_unread(params, stores, window, verdicts)
+    ]  # fmt: skip
     first = {window.digest: window.position for window in reversed(windows)}
     windows = [window for window in windows if first[window.digest] == window.position]
     most = params.recovery.retraining.windows
@@ -132,7 +139,8 @@ def admissible(params: Params, stores: Stores, position: int) -> tuple[WindowRec
 def _unseen(params: Params, stores: Stores, watch: Watch, windows: Sequence[WindowRecord]) -> frozenset[int]:
     """Give the windows whose rows no detector ever looked at, as where the champion was damaged when they came.
 
-    Where the panel has no detector that looks at rows or answers, or a person released the window, nothing is lacking.
+    Where the panel has no detector that looks at rows or answers, or a person released the window (held, or only
+    `overlooked`), nothing is lacking.
     """
     if all(detector.needs in LABELS for detector in params.panel().detectors.values()):
         return frozenset()
@@ -143,17 +151,35 @@ def _unseen(params: Params, stores: Stores, watch: Watch, windows: Sequence[Wind
     return frozenset(w.position for w in windows if w.state != "admitted") - watch.looked_at() - released
 
 
+def _released_unread(params: Params, stores: Stores, window: WindowRecord, verdicts: Mapping[int, Verdict]) -> bool:
+    """Tell whether only a person's word is there for a window that nobody can read: its screening read the others."""
+    escrowed = window.state == "escrowed" and verdicts[window.position] == "released"
+    return escrowed and bool(unreadable(params, stores, window))
+
+
+def overlooked(params: Params, stores: Stores, position: int) -> bool:
+    """Tell whether a window lacks nothing but a detector's look at its rows, for which a person's word may stand."""
+    watch = open_watch(params, stores)
+    verdicts = watch.verdicts()
+    windows = [
+        window for window in watch.windows() if window.position == position and window.matured
+        and window.state == "escrowed" and verdicts.get(position) == "clean"
+    ]  # fmt: skip
+    return position in _unseen(params, stores, watch, windows)
+
+
 @task(cache_policy=NO_CACHE)
 def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decision: Decision) -> DataSnapshot:
     """Let windows out of escrow into a data version of their own, named by its content; ``data.dvc`` stays as it is.
 
     Raises:
-        DataError: a window cannot be verified, or does not fit the pinned data.
+        ArtefactError: the champion's bytes are damaged, and it cannot be asked which rows have no answer.
+        DataError: a window cannot be verified, or does not fit the pinned data or the champion.
         StoreError: escrow does not answer.
     """
-    watch, escrow = open_watch(params, stores), Escrow(stores.escrow)
+    watch, predictor = open_watch(params, stores), open_champion(params, stores)
     windows = admissible(params, stores, int(decision.position or 0))
-    kept = tuple(_kept(params, stores, escrow, window) for window in windows)
+    kept = tuple(_kept(params, stores, predictor, window) for window in windows)
     retraining = params.recovery.retraining
     manifest = Manifest(
         base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined, windows=kept,
@@ -170,8 +196,9 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     return grown
 
 
-def _kept(params: Params, stores: Stores, escrow: Escrow, window: WindowRecord) -> AdmittedWindow:
+def _kept(params: Params, stores: Stores, predictor: Predictor, window: WindowRecord) -> AdmittedWindow:
     """Keep a window's rows and labels as objects of the data version, and name those that will not train."""
+    escrow = Escrow(stores.escrow)
     arrival = escrow.rows(window.digest, window.position)
     body = io.BytesIO()
     if isinstance(arrival.rows, np.ndarray):
@@ -179,9 +206,10 @@ def _kept(params: Params, stores: Stores, escrow: Escrow, window: WindowRecord) 
     else:
         arrival.rows.to_parquet(body, index=False)
     labels = json.dumps(escrow.labels(window.labels, window.position).tolist())
+    faulty = faulty_rows(params, stores, arrival, predictor)
     return AdmittedWindow(
         position=window.position, digest=window.digest, rows_md5=objects.keep(stores.project, body.getvalue()),
-        labels_md5=objects.keep(stores.project, labels.encode()), faulty=faulty_rows(params, stores, arrival),
+        labels_md5=objects.keep(stores.project, labels.encode()), faulty=faulty,
     )  # fmt: skip
 
 

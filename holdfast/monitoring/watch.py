@@ -277,7 +277,8 @@ class Watch:
         known = self._window(connection, position)
         if known is None or not (known.state == "quarantined" or self._suspects(connection, known)):
             found = f"window {position}, {known.state if known else 'unknown'}"
-            raise self._refused(found, "one in quarantine, or in escrow and suspected")
+            expected = "one in quarantine, or in escrow and suspected, or one that is clean and no detector looked at"
+            raise self._refused(found, expected)
 
     def _count(self, connection: Connection) -> int:
         query = select(func.count()).select_from(WINDOWS).where(WINDOWS.c.model == self.model)

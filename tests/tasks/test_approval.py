@@ -95,6 +95,38 @@ def test_a_question_says_what_waits_and_an_answer_holds_for_it_alone(stores: Sto
     assert approval.waiting(PARAMS, stores) is None
 
 
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """Say why which windows cannot be read."""
+    told: dict[int, str] = {}
+    for module in (approval, responses):
+        monkeypatch.setattr(module, "unread", lambda _, __, place: told.get(place, ""))
+    monkeypatch.setattr(responses, "overlooked", lambda *_: False)
+    return told
+
+
+def test_windows_that_nobody_can_read_stay_out_whoever_refuses_their_quarantine(
+    stores: Stores, unread: dict[int, str]
+) -> None:
+    """The refusal is over and is not asked again; the outcome and the window's own record say why it stays out."""
+    watch = open_watch(CAUTIOUS, stores)
+    for position in range(2):
+        watch.arrive(position, str(position), 5)
+        watch.screened(position, "suspected", "{}")
+    unread[0] = "a label of no class: maybe"
+    decide(stores, 1, "quarantine", windows=(0, 1))
+    approval.refuse(CAUTIOUS, stores, 1, "a true change of the law")
+    assert watch.verdicts() == {0: "suspected", 1: "released"}
+    assert [w.state for w in watch.windows()] == ["quarantined", "escrowed"]
+    assert watch.windows()[0].why == "it cannot be read: a label of no class: maybe"
+    outcome = last(stores).body["outcome"]
+    assert outcome.startswith("refused: a true change of the law; window 0 in quarantine all the same")
+    assert outcome.endswith("a label of no class: maybe")
+    assert not any(map(watch.suspects, (0, 1)))
+    assert on_record.pending(CAUTIOUS, stores) == (2, None)
+
+
+@pytest.mark.usefixtures("unread")
 def test_windows_whose_quarantine_is_refused_are_suspected_no_more(stores: Stores) -> None:
     """Released in the refuser's name, they are not asked about again; what nobody suspected is as it was."""
     watch = open_watch(CAUTIOUS, stores)

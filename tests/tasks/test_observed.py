@@ -10,9 +10,11 @@ from flows import recovery as flow
 from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.streams.base import Arrival
-from holdfast.errors import ModelError
+from holdfast.errors import ArtefactError, ModelError
 from holdfast.model import ModelSpec, save_model
-from holdfast.monitoring.panels import Calibration
+from holdfast.monitoring.harm import Harm
+from holdfast.monitoring.label_shift import LabelShift
+from holdfast.monitoring.panels import Calibration, Panel, Threshold
 from holdfast.prediction_log import PredictionLog
 from holdfast.recovery.promotion import promote
 from holdfast.recovery.promotion import register as record
@@ -22,8 +24,12 @@ from holdfast.seeding import Noise
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
 from tasks import calibration, monitoring, prediction, recovery, replicas, responses, timeline, tracking
+from tasks.on_record import windows_of
 
 ROWS = 40
+WATCHED = monitoring._watched
+HUGE = 3e38
+"""A number of float32 whose distance from any median, in a unit below 1, is none."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def loop(world, stores, tmp_path, monkeypatch, request):
     rows = pd.DataFrame(np.random.default_rng(5).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
     arrival = Arrival(0, rows)
     window = monitoring.open_watch(params, stores).arrive(0, Escrow(stores.escrow).keep(arrival), ROWS)
-    monkeypatch.setattr(monitoring, "_quality", lambda *_: ())
+    monkeypatch.setattr(monitoring, "quality_of", lambda *_: ())
     monkeypatch.setattr(monitoring, "_reference", lambda *_: (None, None))
     monkeypatch.setattr(monitoring, "_watched", lambda *_: ())
     monkeypatch.setattr(responses, "announce", lambda *_: None)
@@ -51,9 +57,14 @@ def loop(world, stores, tmp_path, monkeypatch, request):
         monkeypatch.setattr(flow, chore, getattr(responses, chore).fn)
     monkeypatch.setattr(flow, "mend_copies", replicas.mend_copies.fn)
 
-    def crown(number, *, code="", parent=None):
+    def crown(number, *, code="", parent=None, iqr=None):
+        space = world.data.space
+        if iqr is not None:
+            space = space.model_copy(
+                update={"features": tuple(each.model_copy(update={"iqr": iqr}) for each in space.features)}
+            )
         spec = ModelSpec(
-            factory=params.model.factory, settings=params.model.settings, space=world.data.space,
+            factory=params.model.factory, settings=params.model.settings, space=space,
             classes=world.data.classes, code=code,
         )  # fmt: skip
         folder, key, head = tmp_path / str(number), f"key-{number}", ledger.head(name)
@@ -70,8 +81,8 @@ def loop(world, stores, tmp_path, monkeypatch, request):
         promote(ledger, projection, crowned, expected=head and head.promotion, who="test", why="-")
         return version
 
-    def observe(champion):
-        return monitoring.observe.fn(params, stores, world.snapshot, champion, window, ())
+    def observe(champion, seen=window, matured=()):
+        return monitoring.observe.fn(params, stores, world.snapshot, champion, seen, matured)
 
     def copies(version):
         stored = stores.artifacts / "models" / version.source.rsplit("/", 1)[-1]
@@ -80,6 +91,7 @@ def loop(world, stores, tmp_path, monkeypatch, request):
     return SimpleNamespace(
         stores=stores, params=params, snapshot=world.snapshot, rows=rows, window=window, told=told, crown=crown,
         observe=observe, copies=copies, log=PredictionLog(stores.predictions, WallClock()), arrival=arrival,
+        space=world.data.space,
     )  # fmt: skip
 
 
@@ -207,3 +219,130 @@ def test_triage_reads_what_was_served():
     assert [reason.about for reason in told.reasons] == ["prediction log", "signals"]
     assert told.reasons[0].text.startswith("850 of 900 rows were served")
     assert (told.cause, told.reasons[0].passed) == ("none", True)
+
+
+@pytest.fixture
+def panelled(loop, monkeypatch):
+    """The watch of signals as it is, with two detectors, and a past that the champion answers, or not."""
+    panel = Panel(detectors={"label_shift": LabelShift(), "harm": Harm()})
+    known = {name: Threshold(value=1e9, source="t") for name in panel.detectors}
+    monkeypatch.setattr(monitoring, "_watched", WATCHED)
+    monkeypatch.setattr(monitoring, "calibrated", lambda *_: SimpleNamespace(thresholds=known))
+    monkeypatch.setattr(monitoring, "judged_from", lambda *_: 0)
+    monkeypatch.setattr(type(loop.params), "panel", lambda _: panel)
+
+    def champion():
+        """Crown one that counts in small units, and let it answer a past."""
+        version = loop.crown(0, iqr=0.1)
+        rows = pd.DataFrame(np.random.default_rng(6).normal(size=(300, 3)), columns=["a", "b", "c"])
+        told = prediction.open_champion(loop.params, loop.stores).examine(rows)
+        past = Window(
+            -1, np.arange(300), told.inputs, told.probabilities, loop.space, (rows["a"] > 0).to_numpy(np.int64)
+        )
+        monkeypatch.setattr(monitoring, "_reference", lambda *_: (past, None))
+        return version
+
+    def window(place, cells, *, column="a", told=None):
+        """Take a window in which some cells of a column are replaced, with its labels where they have matured."""
+        rows = pd.DataFrame(np.random.default_rng(place).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
+        for row, value in cells.items():
+            rows.loc[row, column] = value
+        watch, escrow = monitoring.open_watch(loop.params, loop.stores), Escrow(loop.stores.escrow)
+        record = watch.arrive(place, escrow.keep(Arrival(place, rows)), ROWS)
+        if told is not None:
+            watch.mature(place, escrow.keep_labels(np.array(told)))
+            watch.screened(place, "clean", "{}")
+            record = next(each for each in watch.windows() if each.position == place)
+        return record
+
+    return SimpleNamespace(champion=champion, window=window)
+
+
+LABELS = ["paid", "charged_off"] * (ROWS // 2)
+
+
+def test_rows_that_no_champion_can_answer_are_at_fault_and_the_others_are_watched(loop, panelled):
+    """One wild number blinds nobody: it is told by its place, and the finite rows are read and judged as ever."""
+    champion = panelled.champion()
+    record = panelled.window(1, {3: HUGE, 17: -HUGE}, told=LABELS)
+    seen = loop.observe(champion, record, (record,))
+    (found,) = seen.quality
+    assert (found.check, found.verdict, found.rows, seen.artefact) == ("answers", "quarantine", (3, 17), "")
+    assert {s.detector: s.n for s in seen.signals} == {"label_shift": ROWS - 2, "harm": ROWS - 2}
+    decision = responses.decide.fn(loop.params, loop.stores, record, seen, champion)
+    assert (decision.cause, decision.action) == ("none", "none")
+    assert any("2 of 40 rows have no finite answer (rows 3, 17)" in each.text for each in decision.reasons)
+    assert 1 in monitoring.open_watch(loop.params, loop.stores).looked_at()
+
+
+def test_many_rows_without_an_answer_are_a_broken_feed(loop, panelled):
+    """More than the policy's share of them: the window is set aside, and judges nobody."""
+    champion = panelled.champion()
+    record = panelled.window(1, dict.fromkeys(range(9), HUGE), told=LABELS)
+    seen = loop.observe(champion, record, (record,))
+    decision = responses.decide.fn(loop.params, loop.stores, record, seen, champion)
+    assert (decision.cause, decision.action, windows_of(decision)) == ("quality_fault", "quarantine", (1,))
+    assert seen.signals == ()
+
+
+@pytest.mark.parametrize("cells", [{3: HUGE}, {}], ids=["wild row", "usual rows"])
+def test_a_champion_without_answers_to_its_own_past_is_damaged(loop, panelled, monkeypatch, cells):
+    """Nothing is learned from the window then, whatever its rows are."""
+    champion = panelled.champion()
+
+    def broken(*_):
+        raise ArtefactError("w", found="no finite output for 300 of 300 rows", expected="answers", remedy="-")
+
+    monkeypatch.setattr(monitoring, "_reference", broken)
+    seen = loop.observe(champion, panelled.window(1, cells))
+    assert "no finite output for 300 of 300 rows" in seen.artefact
+    assert (seen.signals, seen.quality) == ((), ())
+
+
+@pytest.mark.parametrize("cells", [{3: np.inf}, dict.fromkeys(range(ROWS), HUGE)], ids=["unreadable", "unanswered"])
+def test_labels_of_earlier_windows_are_read_whatever_the_last_one_holds(loop, panelled, cells):
+    """Who spoils each window must not keep the champion from being judged by those that came before."""
+    champion = panelled.champion()
+    before = panelled.window(1, {}, told=LABELS)
+    record = panelled.window(2, cells, told=LABELS)
+    seen = loop.observe(champion, record, (before, record))
+    assert {(s.position, s.detector, s.turn) for s in seen.signals} == {(1, "harm", 2)}
+    assert seen.judged == 1
+    assert bool(seen.unreadable) == (np.inf in cells.values())
+    decision = responses.decide.fn(loop.params, loop.stores, record, seen, champion)
+    assert (decision.cause, windows_of(decision)) == ("quality_fault", (2,))
+
+
+def test_what_a_retraining_paid_is_read_off_the_rows_that_were_answered(loop, panelled):
+    """A wild row has no part in it, on either side."""
+    panelled.champion()
+    second = loop.crown(1, iqr=0.1, parent=recovery.open_ledger(loop.stores).head(loop.params.name).reference())
+    record = panelled.window(1, {0: HUGE}, told=LABELS)
+    seen = loop.observe(second, record, (record,))
+    (harm,) = (s for s in seen.signals if s.detector == "harm")
+    assert harm.n == ROWS - 1
+    assert harm.details["gain"] is not None
+
+
+@pytest.mark.parametrize("verdict", ["clean", "released"])
+@pytest.mark.parametrize("fault", ["labels", "rows"])
+def test_a_matured_window_that_nobody_can_read_stops_no_watch(loop, panelled, monkeypatch, fault, verdict):
+    """It judges nobody, is set aside with the reason, and is told of once; whoever released it."""
+    champion, told = panelled.champion(), []
+    monkeypatch.setattr(monitoring, "tell", lambda *words: told.append(words))
+    odd = ["maybe", *LABELS[1:]] if fault == "labels" else LABELS
+    spoilt = panelled.window(1, {0: np.inf} if fault == "rows" else {}, told=odd)
+    watch = monitoring.open_watch(loop.params, loop.stores)
+    if verdict == "released":
+        watch.move(1, "quarantined", "suspected_poisoning")
+        watch.release(1, "a person did")
+    sound, now = panelled.window(2, {}, told=LABELS), panelled.window(3, {})
+    seen = loop.observe(champion, now, (spoilt, sound))
+    assert {s.position for s in seen.signals} == {2, 3}
+    state = {each.position: each for each in watch.windows()}[1]
+    assert state.state == "quarantined"
+    assert state.why.startswith("it cannot be read: ")
+    assert [words for _, words in told if words.startswith("window 1  in quarantine, it cannot be read")]
+    told.clear()
+    loop.observe(champion, now, tuple(w for w in watch.windows() if w.matured))
+    assert told == []

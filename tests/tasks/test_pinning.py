@@ -22,6 +22,7 @@ from holdfast.errors import DataError
 from holdfast.params import load as load_params
 from holdfast.recovery.promotion import register
 from holdfast.results import Decision, ModelVersion
+from holdfast.space import Feature, Table
 from holdfast.stores import Stores
 from tasks import objects, pinning, storage, versioning
 from tasks.monitoring import judged_from
@@ -257,3 +258,16 @@ def test_changed_data_is_never_pinned_along(here):
         pinning.pin(here.params, here.stores, apply=True)
     assert files(here.project) == before
     assert not roles_file(here.project / "data" / here.params.data.path).exists()
+
+
+def test_rows_that_no_integrity_could_read_are_not_pinned():
+    """The manifest left them out; pinned they would stop every run, so the refusal names their windows."""
+    space = Table(features=(Feature(name="x", kind="number", iqr=0.05),))
+    window, version = np.array([-1, 4, 4]), ModelVersion(name="w", version=3, digest="c" * 64)
+    grown = SimpleNamespace(
+        frame=pd.DataFrame({"x": [0.1, 3e38, 0.2]}), space=space, window=window, params=SimpleNamespace(path="t.csv")
+    )
+    with pytest.raises(DataError, match="1 rows of windows 4 with numbers"):
+        pinning._require_finite(grown, version)
+    grown.frame = pd.DataFrame({"x": [0.1, np.nan, 1e30]})
+    pinning._require_finite(grown, version)

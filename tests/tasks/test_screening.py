@@ -7,14 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from holdfast.data.escrow import Escrow
+from holdfast.data.source import quick_features
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import StoreError
 from holdfast.recovery.ablation import Labelled
-from holdfast.recovery.inspection import Inspection, measure, pinned
+from holdfast.recovery.inspection import Inspection, Names, measure, pinned
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.screening import Screening
+from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
 from tasks import screening
 
@@ -89,3 +92,15 @@ def test_an_outage_of_escrow_is_no_verdict(tmp_path, monkeypatch, lost):
     (path if path.is_file() else escrow.files(digest)[0]).write_text("[]")
     screening.screen.fn(params, stores, None, (record,))
     assert watch.verdicts() == {0: "suspected"}
+
+
+def test_a_wild_row_is_screened_as_a_far_one():
+    """What is fitted on a window's rows takes no infinities; rows that have none are read as they were."""
+    space = Table(features=(Feature(name="x", kind="number", iqr=0.05),))
+    data, names = SimpleNamespace(space=space), Names(space, ("no", "yes"), {"x": np.array([0.0])})
+    params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening()))
+    labels, wild = np.zeros(4, dtype=np.int64), torch.tensor([[0.1], [3e38], [-3e38], [1e30]])
+    rows, _ = screening._labelled(params, data, names, wild, labels)
+    assert np.isfinite(rows.features).all()
+    assert rows.features[[0, 3]].tolist() == quick_features(wild, space)[[0, 3]].tolist()
+    assert rows.features[2, 0] < -rows.features[3, 0] < 0.0 < rows.features[3, 0] < rows.features[1, 0]

@@ -12,7 +12,7 @@ import torch
 from holdfast.data import Samples
 from holdfast.data.recorded import Recorded
 from holdfast.data.stream import Window
-from holdfast.errors import ModelError
+from holdfast.errors import ArtefactError, ModelError
 from holdfast.model import ModelSpec, Target
 from holdfast.monitoring.calibration_drift import CalibrationDrift
 from holdfast.monitoring.challenger import Challenger
@@ -35,6 +35,7 @@ from tasks import calibration, monitoring
 from tasks.challenger import Allowance
 
 CHAMPION = ModelVersion(name="w", version=1, digest="c" * 64)
+NOBODY = np.zeros(0, dtype=np.int64)
 THRESHOLDS = {"harm": 8.2, "classification_quality": 0.1, "challenger": 8.2}
 
 
@@ -65,7 +66,7 @@ def watched(tmp_path, monkeypatch):
     stores, windows = Stores.local(tmp_path, tmp_path / "s"), {}
     Ledger.create(stores.ledger.get_secret_value(), WallClock())
     monkeypatch.setattr(monitoring, "Escrow", lambda *_: SimpleNamespace(rows=lambda _, place: windows[place]))
-    monkeypatch.setattr(monitoring, "_answered", lambda _, arrival, __: (arrival.without_labels(), 0))
+    monkeypatch.setattr(monitoring, "_answered", lambda _, arrival, __: (arrival.without_labels(), NOBODY))
     monkeypatch.setattr(monitoring, "class_indices", lambda _, __, record: windows[record.position].labels)
     monkeypatch.setattr(monitoring, "_with_gain", lambda *parts: parts[-1])
     monkeypatch.setattr(monitoring, "registered", lambda *_: {})
@@ -235,6 +236,26 @@ def test_a_sum_over_a_window_is_held_to_a_threshold_for_all_its_rows(tmp_path):
         assert found[rows]["page_hinkley"].value == PageHinkley().threshold(level, past, rows)
     assert found[1000]["page_hinkley"].value > found[120]["page_hinkley"].value
     assert found[1000]["calibration_drift"] == found[120]["calibration_drift"]
+
+
+def test_a_champion_that_does_not_answer_its_own_past_is_damaged(monkeypatch):
+    """Whoever asks it of a window is told so, and by how many rows of the past."""
+    space = Table(features=(Feature(name="age", kind="number", iqr=0.1),))
+    spec = ModelSpec(
+        factory="holdfast.networks:mlp", settings={"width": 8, "depth": 1}, space=space, classes=("no", "yes")
+    )
+    target, n = Target(spec.build(seed=1), spec, "c" * 64), 300
+    x = torch.linspace(0.0, 100.0, n)[:, None]
+    x[:2] = 3e38
+    held = Samples(x=x, y=torch.zeros(n, dtype=torch.int64), ids=torch.arange(n), role="calibration", snapshot="s")
+    snapshot = DataSnapshot(name="w", path="p", md5="m", file_md5="f", revision="none", rows=n, period=None)
+    monkeypatch.setattr(monitoring, "registered", lambda *_: {"data": snapshot.model_dump(mode="json")})
+    monkeypatch.setattr(monitoring, "load_data", lambda *_: SimpleNamespace(samples=lambda *_, **__: held, window=None))
+    monkeypatch.setattr(monitoring, "load_model", lambda *_: target)
+    monkeypatch.setattr(monitoring.tracking, "fetch_model", lambda *_: None)
+    params = SimpleNamespace(device="cpu", panel=lambda: Panel(detectors={"harm": Harm()}))
+    with pytest.raises(ArtefactError, match="no finite output for 2 of 300 rows"):
+        monitoring._reference(params, None, CHAMPION)
 
 
 @pytest.mark.parametrize("traces", [("probing",), ("probing", "inconsistent")], ids=["free", "squeezed"])

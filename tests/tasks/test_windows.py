@@ -14,15 +14,18 @@ from holdfast.data.params import DataParams
 from holdfast.data.streams.parquet_folder import ParquetFolder
 from holdfast.data.streams.sql_table import SqlTable
 from holdfast.digests import digest_json
-from holdfast.errors import DataError
+from holdfast.errors import DataError, StoreError
 from holdfast.integrity.base import Faults
 from holdfast.integrity.schema import Column, Schema
+from holdfast.model import ModelSpec, Target
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.mmd import Mmd
 from holdfast.monitoring.panels import Panel
-from holdfast.results import Decision, Signal
+from holdfast.predictor import Predictor
+from holdfast.results import Decision, ModelVersion, Signal
+from holdfast.space import Feature, Table
 from holdfast.stores import Stores
-from tasks import windows
+from tasks import readable, windows
 from tasks.monitoring import class_indices, open_watch
 from tasks.responses import release_window
 
@@ -44,6 +47,25 @@ def stores(tmp_path):
     )
     made.root.mkdir()
     (made.project / "feed" / "labels").mkdir(parents=True)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def champion(monkeypatch):
+    """A champion of the feed's rows, which counts in small units."""
+    features = (
+        Feature(name="x", kind="number", iqr=0.05, knots=(0.0, 100.0, 200.0)),
+        Feature(name="kind", kind="category", categories=("a", "b")),
+    )
+    spec = ModelSpec(
+        factory="holdfast.networks:mlp", settings={"width": 8, "depth": 1}, space=Table(features=features),
+        classes=("no", "yes"),
+    )  # fmt: skip
+    made = Predictor(
+        Target(spec.build(seed=1), spec, "c" * 64), ModelVersion(name="w", version=1, digest="c" * 64), log=None
+    )
+    for module in (windows, readable):
+        monkeypatch.setattr(module, "open_champion", lambda *_: made)
     return made
 
 
@@ -184,6 +206,78 @@ def test_a_window_that_nobody_watched_trains_nothing(stores):
     assert len(windows.admissible(world(), stores, 3)) == 4  # this panel looks at no rows
     watch.move(2, "admitted", "manifest m")
     assert len(windows.admissible(params, stores, 3)) == 4  # by a panel that looked at none
+
+
+def test_a_person_may_stand_in_for_the_look_that_a_clean_window_lacks(stores):
+    """It is released though it was never held, on record; one that was looked at, or is not clean yet, is not."""
+    params = world(detectors={"harm": Harm(), "mmd": Mmd()})
+    for place in range(3):
+        lay(stores, place, rows(place), labels() if place < 2 else None)
+    take(params, stores, 0, 1, 2)
+    watch = open_watch(params, stores)
+    for place in (0, 1):
+        watch.screened(place, "clean", "{}")
+    watch.keep("c", [signal(0)], {})
+    assert [w.position for w in windows.admissible(params, stores, 2)] == [0]
+    release_window(params, stores, 1, "looked at it")
+    assert [w.position for w in windows.admissible(params, stores, 2)] == [0, 1]
+    assert watch.verdicts() == {0: "clean", 1: "clean"}  # its screening passed it: nobody's word takes its place
+    for params_, place in ((params, 0), (params, 1), (params, 2), (world(), 1)):
+        with pytest.raises(StoreError, match="no detector looked at"):
+            release_window(params_, stores, place, "again")
+
+
+@pytest.mark.parametrize("fault", ["labels", "rows"])
+def test_a_window_that_nobody_can_read_is_not_released_and_trains_nothing(stores, fault):
+    """The refusal says why; what an earlier release let out trains nothing either, and holds up no other."""
+    params = world()
+    for place in range(2):
+        odd = fault == "rows" and place == 0
+        told = (
+            labels().assign(label=["maybe", *labels()["label"][1:]]) if fault == "labels" and place == 0 else labels()
+        )
+        lay(stores, place, rows(place).assign(x=np.inf) if odd else rows(place), told)
+    take(params, stores, 0, 1)
+    watch = open_watch(params, stores)
+    for place, verdict in enumerate(("suspected", "clean")):
+        watch.screened(place, verdict, "{}")
+    watch.move(0, "quarantined", "suspected_poisoning")
+    found = "maybe" if fault == "labels" else "infinite values"
+    with pytest.raises(DataError, match=rf"window 0: found it cannot be read \(.*{found}"):
+        release_window(params, stores, 0, "surely right")
+    assert watch.windows()[0].state == "quarantined"
+    watch.release(0, "surely right")  # as it was once
+    assert [w.position for w in windows.admissible(params, stores, 1)] == [1]
+
+
+def test_a_readable_window_is_released_as_it_was(stores):
+    """Its rows and labels are read before, and a champion that does not open keeps no person from it."""
+    params = world()
+    lay(stores, 0, rows(0), labels())
+    take(params, stores, 0)
+    watch = open_watch(params, stores)
+    watch.screened(0, "suspected", "{}")
+    release_window(params, stores, 0, "looked at it")
+    assert watch.verdicts() == {0: "released"}
+    assert [w.position for w in windows.admissible(params, stores, 0)] == [0]
+
+
+def test_rows_that_a_champion_cannot_answer_train_nothing(stores, monkeypatch):
+    """Nor those so far out that the next one could not; whatever is finite and near does, as ever."""
+    made = []
+    monkeypatch.setattr(windows.objects, "keep", lambda _, body: digest_json(str(body)))
+    monkeypatch.setattr(
+        windows, "admitted_snapshot", lambda *parts: made.append(parts[-1]) or SimpleNamespace(manifest="m", rows=N)
+    )
+    strange = rows(1)
+    strange.loc[[3, 5, 7, 9], "x"] = [3e38, -3e38, 1e35, np.nan]
+    for place, each in enumerate((rows(0), strange)):
+        lay(stores, place, each, labels())
+    params = world()
+    cleared(params, stores, 0, 1)
+    base = SimpleNamespace(md5="m.dir", content="c", quarantined="")
+    windows.admit_windows.fn(params, stores, base, Decision(action="retrain", reasons=(), position=1))
+    assert [w.faulty for w in made[0].windows] == [(), (3, 5, 7)]
 
 
 def test_rows_that_come_twice_train_once(stores):
