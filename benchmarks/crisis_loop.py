@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import projects
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
 from holdfast import registry
 from holdfast.data.admission import Labelled, Manifest, admit
@@ -335,21 +335,24 @@ def compared(case: Case, loop: Loop, alone: Loop, table: Array) -> dict[str, Any
 def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:
     """Give each fall of who served, and the matured windows till it was found: None where it never was.
 
-    A champion's level is that of its first year. It has fallen with the first window that is 5 points below, if so is
-    the year after it, or what of that was served: one window of 250 rows scatters by two points. The window itself has
-    no part in that: it was chosen for being low, by chance in part, and would confirm itself (regression to the mean).
-    0 is told of before; who was replaced before it fell, did not fall.
+    Its level is that of its first year. It has fallen with the first window that is 5 points below, if so is the year
+    after it, or what of that was served. One window of 250 rows scatters by two points, so it is read off an isotonic
+    regression: a low window is pooled with higher ones that follow, and a crash later on dates no fall. The window has
+    no part in the year after it: chosen for being low, it would confirm itself (regression to the mean). 0 is told of
+    before; who was replaced before it fell, did not fall.
     """
     found: list[tuple[int, int | None]] = []
     for version in dict.fromkeys(loop.served):
         places = np.flatnonzero(np.array(loop.served) == version)
         accuracy = loop.accuracy[places]
         later, floor = range(A_YEAR, len(places) - SURELY), accuracy[:A_YEAR].mean() - FELL
-        low = (i for i in later if max(accuracy[i], accuracy[i + 1 : i + 1 + A_YEAR].mean()) <= floor)
+        fell = optimize.isotonic_regression(accuracy[A_YEAR:], increasing=False).x if later else []
+        fit = [*accuracy[:A_YEAR], *fell]
+        low = (i for i in later if max(fit[i], accuracy[i + 1 : i + 1 + A_YEAR].mean()) <= floor)
         if (first := next(low, None)) is not None:
-            fell, last = int(places[first]), int(places[-1]) + case.delay
-            told = next((place for place in loop.harmed if fell <= place <= last), None)
-            found.append((fell, None if told is None else max(0, told - case.delay - fell + 1)))
+            fall, last = int(places[first]), int(places[-1]) + case.delay
+            told = next((place for place in loop.harmed if fall <= place <= last), None)
+            found.append((fall, None if told is None else max(0, told - case.delay - fall + 1)))
     return found
 
 
