@@ -15,7 +15,7 @@ from holdfast.drills.curve import ARMS, Course, Trio
 from holdfast.params import Params
 from holdfast.results import Finding, ModelVersion, StageReport
 from holdfast.stores import Stores
-from tasks.drills import keep, report_on
+from tasks.drills import keep, report_on, require_rows_for
 from tasks.recovery import find_version, settle
 from tasks.sandbox import pack
 from tasks.training import require_model
@@ -37,10 +37,10 @@ def drill(params: Params, stores: Stores, names: tuple[str, ...] = ()) -> StageR
         require_model(params)
         settle(params, stores)
         snapshot, data = integrity(params, stores)
-        champion = find_version(params, stores, None)
-        folder = pack(params, stores, snapshot, champion)
-        incidents = params.incidents()
+        champion, incidents = find_version(params, stores, None), params.incidents()
         chosen = [incidents[name] for name in names] or list(incidents.values())
+        require_rows_for(params, stores, snapshot, tuple(chosen))
+        folder = pack(params, stores, snapshot, champion)
         seeds = range(params.seed, params.seed + params.drills.seeds)
         _rehearse(params, folder, tuple(Play(incident=incident, seed=seed) for incident in chosen for seed in seeds))
         found = tuple(_read_off(params, stores, folder, incident, champion) for incident in chosen)

@@ -123,7 +123,7 @@ def in_a_sandbox(module: str, *arguments: str) -> None:
     if code != 0:
         raise StoreError(
             f"{module} {' '.join(arguments)}", found=f"exit code {code}", expected="0",
-            remedy="Its words are above; what it finished is kept, and the same command goes on from there.",
+            remedy="Mend what its words above name; what it finished is kept, and the same command goes on from there.",
         )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from holdfast.drills.curve import (
     right_response,
 )
 from holdfast.drills.incident import Incident
+from holdfast.drills.worlds import require_rows
 from holdfast.params import Params
 from holdfast.reporting.text import percent, quantity
 from holdfast.results import Check, Cost, Curve, CurvePoint, DataSnapshot, Finding, ModelVersion, StageReport
@@ -30,6 +31,7 @@ from tasks import tracking
 from tasks.evaluation import context
 from tasks.progress import tell
 from tasks.sandbox import loop_digest
+from tasks.storage import load_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +42,18 @@ BESIDE = frozenset({
     "rows_answered_wrongly", "rows_unanswered", "poisoned_rows_admitted",
 })  # fmt: skip
 """Measures that are told with the score."""
+
+
+@task(cache_policy=NO_CACHE)
+def require_rows_for(params: Params, stores: Stores, snapshot: DataSnapshot, incidents: tuple[Incident, ...]) -> None:
+    """Refuse incidents that the pinned data have too few rows for, before a sandbox is made.
+
+    Raises:
+        DataError: they have.
+    """
+    data = load_data(stores, params, snapshot)
+    for incident in incidents:
+        require_rows(incident, data, params.drills.rows)
 
 
 @task(task_run_name="report on {incident.name}", cache_policy=NO_CACHE)

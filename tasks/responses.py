@@ -100,11 +100,16 @@ def decide(
         "decision", who="holdfast", model=params.name, version=champion.version if champion else None,
         body=decision.model_dump(mode="json"), key=f"response:{params.name}:{window.position}",
     )  # fmt: skip
-    lead = next((r.text for r in decision.reasons if not r.passed), decision.reasons[-1].text)
-    tell("monitoring", f"window {window.position}  {decision.cause}  {decision.action}  {lead}")
+    tell("monitoring", f"window {window.position}  {decision.cause}  {decision.action}  {_told(decision)}")
     if decision.action != "none":
         announce(params, decision)
     return decision
+
+
+def _told(decision: Decision) -> str:
+    """Say what speaks for the cause, and what the policy says of it."""
+    lead, last = next((r for r in decision.reasons if not r.passed), decision.reasons[-1]), decision.reasons[-1]
+    return lead.text if last.about != "policy" or last == lead else f"{lead.text}; {last.text}"
 
 
 def last_sound(params: Params, stores: Stores) -> ModelVersion | None:
@@ -276,7 +281,8 @@ def release_window(params: Params, stores: Stores, position: int, why: str) -> N
     if fault:
         raise DataError(
             f"window {position}", found=f"it cannot be read ({fault})", expected="rows and labels that can be",
-            remedy="It stays as it is, and stops nothing. Where escrow was changed, restore its folder from a backup;"
+            remedy="It stays as it is, and stops nothing; where it came so it never trains, for what a stream gives is"
+            " taken once. Where escrow was changed, restore its folder from a backup;"
             " where params say otherwise than they did, as data.classes may, put that back; then release it again.",
         )  # fmt: skip
     body = {"about": "window", "position": position, "why": why}

@@ -61,7 +61,8 @@ def screen(params: Params, stores: Stores, snapshot: DataSnapshot, matured: tupl
         found = _inspected(params, stores, snapshot, record)
         watch.screened(record.position, "suspected" if found.poison else "clean", found.model_dump_json())
         if found.poison:
-            tell("monitoring", f"window {record.position}  screening  its labels are not to be believed")
+            said = f"cannot be read: {found.unreadable}" if found.unreadable else "its labels are not to be believed"
+            tell("monitoring", f"window {record.position}  screening  {said}")
 
 
 @task(cache_policy=NO_CACHE)

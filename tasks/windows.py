@@ -191,7 +191,8 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     for window in windows:
         watch.move(window.position, "admitted", f"manifest {grown.manifest}")
     faulty = sum(len(window.faulty) for window in kept)
-    but = f" but for {faulty} faulty rows" if faulty else ""
+    where = ", ".join(f"{len(each.faulty)} of window {each.position}" for each in kept if each.faulty)
+    but = f" but for {faulty} faulty rows ({where})" if faulty else ""
     tell("recovery", f"{len(kept)} windows admitted{but}: {grown.rows} rows, manifest {grown.manifest}")
     return grown
 

@@ -57,20 +57,11 @@ def repeated(incident: Incident, data: Loaded, rows: int, seed: int) -> float:
 
 def _chosen(incident: Incident, data: Loaded, rows: int, noise: Noise) -> list[Array]:
     """Find the rows (rows,) of each window by their places in the data set."""
-    later = incident.after or incident.before
-    parts = ((incident.before, 0, incident.onset), (later, incident.onset, incident.horizon))
     found: list[Array] = []
     last = np.full(len(data), -1)  # window that brought each row last
-    for world, start, end in parts:
-        once = world.period == "later"
-        pool, asked = _pool(world, data), (end - start) * rows if once else rows
-        if len(pool) < asked:
-            raise DataError(
-                f"drill {incident.name}", found=f"{len(pool)} rows of role drill of the {world.period} period",
-                expected=f"at least {asked}, for {end - start} windows of {rows}",
-                remedy="Lower drills.rows, or widen its time." if once else "Give data.roles a share of drill.",
-            )  # fmt: skip
-        if once:
+    for world, start, end in _spans(incident):
+        pool = _enough(incident, world, data, rows, end - start)
+        if world.period == "later":
             found += _parted(pool, data, rows, end - start, noise.derive("order"), ordered=world.ordered)
             continue
         for place in range(start, end):
@@ -78,6 +69,36 @@ def _chosen(incident: Incident, data: Loaded, rows: int, noise: Noise) -> list[A
             last[held] = place
             found.append(held)
     return found
+
+
+def require_rows(incident: Incident, data: Loaded, rows: int) -> None:
+    """Refuse an incident that the data have too few rows for, before anything is played.
+
+    Raises:
+        DataError: they do.
+    """
+    for world, start, end in _spans(incident):
+        _enough(incident, world, data, rows, end - start)
+
+
+def _spans(incident: Incident) -> tuple[tuple[World, int, int], ...]:
+    """Give each world of an incident, with its first window and the one behind its last."""
+    later = incident.after or incident.before
+    return (incident.before, 0, incident.onset), (later, incident.onset, incident.horizon)
+
+
+def _enough(incident: Incident, world: World, data: Loaded, rows: int, count: int) -> Array:
+    """Find the rows of a world, by place; there must be enough of them for so many windows."""
+    once = world.period == "later"
+    pool, asked = _pool(world, data), count * rows if once else rows
+    if len(pool) < asked:
+        remedy = "Give data.roles a share of drill, and train a champion with it (`holdfast run`)."
+        raise DataError(
+            f"drill {incident.name}", found=f"{len(pool)} rows of role drill of the {world.period} period",
+            expected=f"at least {asked}, for {count} windows of {rows}",
+            remedy="Lower drills.rows, or widen its time." if once else remedy,
+        )  # fmt: skip
+    return pool
 
 
 def _pool(world: World, data: Loaded) -> Array:

@@ -232,6 +232,8 @@ def _versions(view: LedgerView, model: str, head: ChampionHead | None) -> Iterat
         times[entry.version] = entry.at
         if entry.kind in CROWNING:
             former.add(entry.version)
+            if left := entry.body.get("previous"):  # whose reign ended there, or who was judged by it
+                times[int(left["version"])] = entry.at
         elif entry.kind == "undone":
             undone.add(entry.version)
     standings: tuple[tuple[Standing, frozenset[int] | set[int]], ...] = (

@@ -137,3 +137,12 @@ def test_a_drill_scores_recovery_and_leaves_production_as_it_was(champion: Any) 
     assert "Resilience curve" in page
     assert "drills/tampered_artefact" in page
     champion.hold()
+
+
+def test_a_drill_that_the_data_have_no_rows_for_is_refused_before_any_work(champion: Any) -> None:
+    """Nobody waits for thresholds to be told that params lack a share: no sandbox was made, and no server asked."""
+    own = "{rows: 300, seeds: 2, incidents: {tampered_artefact: {}}}"
+    refused = champion.holdfast("drill", *TINY, "--set", f"drills={own}", expect=3)
+    assert "0 rows of role drill of the own period" in refused.err
+    assert "Give data.roles a share of drill" in refused.err
+    assert not list(champion.root.glob("drills/*"))

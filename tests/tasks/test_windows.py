@@ -319,7 +319,10 @@ def test_the_manifest_names_the_rows_that_break_what_was_declared(stores, monkey
     assert [w.faulty for w in made[0].windows] == [(), tuple(range(1, N, 2))]
     assert made[0] == made[1]
     assert asked == [("kind",), ("kind",)]  # labels are no part of rows
-    assert said == [f"2 windows admitted but for {N // 2} faulty rows: {2 * N} rows, manifest m"] * 2
+    assert (
+        said
+        == [f"2 windows admitted but for {N // 2} faulty rows ({N // 2} of window 1): {2 * N} rows, manifest m"] * 2
+    )
 
 
 def test_admitted_labels_are_those_that_were_screened(stores, monkeypatch):

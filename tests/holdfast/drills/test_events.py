@@ -21,7 +21,7 @@ from holdfast.drills.events.tampered_artefact import TamperedArtefact
 from holdfast.drills.events.unit_slip import UnitSlip
 from holdfast.drills.events.weight_bitflip import WeightBitflip
 from holdfast.drills.incident import Incident, Right, Tilt, World
-from holdfast.drills.worlds import repeated, windows
+from holdfast.drills.worlds import repeated, require_rows, windows
 from holdfast.errors import DataError, ModelError
 from holdfast.model import ModelSpec, load_model, pick_device, save_model
 from holdfast.registry import find
@@ -207,8 +207,12 @@ def test_windows_share_no_row_while_the_pool_lasts(scene: Scene) -> None:
 
 
 def test_too_few_rows_are_refused_with_what_to_do(scene: Scene) -> None:
-    """The message says how many there are and how many the incident asks for."""
-    with pytest.raises(DataError, match="at least 3000"):
-        windows(made(), scene, 3000, 0)
-    with pytest.raises(DataError, match="at least 3000, for 3 windows"):
-        windows(made(after=World(period="later")), scene, 1000, 0)
+    """The message says how many there are and how many the incident asks for; who asks before hears the same."""
+    for incident, rows, told in (
+        (made(), 3000, "at least 3000"), (made(after=World(period="later")), 1000, "at least 3000, for 3 windows"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=told):
+            windows(incident, scene, rows, 0)
+        with pytest.raises(DataError, match=told):
+            require_rows(incident, scene.data, rows)
+    require_rows(made(), scene.data, 10)

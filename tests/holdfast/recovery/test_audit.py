@@ -214,6 +214,12 @@ def test_the_report_knows_every_version(url, clock, alias, fork):
         1: "registered", 2: "former", 3: "champion", 4: "condemned", 5: "undone", 6: "in_flight",
     }  # fmt: skip
     assert all(record.digest == f"digest-{record.version}" for record in report.versions)
+    with ledger.reading() as view:
+        done = {(e.body["action"], e.version): e.at for e in view.entries(kinds=("done",))}
+    since = {record.version: record.at for record in report.versions}
+    assert since[4] == done["rollback", 3]  # judged by the rollback that left it, and not when it was crowned
+    assert since[2] == done["promote", 3]  # and its reign ended when another's began
+    assert since[3] == done["rollback", 3]
     assert report.chain_length == len(kinds(ledger))
     assert report.chain_head == ledger.verify().head
     assert AuditReport.model_validate_json(report.model_dump_json()) == report
