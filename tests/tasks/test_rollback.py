@@ -326,3 +326,19 @@ def test_a_response_is_timed_from_its_begin_to_its_end(monkeypatch):
     assert flow.respond(None, None, None, None, Decision(action="repair", reasons=(), position=0)) == "restored"
     assert took[0] >= 0.06
     assert mended == [0]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ([("harm", False, "worse"), ("policy", False, "cooldown")], "worse; cooldown"),
+        ([("harm", False, "worse"), ("policy", True, "harm is confirmed")], "worse; harm is confirmed"),
+        ([("policy", False, "the harm goes on")], "the harm goes on"),
+        ([("signals", True, "none over its threshold")], "none over its threshold"),
+        ([("harm", False, "worse"), ("evidently", False, "moved")], "worse"),
+    ],
+)
+def test_a_decision_is_told_with_what_the_policy_says_of_it(reasons, told):
+    """Why harm was answered by an alert alone stands in the same line."""
+    given = tuple(Reason(about=about, passed=ok, text=text) for about, ok, text in reasons)
+    assert responses._told(Decision(action="alert", reasons=given)) == told

@@ -78,6 +78,8 @@ def test_an_outage_of_escrow_is_no_verdict(tmp_path, monkeypatch, lost):
     )
     monkeypatch.setattr(screening, "load_data", lambda *_: data)
     monkeypatch.setattr(screening, "_names", lambda *_: None)
+    said: list[str] = []
+    monkeypatch.setattr(screening, "tell", lambda _, words: said.append(words))
     watch, escrow = screening.open_watch(params, stores), Escrow(stores.escrow)
     digest = escrow.keep(Arrival(0, pd.DataFrame({"x": [1.0, 2.0]})))
     watch.arrive(0, digest, 2)
@@ -92,6 +94,7 @@ def test_an_outage_of_escrow_is_no_verdict(tmp_path, monkeypatch, lost):
     (path if path.is_file() else escrow.files(digest)[0]).write_text("[]")
     screening.screen.fn(params, stores, None, (record,))
     assert watch.verdicts() == {0: "suspected"}
+    assert said[0].startswith("window 0  screening  cannot be read: ")  # which is no word about its labels
 
 
 def test_a_wild_row_is_screened_as_a_far_one():

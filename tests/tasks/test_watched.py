@@ -238,6 +238,17 @@ def test_a_sum_over_a_window_is_held_to_a_threshold_for_all_its_rows(tmp_path):
     assert found[1000]["calibration_drift"] == found[120]["calibration_drift"]
 
 
+def held_out(monkeypatch, target, x):
+    """Have a champion whose held-out rows are these."""
+    n = len(x)
+    held = Samples(x=x, y=torch.zeros(n, dtype=torch.int64), ids=torch.arange(n), role="calibration", snapshot="s")
+    snapshot = DataSnapshot(name="w", path="p", md5="m", file_md5="f", revision="none", rows=n, period=None)
+    monkeypatch.setattr(monitoring, "registered", lambda *_: {"data": snapshot.model_dump(mode="json")})
+    monkeypatch.setattr(monitoring, "load_data", lambda *_: SimpleNamespace(samples=lambda *_, **__: held, window=None))
+    monkeypatch.setattr(monitoring, "load_model", lambda *_: target)
+    monkeypatch.setattr(monitoring.tracking, "fetch_model", lambda *_: None)
+
+
 def test_a_champion_that_does_not_answer_its_own_past_is_damaged(monkeypatch):
     """Whoever asks it of a window is told so, and by how many rows of the past."""
     space = Table(features=(Feature(name="age", kind="number", iqr=0.1),))
@@ -247,12 +258,7 @@ def test_a_champion_that_does_not_answer_its_own_past_is_damaged(monkeypatch):
     target, n = Target(spec.build(seed=1), spec, "c" * 64), 300
     x = torch.linspace(0.0, 100.0, n)[:, None]
     x[:2] = 3e38
-    held = Samples(x=x, y=torch.zeros(n, dtype=torch.int64), ids=torch.arange(n), role="calibration", snapshot="s")
-    snapshot = DataSnapshot(name="w", path="p", md5="m", file_md5="f", revision="none", rows=n, period=None)
-    monkeypatch.setattr(monitoring, "registered", lambda *_: {"data": snapshot.model_dump(mode="json")})
-    monkeypatch.setattr(monitoring, "load_data", lambda *_: SimpleNamespace(samples=lambda *_, **__: held, window=None))
-    monkeypatch.setattr(monitoring, "load_model", lambda *_: target)
-    monkeypatch.setattr(monitoring.tracking, "fetch_model", lambda *_: None)
+    held_out(monkeypatch, target, x)
     params = SimpleNamespace(device="cpu", panel=lambda: Panel(detectors={"harm": Harm()}))
     with pytest.raises(ArtefactError, match="no finite output for 2 of 300 rows"):
         monitoring._reference(params, None, CHAMPION)
@@ -267,12 +273,7 @@ def test_the_past_and_the_window_are_squeezed_alike_and_only_where_a_trace_asks(
     )
     target, n = Target(spec.build(seed=1), spec, "c" * 64), 300
     x = torch.linspace(0.0, 100.0, n)[:, None]
-    held = Samples(x=x, y=torch.zeros(n, dtype=torch.int64), ids=torch.arange(n), role="calibration", snapshot="s")
-    snapshot = DataSnapshot(name="w", path="p", md5="m", file_md5="f", revision="none", rows=n, period=None)
-    monkeypatch.setattr(monitoring, "registered", lambda *_: {"data": snapshot.model_dump(mode="json")})
-    monkeypatch.setattr(monitoring, "load_data", lambda *_: SimpleNamespace(samples=lambda *_, **__: held, window=None))
-    monkeypatch.setattr(monitoring, "load_model", lambda *_: target)
-    monkeypatch.setattr(monitoring.tracking, "fetch_model", lambda *_: None)
+    held_out(monkeypatch, target, x)
     panel = Panel(detectors={"suspicion": Suspicion(traces=traces)})
     params = SimpleNamespace(device="cpu", panel=lambda: panel, recovery=SimpleNamespace(screening=Screening()))
     reference, _ = monitoring._reference(params, None, CHAMPION)
