@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 TERMINATED = 143
+_SOON = 0.01
+"""Seconds after which a stroke that was swallowed comes once more."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,6 +32,7 @@ class Strokes:
 
     at_once: Callable[[], None] = lambda: None
     """Ends what a process that is gone would leave running; nothing until there is such a thing."""
+    swallowed: threading.Timer | None = None
 
     def unwind(self, number: int, _frame: FrameType | None) -> None:
         """Say that the stroke was heard, and unwind: what computes in another thread first comes to its end."""
@@ -38,6 +43,30 @@ class Strokes:
         signal.signal(signal.SIGINT, self.end)
         STDERR.print("[yellow]stopping[/]: what is under way ends first; Ctrl-C again ends at once")
         raise KeyboardInterrupt
+
+    def insist(self, error: BaseException) -> None:
+        """Raise once more, soon, what a finalizer or the callback of a weak reference swallowed.
+
+        A stroke is raised between any two steps of the main thread, and Python drops what is raised in those: it would
+        have been heard, and nothing would stop. SIGTERM carries it, which is deaf since the first stroke.
+        """
+
+        def again(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            raise type(error)
+
+        signal.signal(signal.SIGTERM, again)
+        main = threading.main_thread().ident or 0
+        self.swallowed = threading.Timer(_SOON, signal.pthread_kill, (main, signal.SIGTERM))
+        self.swallowed.daemon = True
+        self.swallowed.start()
+
+    def rest(self) -> None:
+        """See to it that nothing comes once more when nobody would unwind it."""
+        if self.swallowed is not None:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            self.swallowed.cancel()
+            self.swallowed.join()
 
     def end(self, _number: int, _frame: FrameType | None) -> None:
         """End as a kill does, which every store bears; but leave no server of ours behind."""
@@ -58,9 +87,21 @@ def unwound() -> Iterator[Strokes]:
     """
     strokes = Strokes()
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    dropped = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        mine = threading.current_thread() is threading.main_thread()  # no stroke is raised in another
+        if mine and isinstance(unraisable.exc_value, KeyboardInterrupt):
+            strokes.insist(unraisable.exc_value)
+        else:
+            dropped(unraisable)
+
     former = {number: signal.signal(number, strokes.unwind) for number in numbers}
+    sys.unraisablehook = hook
     try:
         yield strokes
     finally:
+        sys.unraisablehook = dropped
+        strokes.rest()
         for number, handler in former.items():
             signal.signal(number, handler)

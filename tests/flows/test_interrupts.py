@@ -55,6 +55,43 @@ def test_strokes(tmp_path: Any, strokes: str, code: int, said: list[str], left: 
     assert marker.exists() is not left
 
 
+SWALLOWED = """
+import os, signal, sys, time, weakref
+from flows.interrupts import Terminated, unwound
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Thing:
+    pass
+
+def struck(_):
+    os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+    time.sleep(0)
+
+thing = Thing()
+kept = weakref.ref(thing, struck)
+try:
+    with unwound():
+        del thing
+        time.sleep(60)
+except Terminated:
+    sys.exit("terminated")
+except KeyboardInterrupt:
+    sys.exit("unwound")
+"""
+
+
+@pytest.mark.parametrize(("stroke", "said"), [("SIGINT", "unwound"), ("SIGTERM", "terminated")])
+def test_a_stroke_that_a_callback_swallows_unwinds_nevertheless(stroke: str, said: str) -> None:
+    """Python drops what is raised while it collects: the import system's own weak references have such callbacks."""
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, stroke], capture_output=True, text=True, check=False,
+        start_new_session=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert said in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_a_process_that_was_started_deaf_stays_deaf() -> None:
     """A shell hands SIG_IGN to what it starts in the background; that is the caller's wish."""
     from flows.interrupts import unwound  # noqa: PLC0415  beside what it is about
