@@ -5,9 +5,10 @@ in a project of its own for each seed and label delay. Beside it, on the same wi
 never retraining, retraining at every window under the same delay (no gate), and calendars with as many retrainings as
 the loop had, at all offsets. Accuracy is that of whoever serves when a window comes, on all its rows. How soon harm is
 found is read of all who served and fell, and of a champion that nothing replaces, watched in a project of its own: in
-a loop that answers in time nobody falls. With ``--moved`` the champion is trained to another year, which moves the
-onset within the stream. What is done is kept in ``--folder`` by the digest of the code: a run that was stopped goes on
-where it was, and ``summary.md`` there has the table of all cases that were ever finished.
+a loop that answers in time nobody falls. ``--moved`` moves the onset within the stream: with ``watch`` the watch begins
+in a later year that a seed draws, with ``champion`` the champion is trained to another year. What is done is kept in
+``--folder`` by the digest of the code: a run that was stopped goes on where it was, and ``summary.md`` there has the
+table of all cases that were ever finished.
 """
 
 from __future__ import annotations
@@ -63,8 +64,12 @@ SHARE = {0: 0.9, 2: 0.9, 6: 0.8}
 MOST = 6
 LATEST = 2
 """Matured windows after the fall within which harm must be found."""
-MOVED = (1997, 1998, 2000, 2001, 2002, 2003)
-"""Years that a champion is trained to where the onset is moved."""
+WATCH = (2001, 2002, 2003)
+"""Years in which a watch begins where the onset is moved: the standard champion falls in 2003 or 2004."""
+CHAMPION = (1997, 1998, 2000, 2001, 2002, 2003)
+"""Years that a champion is trained to where it is moved so."""
+MOVED = {"": "", "watch": ", onset moved", "champion": ", another champion"}
+"""What is drawn for a seed, and how its table says so."""
 
 
 @dataclass(frozen=True)
@@ -74,29 +79,37 @@ class Case:
     seed: int
     delay: int
     trained: int = STANDARD
+    since: int = STANDARD + 1
+    """First year that is watched."""
+    moved: str = ""
     answered: bool = True
     """Whether retraining is allowed."""
 
     @classmethod
-    def of(cls, seed: int, delay: int, *, moved: bool) -> Case:
+    def of(cls, seed: int, delay: int, *, moved: str = "") -> Case:
         """Draw the year for a seed where the onset is moved."""
-        return cls(seed, delay, int(np.random.default_rng(seed).choice(MOVED)) if moved else STANDARD)
+        draw = np.random.default_rng(seed).choice
+        trained = int(draw(CHAMPION)) if moved == "champion" else STANDARD
+        return cls(seed, delay, trained, int(draw(WATCH)) if moved == "watch" else trained + 1, moved)
 
     @property
     def knobs(self) -> tuple[str, ...]:
         """What differs from the profile."""
-        stream = f"{{windows_per_period: {A_YEAR}, label_delay: {self.delay}, until: 2012, seed: {self.seed}}}"
+        stream = f"windows_per_period: {A_YEAR}, label_delay: {self.delay}, since: {self.since}, until: 2012"
         return (
-            f"seed={self.seed}", f"data.train_until={self.trained}", f"monitoring.stream.settings={stream}",
+            f"seed={self.seed}", f"data.train_until={self.trained}",
+            f"monitoring.stream.settings={{{stream}, seed: {self.seed}}}",
             f"recovery.policy.budget={{runs: {MOST if self.answered else 0}, windows: 100}}",  # in the whole stream
         )  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{self.trained}-seed{self.seed}-" + (f"delay{self.delay}" if self.answered else "untouched")
+        return f"{self.trained}-{self.since}-seed{self.seed}-" + (
+            f"delay{self.delay}" if self.answered else "untouched"
+        )
 
     def places(self, first: int, last: int) -> range:
         """Give the windows of some years."""
-        return range(A_YEAR * (first - self.trained - 1), A_YEAR * (last - self.trained))
+        return range(A_YEAR * max(0, first - self.since), A_YEAR * max(0, last + 1 - self.since))
 
 
 @dataclass(frozen=True)
@@ -141,10 +154,19 @@ def main() -> int:
     return 0 if held else 1
 
 
-def heading(delay: int, name: str, *, moved: bool) -> list[str]:
+def heading(delay: int, name: str, *, moved: str) -> list[str]:
     """Head the table of one delay."""
-    heads = "trained to, seed", "never", "loop", "every window", "of its gain", "calendar", "retrainings", "harm found"
-    where = f"{FIRST} to {LAST}{', onset moved' if moved else ''}"
+    heads = (
+        "trained to, watched from, seed",
+        "never",
+        "loop",
+        "every window",
+        "of its gain",
+        "calendar",
+        "retrainings",
+        "harm found",
+    )
+    where = f"{FIRST} to {LAST}{MOVED[moved]}"
     return [f"label delay {delay}: accuracy {where}; code {name}", "", f"| {' | '.join(heads)} |", "|---" * 8 + "|"]
 
 
@@ -174,7 +196,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="of projects and results")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--delays", type=int, nargs="+", default=list(SHARE), choices=list(SHARE))
-    parser.add_argument("--moved", action="store_true", help="move the onset within the stream")
+    parser.add_argument("--moved", default="", choices=[*MOVED][1:], help="move the onset within the stream")
     return parser.parse_args()
 
 
@@ -266,7 +288,7 @@ def reference(case: Case, folder: Path) -> Array:
     Who learned so much that it served in no year that is judged is not trained: nan. Label delay has no part in it: a
     model that learned up to one window serves later or sooner. It is read of the first case of a seed that was played.
     """
-    kept = folder / f"reference-{case.trained}-seed{case.seed}.npy"
+    kept = folder / f"reference-{case.trained}-{case.since}-seed{case.seed}.npy"
     if kept.exists():
         return np.asarray(np.load(kept))
     params, data = opened(case, folder / str(case))
@@ -320,16 +342,17 @@ def compared(case: Case, loop: Loop, alone: Loop, table: Array) -> dict[str, Any
     falls = [*fallen(replace(case, delay=0), alone), *fallen(case, loop)]
     lags = [lag for _, lag in falls]
     share = (loop_mean - never) / (every - never)
-    calm = [place for place in loop.retrained if place in case.places(case.trained + 1, CALM)]
+    calm = [place for place in loop.retrained if place in case.places(case.since, CALM)]
     line = (
-        f"| {case.trained}, {case.seed} | {never:.3f} | {loop_mean:.3f} | {every:.3f} | {share:.0%} | {calendar:.3f} |"
+        f"| {case.trained}, {case.since}, {case.seed} | {never:.3f} | {loop_mean:.3f} | {every:.3f} | {share:.0%} |"
+        f" {calendar:.3f} |"
         f" {len(loop.retrained)} at {', '.join(map(str, loop.retrained))}, {loop.promoted} promoted |"
         f" {', '.join(f'fell at {fell}, found in {lag}' for fell, lag in falls)} |"
     )
     unasked = [place for place in calm if place not in loop.asked]
     return {"line": line, "never": float(never), "loop": loop_mean, "every": float(every), "calendar": calendar,
             "lags": lags, "retrained": len(loop.retrained), "calm": len(calm), "unasked": len(unasked),
-            "delay": case.delay, "seed": case.seed, "moved": case.trained != STANDARD}  # fmt: skip
+            "delay": case.delay, "seed": case.seed, "moved": case.moved}  # fmt: skip
 
 
 def fallen(case: Case, loop: Loop) -> list[tuple[int, int | None]]:

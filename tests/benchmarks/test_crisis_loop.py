@@ -89,7 +89,7 @@ def test_the_table_outlives_the_run_that_was_stopped(benchmark, monkeypatch, tmp
         played.append(case.seed)
         return {"line": f"| row of {case.seed} |", "never": 0.7, "loop": 0.8, "every": 0.8, "calendar": 0.75,
                 "lags": [1], "retrained": 2, "calm": 0, "unasked": 0, "delay": 0, "seed": case.seed,
-                "moved": False}  # fmt: skip
+                "moved": ""}  # fmt: skip
 
     monkeypatch.setattr(benchmark, "compared", compared)
     monkeypatch.setattr(benchmark, "code", lambda: "c0de")

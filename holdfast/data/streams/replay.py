@@ -30,6 +30,8 @@ class Replay(Stream):
     windows_per_period: Annotated[int, Field(gt=0)] = 6
     label_delay: Annotated[int, Field(ge=0)] = 0
     """Windows after which the labels of a window mature."""
+    since: float | None = None
+    """First time that is replayed; rows before it train nothing either."""
     until: float | None = None
     """Last time that is replayed."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -61,8 +63,8 @@ class Replay(Stream):
     def _windows(self, data: Loaded) -> list[Array]:
         held = np.flatnonzero(_held(data))
         time = np.zeros(len(data)) if data.time is None else np.floor(data.time)
-        if self.until is not None:
-            held = self._to_the_end(held, time)
+        for name, bound in (("since", self.since), ("until", self.until)):
+            held = held if bound is None else _within(name, bound, held, time)
         windows: list[Array] = []
         for period in np.unique(time[held]):
             rows = held[time[held] == period]
@@ -70,19 +72,21 @@ class Replay(Stream):
             windows += [part for part in np.array_split(rows[order], self.windows_per_period) if len(part)]
         return windows
 
-    def _to_the_end(self, held: Array, time: Array) -> Array:
-        """Keep the rows up to ``until``.
 
-        Raises:
-            DataError: there are none: a watch would say that nothing came, and that all is well.
-        """
-        kept = held[time[held] <= self.until]
-        if not len(kept):
-            raise DataError(
-                "monitoring.stream.settings.until", found=f"{self.until:g}, and rows from {time[held].min():g} on",
-                expected="the last time that is replayed", remedy="Set it to a later time, or to null for all rows.",
-            )  # fmt: skip
-        return kept
+def _within(name: str, bound: float, held: Array, time: Array) -> Array:
+    """Keep the rows (m,) of those held (n,) that a setting asks for.
+
+    Raises:
+        DataError: there are none: a watch would say that nothing came, and that all is well.
+    """
+    kept: Array = held[time[held] >= bound if name == "since" else time[held] <= bound]
+    if not len(kept):
+        raise DataError(
+            f"monitoring.stream.settings.{name}",
+            found=f"{bound:g}, and rows of {time[held].min():g} to {time[held].max():g}",
+            expected="a time within them", remedy="Set it to such a time, or to null for all rows.",
+        )  # fmt: skip
+    return kept
 
 
 def torch_order(ids: Array, noise: Noise) -> Array:

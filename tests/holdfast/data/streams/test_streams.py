@@ -57,8 +57,11 @@ def test_a_replay_gives_each_drill_row_once_year_by_year(data, tmp_path):
     held = data.frame[data.roles == "drill"].drop(columns="y").sort_values("size")
     pd.testing.assert_frame_equal(whole.reset_index(drop=True), held.reset_index(drop=True))
     assert len(every(Replay(windows_per_period=4, until=2), site)) == 4
-    with pytest.raises(DataError, match=r"until: found 1, and rows from 2 on"):
-        every(Replay(windows_per_period=4, until=1), site)
+    late = every(Replay(windows_per_period=4, since=3), site)
+    assert [w.digest for w in late] == [w.digest for w in windows[4:]]
+    for settings, found in (({"until": 1}, "until: found 1"), ({"since": 4}, "since: found 4")):
+        with pytest.raises(DataError, match=rf"{found}, and rows of 2 to 3"):
+            every(Replay(windows_per_period=4, **settings), site)
     assert [w.digest for w in every(Replay(windows_per_period=4), site)] == [w.digest for w in windows]
     assert windows[0].digest != every(Replay(windows_per_period=4, seed=1), site)[0].digest
 
