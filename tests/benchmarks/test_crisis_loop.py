@@ -78,6 +78,21 @@ def test_a_retraining_that_no_test_asked_for_fails_the_claim(benchmark, monkeypa
         json.dumps(case)
 
 
+@pytest.mark.parametrize(
+    ("moved", "trained"), [("", {1999}), ("watch", {1999}), ("champion", {1997, 1998, *range(2000, 2004)})]
+)
+def test_the_onset_is_moved_by_the_watch_or_by_the_champion(benchmark, moved, trained):
+    """The years that are judged lie where the stream has them, and the calm ones are those that are watched."""
+    for seed in range(9):
+        case = benchmark.Case.of(seed, 0, moved=moved)
+        assert case.trained in trained
+        assert (case.since > case.trained + 1) is (moved == "watch")
+        assert any(f"since: {case.since}," in knob for knob in case.knobs)
+        assert case.places(2005, 2009) == range(6 * (2005 - case.since), 6 * (2010 - case.since))
+        assert len(case.places(case.since, benchmark.CALM)) == 6 * (2004 - case.since)
+    assert f"2005 to 2009{benchmark.MOVED[moved]};" in benchmark.heading(0, "c0de", moved=moved)[0]
+
+
 def test_the_table_outlives_the_run_that_was_stopped(benchmark, monkeypatch, tmp_path, capsys):
     """Cut off in the second case, the first one's row is on disk; the next run plays the second alone, in one table."""
     played = []
