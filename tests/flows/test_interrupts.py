@@ -92,6 +92,17 @@ def test_a_stroke_that_a_callback_swallows_unwinds_nevertheless(stroke: str, sai
     assert "Exception ignored" not in done.stderr
 
 
+def test_a_stroke_that_is_swallowed_at_the_very_end_kills_nobody_later() -> None:
+    """What carries it once more would end a process that has left: by then the default handler is back."""
+    late = SWALLOWED.replace("        time.sleep(60)\n", "    time.sleep(0.2)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", late, "SIGINT"], capture_output=True, text=True, check=False, start_new_session=True,
+        timeout=30,
+    )  # fmt: skip
+    assert late != SWALLOWED
+    assert done.returncode >= 0, done.stderr
+
+
 def test_a_process_that_was_started_deaf_stays_deaf() -> None:
     """A shell hands SIG_IGN to what it starts in the background; that is the caller's wish."""
     from flows.interrupts import unwound  # noqa: PLC0415  beside what it is about
