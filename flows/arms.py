@@ -23,6 +23,7 @@ from tasks.on_record import answered_so_far
 from tasks.progress import tell
 from tasks.recovery import find_version
 from tasks.rehearsal import Stage, called, killed_in_training, old_world, script, taught
+from tasks.responses import HANDED_OVER
 from tasks.sandbox import copy_of, unreachable
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def _watched(stage: Stage, incident: Incident, arm: Arm, seed: int) -> Course:
 
 
 def _killed(stage: Stage, stores: Stores, notes: list[str], place: int) -> bool:
-    """Let a worker handle what has come, that dies in the middle of a training; tell whether it came to that."""
+    """Let a worker begin the retraining that was decided on, if any, and die in it; tell whether it came to that."""
+    watched = monitoring(stage.params, stores, hand_over=True).windows
+    if not any(window.action in HANDED_OVER for window in watched):
+        return False  # a worker takes longer to start than a window to watch
     given = stage.feed.parent / "worker.json"
     given.write_text(json.dumps({"params": stage.params.model_dump(mode="json"), "stores": _plain(stores)}))
     killed = killed_in_training(["-m", "flows.rehearsal", "--worker", str(given)], stores)

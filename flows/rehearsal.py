@@ -30,7 +30,7 @@ PART = "--part"
 
 
 def _work(given: Path) -> None:
-    """Be the worker: handle what has come, and die in the first training."""
+    """Be the worker: go on with what was decided, and die in the first training."""
     from flows.monitoring import monitoring  # noqa: PLC0415  Prefect reads its settings at import
     from tasks.rehearsal import dies_in_training  # noqa: PLC0415  as above
 

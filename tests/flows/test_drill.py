@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,6 +80,30 @@ def test_an_arm_that_somebody_still_plays_is_refused(tmp_path: Path, monkeypatch
     held = one_at_a_time(Stores.local(tmp_path, tmp_path), lock=f"{incident.name}-7-{arms.ARMS[0]}.lock")
     with held, pytest.raises(StoreError, match="a run under way"):
         arms.rehearse(tmp_path, arms.Asked(rows=300, plays=(arms.Play(incident=incident, seed=7),)))
+
+
+def test_the_worker_that_is_killed_begins_once_a_retraining_was_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that asks for none is watched and no worker starts for it; what was decided is left to the worker."""
+    from flows import arms  # noqa: PLC0415  Prefect's settings
+    from tasks.responses import Handled, MonitoringReport  # noqa: PLC0415  as above
+
+    params, actions, started = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",)), ["alert", "retrain"], []
+
+    def monitoring(_: object, __: object, *, hand_over: bool) -> MonitoringReport:
+        assert hand_over
+        window = Handled(position=1, window="w", rows=1, cause="", action=actions.pop(0), outcome="", champion=1)
+        return MonitoringReport(model="tiny", windows=(window,))
+
+    monkeypatch.setattr(arms, "monitoring", monitoring)
+    monkeypatch.setattr(arms, "killed_in_training", lambda command, _: started.append(command) or True)
+    stage, stores = SimpleNamespace(params=params, feed=tmp_path / "feed"), Stores.local(tmp_path, tmp_path)
+    notes: list[str] = []
+    assert not arms._killed(stage, stores, notes, 3)
+    assert (started, notes) == ([], [])
+    assert arms._killed(stage, stores, notes, 4)
+    assert (len(started), notes) == (1, ["window 4: the worker was killed in training"])
 
 
 def test_an_arm_begins_without_what_others_lay_beside_the_template(tmp_path: Path) -> None:
