@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from holdfast.results import Cause
 
 
+_NAMED = 3
+"""Columns that a reason names."""
+
+
 class Tainted(Value):
     """A window that did not pass its screening."""
 
@@ -177,7 +181,13 @@ def _about_rows(evidence: Evidence, faulty_share: float) -> Iterator[Reason]:
 
 def _said(signal: Signal) -> Reason:
     text = (
-        f"window {signal.position}: {signal.effect:+.3f} {signal.effect_unit} (statistic {signal.statistic:.3g} over"
-        f" {signal.threshold:.3g}, n = {signal.n})"
+        f"window {signal.position}: {signal.effect:+.3f} {signal.effect_unit}{_most(signal.details.get('columns', {}))}"
+        f" (statistic {signal.statistic:.3g} over {signal.threshold:.3g}, n = {signal.n})"
     )
     return Reason(about=signal.detector, passed=False, text=text)
+
+
+def _most(columns: dict[str, float]) -> str:
+    """Name the columns that moved most, by their p-values; empty where a detector does not look at columns."""
+    names = sorted(columns, key=lambda name: (columns[name], name))[:_NAMED]
+    return f", most of all {', '.join(names)}" if names else ""

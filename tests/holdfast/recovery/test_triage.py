@@ -25,6 +25,15 @@ def cause(share=0.2, **seen):
     return triage(Evidence(position=3, rows=100, **seen), faulty_share=share).cause
 
 
+def test_a_shift_names_the_columns_that_moved_most():
+    """Three of them, by their p-values whatever the order on record; a detector of answers names none."""
+    told = signal("shift").model_copy(update={"details": {"columns": {"a": 0.5, "b": 0.01, "c": 0.2, "d": 0.001}}})
+    reason = triage(Evidence(position=3, rows=100, signals=(told,)), faulty_share=0.2).reasons[0]
+    assert reason.text == "window 3: +0.100 share, most of all d, b, c (statistic 2 over 1, n = 100)"
+    plain = triage(Evidence(position=3, rows=100, signals=(signal("harm"),)), faulty_share=0.2).reasons[0]
+    assert "most of all" not in plain.text
+
+
 def test_a_quiet_window_has_no_cause():
     """Signals without an alarm say nothing, and the reason says how many there were."""
     diagnosis = triage(Evidence(position=3, rows=100, signals=(signal("shift", alarm=False),)), faulty_share=0.2)
