@@ -27,7 +27,7 @@ check: $(STAMP)
 # pip compiles bytecode, whatever PYTHONDONTWRITEBYTECODE says for later: without it every import takes seconds.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,postgres]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev,postgres]"
 	touch $(STAMP)
 
 clean:
