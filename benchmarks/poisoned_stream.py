@@ -28,6 +28,7 @@ from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Known, Names, Witness, call, inspect, pinned
 from holdfast.recovery.screening import Judged, drawn_clean
 from holdfast.reporting.curves import curves
+from holdfast.reporting.page import light_colours
 from holdfast.results import Curve, CurvePoint, Finding, Provenance
 from holdfast.scenarios.poisoning.badnets import stamp_image
 from holdfast.seeding import Noise
@@ -291,7 +292,7 @@ def table(record: Record, worlds: list[str]) -> None:
             )
     for figure in curves(findings):
         path = record.path.with_name(f"{figure.name}.svg")
-        path.write_text(figure.svg)
+        path.write_text(figure.alone(light_colours()))
         print(path)
 
 

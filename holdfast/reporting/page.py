@@ -47,10 +47,8 @@ class Drawings(NamedTuple):
 
     def files(self) -> dict[str, str]:
         """Give each figure as an SVG file of its own, by file name, in the page's light colours."""
-        style = _style_sheet().split(":root {", 1)[1].split("}", 1)[0]
-        colours = "; ".join([*re.findall(r"--\w+: #[0-9a-f]{6}", style), "background: var(--paper)"])
         every = (self.forest, *self.curves, *self.confusions, self.training, *self.resilience)
-        return {f"{figure.name}.svg": figure.alone(colours) for figure in every if figure.svg}
+        return {f"{figure.name}.svg": figure.alone(light_colours()) for figure in every if figure.svg}
 
 
 def drawings(page: Page) -> Drawings:
@@ -123,6 +121,12 @@ def _quarantined(check: IntegrityFinding) -> list[tuple[str, int]]:
 def _ball(finding: Finding) -> str:
     stated = threat(finding)
     return "" if stated is None else str(stated)
+
+
+def light_colours() -> str:
+    """Give the page's light colours, for a figure that stands alone."""
+    style = _style_sheet().split(":root {", 1)[1].split("}", 1)[0]
+    return "; ".join([*re.findall(r"--\w+: #[0-9a-f]{6}", style), "background: var(--paper)"])
 
 
 def _style_sheet() -> str:
