@@ -144,7 +144,8 @@ def _watched(stage: Stage, incident: Incident, arm: Arm, seed: int) -> Course:
         stage.deliver(place, incident.label_delay)
         if arm == "off":
             continue
-        if incident.kill and killed is None and place >= incident.onset and _killed(stage, stores, notes, place):
+        due = incident.kill and killed is None and place >= incident.onset and not away
+        if due and _killed(stage, stores, notes, place):
             killed = place
         _respond(stage, stores, notes, place, away=away)
         known = answered_so_far(stage.params, stage.stores, place)

@@ -122,21 +122,19 @@ def condemn(params: Params, stores: Stores, version: int, why: str) -> None:
     Raises:
         StoreError: it is champion or about to be, or was never on record.
     """
-    ledger = open_ledger(stores)
-    with ledger.reading() as view:
-        head, digest = view.head(params.name), view.digest(params.name, version)
-        coming = any(intent.version == version for intent in view.in_flight(params.name))
-    if digest is None:
-        found, remedy = "which is not on record", "`holdfast audit` lists the versions."
-    elif head is not None and head.version == version:
-        found, remedy = "which is champion", "`holdfast rollback --why ...` leaves it, and judges it bad by that."
-    elif coming:
-        found = "whose promotion was interrupted"
-        remedy = "`holdfast monitor --windows 0` finishes or undoes it: say it again then."
-    else:
-        judged = ModelVersion(name=params.name, version=version, digest=digest)
-        judge_bad(ledger, judged, who=stores.named_actor(), why=why)
-        return
+    with open_ledger(stores).writing() as ledger:  # held, so that nobody promotes it between the look and the word
+        head, digest = ledger.head(params.name), ledger.digest(params.name, version)
+        if digest is None:
+            found, remedy = "which is not on record", "`holdfast audit` lists the versions."
+        elif head is not None and head.version == version:
+            found, remedy = "which is champion", "`holdfast rollback --why ...` leaves it, and judges it bad by that."
+        elif any(intent.version == version for intent in ledger.in_flight(params.name)):
+            found = "whose promotion was interrupted"
+            remedy = "`holdfast monitor --windows 0` finishes or undoes it: say it again then."
+        else:
+            judged = ModelVersion(name=params.name, version=version, digest=digest)
+            judge_bad(ledger, judged, who=stores.named_actor(), why=why)
+            return
     raise StoreError(
         f"model {params.name}", found=f"version {version}, {found}", expected="a version on record that does not serve",
         remedy=remedy,

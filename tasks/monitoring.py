@@ -166,7 +166,7 @@ def _watched(
         try:
             arrival, labelled = _labelled(params, stores, predictor, watch, allowed, record)
         except DataError as error:
-            _set_aside(watch, record, error)
+            set_aside(watch, record, error)
             continue
         if labelled is None:
             continue
@@ -214,10 +214,16 @@ def _labelled(
     return replace(arrival, rows=rows), part
 
 
-def _set_aside(watch: Watch, record: WindowRecord, error: DataError) -> None:
-    """Set a matured window aside that nobody can read, and tell why: left in escrow, it would stop every watch."""
+def set_aside(watch: Watch, record: WindowRecord, error: DataError) -> None:
+    """Set a matured window aside that nobody can read, and tell why: left in escrow, it would stop every watch.
+
+    One that was admitted stays so, since a data version has its rows.
+    """
     watch.move(record.position, "quarantined", f"it cannot be read: {error}")
-    tell("monitoring", f"window {record.position}  in quarantine, it cannot be read and judges nobody: {error}")
+    state = "admitted" if record.state == "admitted" else "in quarantine"
+    tell(
+        "monitoring", f"window {record.position}  {state}; it cannot be read, judges nobody and trains nobody: {error}"
+    )
 
 
 def _asked_more(predictor: Predictor | Recorded, panel: Panel, fresh: Window, past: Window) -> Window:
@@ -268,9 +274,14 @@ def _with_gain(
     target = open_former(params, stores, champion, f"window {window.position}")
     if target is None:
         return signals
-    x = window.x if isinstance(arrival.rows, np.ndarray) or not isinstance(target.space, Table) else encode(
-        arrival.rows, target.space, place=f"window {window.position}"
-    )  # fmt: skip
+    place = f"window {window.position}"
+    try:
+        x = window.x if isinstance(arrival.rows, np.ndarray) or not isinstance(target.space, Table) else encode(
+            arrival.rows, target.space, place=place
+        )  # fmt: skip
+    except DataError as error:  # it serves nobody: a column that only it had stops nothing
+        tell("monitoring", f"{place}  what the last retraining paid is not known: the version before it: {error}")
+        return signals
     predicted = target.predict(x.to(target.device)).cpu().numpy()
     gain = float((predicted != window.labels).mean() - window.wrong.mean())
     return tuple(

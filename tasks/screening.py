@@ -31,7 +31,7 @@ from holdfast.recovery.triage import Tainted
 from holdfast.results import DataSnapshot
 from holdfast.seeding import Noise
 from holdfast.stores import Stores
-from tasks.monitoring import class_indices, open_watch
+from tasks.monitoring import class_indices, open_watch, set_aside
 from tasks.progress import tell
 from tasks.storage import load_data
 
@@ -144,7 +144,7 @@ def _clean(
     """Give the last windows before this one that were found clean, judged as they were then.
 
     One that an older release judged by another measure, or before labels became facts, is judged again: left out, a
-    stream that drifted would be held against pinned rows alone.
+    stream that drifted would be held against pinned rows alone. One that cannot be read any more judges nobody.
     """
     watch = open_watch(params, stores)
     verdicts = watch.verdicts()
@@ -154,7 +154,11 @@ def _clean(
     found: list[Known] = []
     for each in before[-params.recovery.screening.past :]:
         told = Inspection.model_validate_json(watch.screening(each.position) or "")
-        rows, parts = _window(params, stores, data, names, each, len(told.unpack()))
+        try:
+            rows, parts = _window(params, stores, data, names, each, len(told.unpack()))
+        except DataError as error:
+            set_aside(watch, each, error)
+            continue
         if told.measure == measure(_kind(data), facts=params.recovery.screening.facts):
             found.append(told.known(rows, parts))
             continue

@@ -21,7 +21,7 @@ from holdfast.results import DataSnapshot, Decision
 from holdfast.stores import Stores
 from tasks import objects
 from tasks.faults import faulty_rows
-from tasks.monitoring import LABELS, open_watch
+from tasks.monitoring import LABELS, open_watch, set_aside
 from tasks.prediction import open_champion
 from tasks.progress import tell
 from tasks.readable import unreadable
@@ -174,12 +174,12 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
 
     Raises:
         ArtefactError: the champion's bytes are damaged, and it cannot be asked which rows have no answer.
-        DataError: a window cannot be verified, or does not fit the pinned data or the champion.
+        DataError: no window can be verified, or fits the champion; or one does not fit the pinned data.
         StoreError: escrow does not answer.
     """
-    watch, predictor = open_watch(params, stores), open_champion(params, stores)
+    watch = open_watch(params, stores)
     windows = admissible(params, stores, int(decision.position or 0))
-    kept = tuple(_kept(params, stores, predictor, window) for window in windows)
+    kept = _kept_of(params, stores, watch, windows)
     retraining = params.recovery.retraining
     manifest = Manifest(
         base_md5=snapshot.md5, base_content=snapshot.content, base_quarantined=snapshot.quarantined, windows=kept,
@@ -188,13 +188,36 @@ def admit_windows(params: Params, stores: Stores, snapshot: DataSnapshot, decisi
     if retraining.importance:
         manifest = weighed(params, stores, manifest)
     grown = admitted_snapshot(params, stores, snapshot, manifest)
-    for window in windows:
-        watch.move(window.position, "admitted", f"manifest {grown.manifest}")
+    for each in kept:
+        watch.move(each.position, "admitted", f"manifest {grown.manifest}")
     faulty = sum(len(window.faulty) for window in kept)
     where = ", ".join(f"{len(each.faulty)} of window {each.position}" for each in kept if each.faulty)
     but = f" but for {faulty} faulty rows ({where})" if faulty else ""
     tell("recovery", f"{len(kept)} windows admitted{but}: {grown.rows} rows, manifest {grown.manifest}")
     return grown
+
+
+def _kept_of(
+    params: Params, stores: Stores, watch: Watch, windows: Sequence[WindowRecord]
+) -> tuple[AdmittedWindow, ...]:
+    """Keep all windows that can be read; another is set aside, for else its retraining would be due for good.
+
+    Raises:
+        DataError: none can be read, and this is what is wrong with the last.
+    """
+    predictor = open_champion(params, stores)
+    kept: list[AdmittedWindow] = []
+    lost: list[tuple[WindowRecord, DataError]] = []
+    for window in windows:
+        try:
+            kept.append(_kept(params, stores, predictor, window))
+        except DataError as error:
+            lost.append((window, error))
+    if lost and not kept:
+        raise lost[-1][1]
+    for window, why in lost:
+        set_aside(watch, window, why)
+    return tuple(kept)
 
 
 def _kept(params: Params, stores: Stores, predictor: Predictor, window: WindowRecord) -> AdmittedWindow:

@@ -90,7 +90,7 @@ def register(ledger: Ledger, version: ModelVersion, *, who: str, lineage: Json) 
     return ledger.append("registered", who=who, model=version.name, version=version.version, body=body, key=key)
 
 
-def condemn(ledger: Ledger, version: ModelVersion, *, who: str, why: str) -> Entry:
+def condemn(ledger: Ledger | LedgerTransaction, version: ModelVersion, *, who: str, why: str) -> Entry:
     """Judge a version bad: it is no target of a rollback, and cannot be promoted until it is cleared."""
     return _judge(ledger, "condemned", version, who, why)
 
@@ -100,7 +100,9 @@ def clear(ledger: Ledger, version: ModelVersion, *, who: str, why: str) -> Entry
     return _judge(ledger, "cleared", version, who, why)
 
 
-def _judge(ledger: Ledger, kind: Literal["condemned", "cleared"], version: ModelVersion, who: str, why: str) -> Entry:
+def _judge(
+    ledger: Ledger | LedgerTransaction, kind: Literal["condemned", "cleared"], version: ModelVersion, who: str, why: str
+) -> Entry:
     body = {"digest": version.digest, "why": why}
     return ledger.append(kind, who=who, model=version.name, version=version.version, body=body)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.drills.incident import read_incident
 from holdfast.errors import StoreError
 from holdfast.params import load
 from holdfast.stores import Stores
@@ -104,6 +105,27 @@ def test_the_worker_that_is_killed_begins_once_a_retraining_was_decided(
     assert (started, notes) == ([], [])
     assert arms._killed(stage, stores, notes, 4)
     assert (len(started), notes) == (1, ["window 4: the worker was killed in training"])
+
+
+def test_no_worker_is_killed_while_the_registry_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be watched decides on nothing: the kill waits until the outage is over."""
+    from flows import arms  # noqa: PLC0415  Prefect's settings
+
+    params = load(TOP / "params.yaml", (TOP / "profiles" / "tiny.yaml",))
+    tried: list[int] = []
+    monkeypatch.setattr(arms, "_killed", lambda *given: tried.append(given[-1]) or True)
+    monkeypatch.setattr(arms, "_respond", lambda *_, **__: None)
+    monkeypatch.setattr(arms, "unreachable", lambda stores: stores)
+    monkeypatch.setattr(arms, "answered_so_far", lambda *_: ())
+    told = SimpleNamespace(quality=1.0, version=1, wrong=0, unanswered=0, tampered=False)
+    stage = SimpleNamespace(
+        params=params, stores=None, befall=lambda *_: None, answered=lambda *_: told, deliver=lambda *_: None,
+        poisoned=lambda: 0,
+    )  # fmt: skip
+    incident = read_incident("worker_killed").model_copy(update={"outage": (3, 5)})
+    assert incident.onset == 3
+    assert arms._watched(stage, incident, "on", 0).killed == 5
+    assert tried == [5]
 
 
 def test_an_arm_begins_without_what_others_lay_beside_the_template(tmp_path: Path) -> None:

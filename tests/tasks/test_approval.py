@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,6 +203,22 @@ def test_a_version_that_a_person_judges_bad_is_gone_back_to_no_more(stores: Stor
     assert responses.by_hand(PARAMS, stores, "w").candidate.version == 1
     approval.clear(PARAMS, stores, 2, "mended")
     assert ledger.last_good("people").version == 2
+
+
+def test_nobody_promotes_a_version_while_it_is_judged(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the look at who serves to the word on record the ledger takes no other writer."""
+    reigned(stores, Shelf(), 1, 2, 3)
+    judge = approval.judge_bad
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        other = sqlite3.connect(stores.root / "ledger.db", timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        return judge(*given, **more)
+
+    monkeypatch.setattr(approval, "judge_bad", meanwhile)
+    approval.condemn(PARAMS, stores, 2, "answers nothing")
+    assert last(stores).kind == "condemned"
 
 
 def test_who_serves_or_is_not_known_is_not_judged_bad(stores: Stores) -> None:

@@ -11,7 +11,7 @@ from holdfast.data.escrow import Escrow
 from holdfast.data.stream import Window
 from holdfast.data.streams.base import Arrival
 from holdfast.errors import ArtefactError, ModelError
-from holdfast.model import ModelSpec, save_model
+from holdfast.model import ModelSpec, Target, save_model
 from holdfast.monitoring.harm import Harm
 from holdfast.monitoring.label_shift import LabelShift
 from holdfast.monitoring.panels import Calibration, Panel, Threshold
@@ -21,6 +21,7 @@ from holdfast.recovery.promotion import register as record
 from holdfast.recovery.triage import Evidence, triage
 from holdfast.results import Decision, IntegrityFinding, Reason, Signal
 from holdfast.seeding import Noise
+from holdfast.space import Feature
 from holdfast.statistics import share
 from holdfast.stores import Stores, WallClock
 from tasks import calibration, monitoring, prediction, recovery, replicas, responses, timeline, tracking
@@ -199,6 +200,25 @@ def test_a_spoilt_copy_of_the_champion_before_is_fetched_anew(loop, spoil):
     assert loop.told == []
 
 
+def test_the_watch_goes_on_where_the_champion_before_read_a_column_that_is_gone(loop, monkeypatch):
+    """What retraining paid is not known then, and no number says so."""
+    first = loop.crown(0)
+    second = loop.crown(1, parent=first)
+    space = loop.space.model_copy(
+        update={"features": (*loop.space.features, Feature(name="z", kind="number", iqr=1.0))}
+    )
+    spec = ModelSpec(
+        factory=loop.params.model.factory, settings=loop.params.model.settings, space=space, classes=("no", "yes")
+    )
+    monkeypatch.setattr(monitoring, "open_former", lambda *_: Target(spec.build(seed=1), spec, "c" * 64))
+    told: list[str] = []
+    monkeypatch.setattr(monitoring, "tell", lambda _, words: told.append(words))
+    assert paid(loop, second) is None
+    (words,) = told
+    assert words.startswith("window 0  what the last retraining paid is not known: the version before it: ")
+    assert "no column 'z'" in words
+
+
 @pytest.mark.parametrize("fault", ["spoilt", "edited"])
 def test_the_watch_goes_on_without_the_champion_before(loop, fault, spoil):
     """Where no copy verifies, or its module was edited since, what retraining paid is not known, and no number says so."""
@@ -342,7 +362,7 @@ def test_a_matured_window_that_nobody_can_read_stops_no_watch(loop, panelled, mo
     state = {each.position: each for each in watch.windows()}[1]
     assert state.state == "quarantined"
     assert state.why.startswith("it cannot be read: ")
-    assert [words for _, words in told if words.startswith("window 1  in quarantine, it cannot be read")]
+    assert [words for _, words in told if words.startswith("window 1  in quarantine; it cannot be read")]
     told.clear()
     loop.observe(champion, now, tuple(w for w in watch.windows() if w.matured))
     assert told == []

@@ -12,14 +12,14 @@ import torch
 from holdfast.data.escrow import Escrow
 from holdfast.data.source import quick_features
 from holdfast.data.streams.base import Arrival
-from holdfast.errors import StoreError
+from holdfast.errors import DataError, StoreError
 from holdfast.recovery.ablation import Labelled
 from holdfast.recovery.inspection import Inspection, Names, measure, pinned
 from holdfast.recovery.ledger import Ledger
 from holdfast.recovery.screening import Screening
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores, WallClock
-from tasks import screening
+from tasks import monitoring, screening
 
 
 def test_windows_that_were_judged_by_another_measure_are_judged_again(monkeypatch):
@@ -64,6 +64,35 @@ def test_windows_that_were_set_aside_judge_no_other(monkeypatch):
     data = SimpleNamespace(frame=rows, classes=("no", "yes"))
     found = screening._clean(params, None, data, None, None, SimpleNamespace(position=9))
     assert [round(-6 * each.judged.margins.mean()) - 1 for each in found] == [0, 3]
+
+
+def test_a_clean_window_that_cannot_be_read_any_more_judges_no_other(monkeypatch):
+    """Changed in escrow after its verdict, it is set aside and told of, and the screening goes on without it."""
+    measured, moved, told = measure("table", facts=False), [], []
+    watch = SimpleNamespace(
+        verdicts=lambda: dict.fromkeys(range(3), "clean"),
+        windows=lambda: [SimpleNamespace(position=i, state="escrowed", digest=str(i)) for i in range(3)],
+        screening=lambda i: Inspection.of(np.full(60, -(i + 1) / 6), measure=measured).model_dump_json(),
+        move=lambda position, state, why: moved.append((position, state, why)),
+    )
+    rows, parts = Labelled(np.zeros((60, 2), np.float32), np.zeros(60, np.int64)), {"c": np.zeros(60, np.int64)}
+
+    def read(*given):
+        if given[4].position == 1:
+            raise DataError("window 1", found="bytes with digest b", expected="bytes with digest a", remedy="-")
+        return rows, parts
+
+    monkeypatch.setattr(screening, "open_watch", lambda *_: watch)
+    monkeypatch.setattr(screening, "_window", read)
+    monkeypatch.setattr(monitoring, "tell", lambda _, words: told.append(words))
+    params = SimpleNamespace(recovery=SimpleNamespace(screening=Screening()), seed=0)
+    data = SimpleNamespace(frame=rows, classes=("no", "yes"))
+    found = screening._clean(params, None, data, None, None, SimpleNamespace(position=9))
+    assert [round(-6 * each.judged.margins.mean()) - 1 for each in found] == [0, 2]
+    ((position, state, why),) = moved
+    assert (position, state) == (1, "quarantined")
+    assert why.startswith("it cannot be read: ")
+    assert told == [f"window 1  in quarantine; it cannot be read, judges nobody and trains nobody: {why[19:]}"]
 
 
 @pytest.mark.parametrize("lost", ["rows", "labels", "folder"])

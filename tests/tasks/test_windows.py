@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine
 
+from holdfast.data.escrow import Escrow
 from holdfast.data.params import DataParams
 from holdfast.data.streams.parquet_folder import ParquetFolder
 from holdfast.data.streams.sql_table import SqlTable
@@ -25,7 +26,7 @@ from holdfast.predictor import Predictor
 from holdfast.results import Decision, ModelVersion, Signal
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores
-from tasks import readable, windows
+from tasks import monitoring, readable, windows
 from tasks.monitoring import class_indices, open_watch
 from tasks.responses import release_window
 
@@ -323,6 +324,25 @@ def test_the_manifest_names_the_rows_that_break_what_was_declared(stores, monkey
         said
         == [f"2 windows admitted but for {N // 2} faulty rows ({N // 2} of window 1): {2 * N} rows, manifest m"] * 2
     )
+
+
+def test_a_window_that_was_changed_in_escrow_keeps_no_retraining_from_the_others(stores, monkeypatch):
+    """It is set aside and named; before, its retraining was due for good and failed with every watch."""
+    made, told, params = [], [], world()
+    monkeypatch.setattr(windows.objects, "keep", lambda _, body: digest_json(str(body)))
+    monkeypatch.setattr(
+        windows, "admitted_snapshot", lambda *parts: made.append(parts[-1]) or SimpleNamespace(manifest="m", rows=N)
+    )
+    monkeypatch.setattr(monitoring, "tell", lambda _, words: told.append(words))
+    for place in range(2):
+        lay(stores, place, rows(place), labels())
+    changed, _ = cleared(params, stores, 0, 1)
+    Escrow(stores.escrow).files(changed.digest)[0].write_bytes(b"[]")
+    base = SimpleNamespace(md5="m.dir", content="c", quarantined="")
+    windows.admit_windows.fn(params, stores, base, Decision(action="retrain", reasons=(), position=1))
+    assert [w.position for w in made[0].windows] == [1]
+    assert [w.state for w in open_watch(params, stores).windows()] == ["quarantined", "admitted"]
+    assert told[0].startswith("window 0  in quarantine; it cannot be read, judges nobody and trains nobody: ")
 
 
 def test_admitted_labels_are_those_that_were_screened(stores, monkeypatch):
