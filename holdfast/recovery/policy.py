@@ -112,12 +112,17 @@ def respond(
     """
     cause, episode, lasting = _lasting(diagnosis, history, policy, position)
     action, why = _choose(cause, history, policy, position, judged=diagnosis.judged)
-    why = [*lasting, *why]
+    # What lasts is why, and is told first; what this window alone shows may be columns that moved, and no harm.
+    first, then = (lasting, why) if cause != diagnosis.cause else ([], [*lasting, *why])
     return Decision(
         action=action, cause=cause, position=position, episode=episode, champion=champion, evidence=diagnosis.evidence,
         candidate=history.good if action in {"rollback", "fall_back"} else None, windows=diagnosis.windows,
-        reasons=(*diagnosis.reasons, *(Reason(about="policy", passed=ok, text=text) for ok, text in why)),
+        reasons=(*_reasons(first), *diagnosis.reasons, *_reasons(then)),
     )  # fmt: skip
+
+
+def _reasons(why: _Why) -> tuple[Reason, ...]:
+    return tuple(Reason(about="policy", passed=passed, text=text) for passed, text in why)
 
 
 _Action = Literal["none", "alert", "quarantine", "retrain", "repair", "rollback", "fall_back", "freeze"]

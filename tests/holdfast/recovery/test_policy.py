@@ -105,6 +105,8 @@ def test_an_episode_ends_only_at_its_lower_exit():
     lasting = History(episode=40, excess=(0.05, 0.04, 0.05, 0.04), admissible=4)
     decision = respond(diagnosis("none"), lasting, policy, 50, CHAMPION)
     assert (decision.action, decision.cause, decision.episode) == ("retrain", "harmful_drift", 40)
+    shifted = respond(diagnosis("benign_shift"), lasting, policy, 50, CHAMPION)  # the columns that moved are not why
+    assert "the harm of window 40 goes on" in next(reason.text for reason in shifted.reasons if not reason.passed)
     for excess in ((0.01, 0.01, 0.01), (0.05, 0.01, 0.01, 0.05)):  # too few to tell, and not good enough
         history = lasting.model_copy(update={"excess": excess})
         assert respond(diagnosis("none"), history, policy, 50, CHAMPION).episode == 40
