@@ -14,7 +14,10 @@ from tasks import tracking
 from tasks.recovery import audited
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdfast.params import Params
+    from holdfast.recovery.chain import Entry
     from holdfast.stores import Stores
     from tasks.replicas import Copies
 
@@ -32,12 +35,40 @@ class Origin(Value):
     findings: dict[str, str]
     """Scenario path and role to the digest of the finding, as decisions name it in their evidence."""
     decisions: tuple[dict[str, Any], ...]
-    """Every decision about it, with its reasons and evidence."""
+    """Every decision about it, as champion or candidate, with its reasons and evidence."""
+    history: tuple[dict[str, str], ...]
+    """What became of it: ``at``, ``who``, ``what`` and ``why``: registered, promoted, left by a rollback, condemned."""
     run_id: str
     rows_seen: str
     """``as registered``, or what is wrong with the record of the rows it learned from: then it is never compared."""
     ledger_head: str
     """The chain's head that was written on the version when it was crowned."""
+
+    def lines(self) -> list[str]:
+        """Say it in some lines."""
+        known, data, parent = self.lineage, self.lineage.get("data", {}), self.lineage.get("parent")
+        after = f"after version {parent['version']}" if parent else "the first"
+        pinned = f"data {data.get('md5', 'not on record')}, manifest {data.get('manifest') or 'none'}"
+        lines = [
+            f"version {self.version}: digest {self.digest[:16]}, run {self.run_id}",
+            f"  {pinned}, revision {str(data.get('revision'))[:16]}; rows it learned from: {self.rows_seen}",
+            f"  {after}, recipe {known.get('recipe')}, seed {known.get('seed')}, code {str(known.get('library'))[:16]}",
+        ]
+        lines += [f"  {each['at']}  {each['who']}: {each['what']}{_because(each['why'])}" for each in self.history]
+        for decision in self.decisions:
+            if decision["action"] not in {"none", "alert"}:
+                place = "" if decision.get("position") is None else f"window {decision['position']}: "
+                lines.append(f"  {place}{decision['action']}{_because(_said(decision))}")
+        return [*lines, f"  {len(self.decisions)} decisions and {len(self.findings)} findings: `--json` gives all"]
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _said(decision: dict[str, Any]) -> str:
+    reasons = [reason["text"] for reason in decision.get("reasons", ())]
+    return "" if not reasons else reasons[-1]
 
 
 class Audit(Value):
@@ -82,7 +113,7 @@ class Audit(Value):
                 else "nothing served then"
             )
         if self.origin is not None:
-            lines.append(self.origin.model_dump_json(indent=1))
+            lines += self.origin.lines()
         lines += self.restored
         return lines + [f"PROBLEM: {problem}" for problem in self.problems]
 
@@ -167,10 +198,10 @@ def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Ori
         LedgerError: the ledger has no record of it.
     """
     with ledger.reading() as view:
-        entries = list(view.entries(model=params.name, version=version))
+        entries = list(view.entries(model=params.name))
     from tasks.heldout import fault_of_rows_seen  # noqa: PLC0415  loads DVC, which no other question needs
 
-    registered = next((entry for entry in entries if entry.kind == "registered"), None)
+    registered = next((e for e in entries if e.kind == "registered" and e.version == version), None)
     found = tracking.get_version(stores, params.name, version)
     if registered is None or found is None:
         raise LedgerError(
@@ -184,8 +215,46 @@ def _origin(params: Params, stores: Stores, ledger: Ledger, version: int) -> Ori
         digest=str(registered.body["digest"]),
         lineage=registered.body["lineage"],
         findings=tracking.finding_tags(stores, found),
-        decisions=tuple(entry.body for entry in entries if entry.kind == "decision"),
+        decisions=tuple(entry.body for entry in entries if entry.kind == "decision" and _concerns(entry, version)),
+        history=tuple(_history(entries, version)),
         run_id=found.run_id,
         rows_seen=fault_of_rows_seen(stores, found) or AS_REGISTERED,
         ledger_head=tracking.version_tags(stores, found).get("holdfast.ledger_head", ""),
     )
+
+
+def _concerns(entry: Entry, version: int) -> bool:
+    """Tell whether an entry is about a version, or names it as the champion of then or the candidate."""
+    named = (entry.body.get("champion"), entry.body.get("candidate"))
+    return entry.version == version or any(each and each.get("version") == version for each in named)
+
+
+def _history(entries: list[Entry], version: int) -> Iterator[dict[str, str]]:
+    """Say what became of a version, in order, and for what reason; a promotion's reason is in its intent."""
+    asked = {entry.promotion: str(entry.body["why"]) for entry in entries if entry.kind == "intent"}
+    for entry in entries:
+        previous = (entry.body.get("previous") or {}).get("version")
+        what = _what(entry, version, previous)
+        if what:
+            why = str(entry.body.get("why") or asked.get(entry.promotion, ""))
+            yield {"at": entry.at.isoformat(), "who": entry.who, "what": what, "why": why}
+
+
+def _what(entry: Entry, version: int, previous: int | None) -> str:
+    went_back = entry.body.get("action") == "rollback"
+    match entry.kind, entry.version == version:
+        case ("registered" | "condemned" | "cleared") as kind, True:
+            return kind
+        case "done", True:
+            return "gone back to" if went_back else "promoted"
+        case "undone", True:
+            return "promotion undone"
+        case "outside_move", True:
+            return "made champion from outside"
+        case (("done" | "outside_move"), False) if previous == version:
+            return f"left by a rollback to version {entry.version}" if went_back else f"followed by {_next(entry)}"
+    return ""
+
+
+def _next(entry: Entry) -> str:
+    return "nobody" if entry.version is None else f"version {entry.version}"

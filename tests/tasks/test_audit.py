@@ -6,7 +6,9 @@ import pytest
 
 from holdfast.data.source import RowsSeen
 from holdfast.model import ModelSpec, save_model
+from holdfast.recovery.promotion import promote
 from holdfast.recovery.promotion import register as record_version
+from holdfast.results import Decision, Reason
 from holdfast.space import Feature, Table
 from holdfast.stores import Stores
 from tasks import tracking
@@ -46,3 +48,36 @@ def test_the_record_of_rows_seen_is_shown_and_verified(stores):
     (problem,) = audit.problems
     assert problem.startswith("version 1: ")
     assert audit.exit_code != 0
+
+
+def test_a_version_that_was_left_says_by_whom_and_why(stores, tmp_path):
+    """A rollback is part of the story of both versions, and so is its decision; a page of text says it, not one of JSON."""
+    ledger, shelf = open_ledger(stores), tracking.MlflowProjection(stores)
+    digest = save_model(tmp_path / "m2", SPEC.build(seed=1), SPEC)
+    run_id = tracking.get_version(stores, "people", 1).run_id
+    second = tracking.register(stores, "people", tmp_path / "m2", SPEC, run_id, "key2", digest)
+    record_version(ledger, second, who="t", lineage={"parent": {"version": 1}, "recipe": "standard"})
+    first = tracking.get_version(stores, "people", 1)
+    for action, candidate, champion, who, why in (
+        ("promote", first, None, "bob", "the first"), ("promote", second, first, "bob", "better"),
+        ("rollback", first, second, "alice", "gained nothing"),
+    ):  # fmt: skip
+        reason = Reason(about=who, passed=True, text=why)
+        decision = Decision(action=action, reasons=(reason,), candidate=candidate, champion=champion)
+        number = candidate.version
+        ledger.append("decision", who=who, model="people", version=number, body=decision.model_dump(mode="json"))
+        head = ledger.head("people")
+        promote(ledger, shelf, decision, expected=head and head.promotion, who=who, why=why)
+    told = {number: answer(PARAMS, stores, version=number) for number in (1, 2)}
+    assert [(each["who"], each["what"], each["why"]) for each in told[2].origin.history] == [
+        ("t", "registered", ""), ("bob", "promoted", "better"),
+        ("alice", "left by a rollback to version 1", "gained nothing"),
+    ]  # fmt: skip
+    assert [each["what"] for each in told[1].origin.history] == [
+        "registered", "promoted", "followed by version 2", "gone back to",
+    ]  # fmt: skip
+    assert [each["action"] for each in told[2].origin.decisions] == ["promote", "rollback"]
+    lines = told[2].lines()
+    assert any(line.endswith("alice: left by a rollback to version 1: gained nothing") for line in lines)
+    assert "  rollback: gained nothing" in lines
+    assert not any(line.startswith("{") for line in lines)
