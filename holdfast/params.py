@@ -40,6 +40,10 @@ class ModelParams(Value):
     settings: dict[str, Any] = {}
 
 
+_WRONG = 0.01
+"""Chance at most that any floor of a sequential pack is not decided as all points would decide it."""
+
+
 class PackParams(Value):
     """A named list of scenarios with a stated budget."""
 
@@ -47,6 +51,8 @@ class PackParams(Value):
     scenarios: Annotated[tuple[str, ...], Field(min_length=1)]
     points: Annotated[int, Field(gt=0)] | None = None
     """Points at most for every scenario of the pack; None leaves each its own."""
+    sequential: bool = False
+    """Stop an attack that has a floor once the points drawn so far decide that floor for all of them."""
 
 
 class UsesParams(Value):
@@ -222,11 +228,23 @@ class Params(Value):
                 remedy="Name a pack of params.yaml.",
             )  # fmt: skip
         chosen = self.evaluation.packs[pack]
-        return {path: _build_scenario(path, self._settings(path), chosen.points) for path in chosen.scenarios}
+        built = {path: _build_scenario(path, self._settings(path), chosen.points) for path in chosen.scenarios}
+        return {**built, **self._until_decided(built)} if chosen.sequential else built
+
+    def _until_decided(self, built: dict[str, Scenario]) -> dict[str, Scenario]:
+        """Tell the attacks that have a floor to stop at its verdict; the error is shared out among them."""
+        from holdfast.scenarios.attacks.base import Attack  # noqa: PLC0415  beside its uses
+
+        floors = {path: floor for path, floor in self.recovery.gates.floors.items() if path in built}
+        asked = {path: floor for path, floor in floors.items() if isinstance(built[path], Attack)}
+        return {
+            path: built[path].model_copy(update={"until": floor, "error": _WRONG / len(asked)})
+            for path, floor in asked.items()
+        }
 
     def gate_attack(self) -> tuple[str, Attack] | None:
         """Give path and settings of the first attack that the gate asks; None where it asks none."""
-        from holdfast.scenarios.attacks.base import Attack  # noqa: PLC0415  beside its one use
+        from holdfast.scenarios.attacks.base import Attack  # noqa: PLC0415  beside its uses
 
         asked = self.scenarios(self.evaluation.uses.gate).items()
         return next(((path, scenario) for path, scenario in asked if isinstance(scenario, Attack)), None)

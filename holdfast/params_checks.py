@@ -191,6 +191,12 @@ def check_names(tree: Tree, uses: dict[str, str]) -> list[str]:
         for path in held.get(used["gate"], [])
         if path in known and (reason := _no_gate(path))
     ]
+    problems += [
+        f"evaluation.packs.{pack}.sequential: evaluation.uses.{use} asks this pack, and attacks that stop at other"
+        " points cannot be compared, nor held against each other for masking; name another pack there"
+        for use, pack in used.items()
+        if _section(packs, pack).get("sequential")
+    ]
     return problems + _check_costs(tree, _section(gates, "non_inferiority"))
 
 

@@ -14,6 +14,7 @@ Kind = Literal[
     "object",  # of DVC's cache: a retraining's manifest, or rows and labels that one names
     "model",  # a copy of a version's two files
     "checkpoint",  # of one training
+    "shards",  # of one attack
     "result",  # kept for the next who asks
     "sandbox",  # of drills
     "leftover",  # of a write or a prune that a kill cut off

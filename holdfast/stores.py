@@ -105,6 +105,11 @@ class Stores(Value):
         return self.root / "checkpoints"
 
     @property
+    def shards(self) -> Path:
+        """Shards of attacks under way that are done, by the question that they answer."""
+        return self.root / "shards"
+
+    @property
     def quarantine(self) -> Path:
         """Quarantined rows, with reasons."""
         return self.root / "quarantine"

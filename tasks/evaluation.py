@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,8 +92,10 @@ def run_scenario(
         if isinstance(scenario, OnModel) and isinstance(subject, Target):
             data = load_data(stores, params, snapshot)
             _check_classes(subject, data.classes, version)
-            if isinstance(scenario, Attack) and role == "test":
-                origin = replace(origin, successes=keeper(params, stores, data, subject, path))
+            if isinstance(scenario, Attack):
+                origin = replace(origin, under_way=stores.shards / key)
+                if role == "test":
+                    origin = replace(origin, successes=keeper(params, stores, data, subject, path))
             finding = ask(scenario, subject, data, role, origin, path, without)
         elif isinstance(scenario, OnRecipe) and workshop is not None:
             finding = scenario.run(workshop, origin, path)
@@ -101,6 +104,7 @@ def run_scenario(
         broke = f"the scenario broke: {type(error).__name__}: {str(error)[:300]}"
         return Answer(finding=_unscored(path, scenario, provenance, broke))  # not kept: the next run asks again
     stores.results.put(finding.key, finding)
+    shutil.rmtree(stores.shards / key, ignore_errors=True)
     tell("evaluation", f"{path}  {brief(finding)}{_whose(version, role)}  {finding.cost.seconds:.1f} s")
     return Answer(finding=finding)
 

@@ -15,7 +15,7 @@ from holdfast.digests import library_digest
 from holdfast.integrity.quarantine import Quarantine
 from holdfast.prediction_log import PredictionLog
 from holdfast.pruning import Holding, Kind, hold
-from holdfast.results import Value
+from holdfast.results import Finding, Value
 from holdfast.stores import Stores, WallClock
 from tasks import objects
 from tasks.drills import kept_key
@@ -136,6 +136,7 @@ class _Shelf:
         yield from self._objects()
         yield from self._models()
         yield from self._checkpoints()
+        yield from self._shards()
         yield from self._results()
         yield from self._sandboxes()
         yield from self._leftovers()
@@ -153,7 +154,8 @@ class _Shelf:
             _raze(self.stores.results.folder / holding.name[:2] / f"{holding.name}.json")
         else:
             folders = {"exclusion": self.stores.quarantine, "model": self.stores.models, "leftover": self.stores.root,
-                       "checkpoint": self.stores.checkpoints, "sandbox": self.stores.root / "drills"}  # fmt: skip
+                       "checkpoint": self.stores.checkpoints, "shards": self.stores.shards,
+                       "sandbox": self.stores.root / "drills"}  # fmt: skip
             _raze(folders[holding.kind] / holding.name)
 
     # What cannot be had again
@@ -270,6 +272,13 @@ class _Shelf:
                     "checkpoint", path, needed, "a training that was cut off, and that nobody went on with"
                 )
 
+    def _shards(self) -> Iterator[Holding]:
+        for path in _folders(self.stores.shards):
+            if self.stores.results.get(path.name, Finding) is not None:
+                yield self._hold("shards", path.name, path, least=0, spare="its attack is finished")
+            else:
+                yield self._copy("shards", path, "", "an attack that was cut off, and that nobody went on with")
+
     def _results(self) -> Iterator[Holding]:
         alive = self.living
         keys = {str(lineage.get("key")): "the training of a version" for lineage in alive.lineages}
@@ -295,6 +304,7 @@ class _Shelf:
             self.stores.models,
             *sorted(self.stores.models.glob("[!.]*")),
             self.stores.checkpoints,
+            self.stores.shards,
             root / "drills",
             self.stores.escrow,
             self.stores.quarantine,

@@ -29,6 +29,7 @@ from holdfast.seeding import Noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -68,6 +69,8 @@ class Context:
     """Where a scenario about a model can train others; None for those that train nothing."""
     successes: Callable[[Samples, Tensor], None] | None = None
     """Hears what an attack broke: the points, and the inputs (n, *shape) that the model is wrong about."""
+    under_way: Path | None = None
+    """Folder of this very question, where an attack keeps the shards that are done; None: a kill costs all of them."""
 
     def origin(self, subject: str, data: str, role: Role, device: str) -> Provenance:
         """Say where a finding about this subject, on these data, comes from."""

@@ -33,6 +33,7 @@ from holdfast.statistics.ranking import (
     membership_score,
     tpr_at_fpr,
 )
+from holdfast.statistics.sequential import count_ever, decided, sequential_share
 
 __all__ = [
     "METRICS",
@@ -47,6 +48,8 @@ __all__ = [
     "check_metric",
     "clopper_pearson",
     "clustered_share",
+    "count_ever",
+    "decided",
     "excess",
     "excess_unpaired",
     "expected_calibration_error",
@@ -62,6 +65,7 @@ __all__ = [
     "paired_power",
     "quality",
     "seeds_share",
+    "sequential_share",
     "share",
     "tango",
     "tpr_at_fpr",

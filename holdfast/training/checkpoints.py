@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HEAD = "checkpoint.json"
 _FORMAT = 1
-_REMEDY = "Free space or mend the permissions, and run again: training goes on from the last whole checkpoint."
+_REMEDY = "Free space or mend the permissions, and run again: the work goes on from what was kept."
 
 
 class CheckpointFolder:
@@ -109,5 +109,5 @@ class CheckpointFolder:
             str(path),
             found=found,
             expected="an unchanged checkpoint",
-            remedy="Delete the folder to train from the start, and find out who changed it.",
+            remedy="Delete the folder to begin from the start, and find out who changed it.",
         )

@@ -44,6 +44,7 @@ POINTS = [
     ("tasks.tracking:log_history", "after", 1),
     ("tasks.tracking:open_run", "after", 4),  # of evaluation and promotion
     ("holdfast.scenarios.base:OnModel.run", "before", 1),
+    ("holdfast.scenarios.attacks._shards:Kept.put", "after", 1),
     ("holdfast.scenarios.base:OnModel.run", "after", 2),
     ("tasks.tracking:log_finding", "after", 1),
     ("flows.lifecycle:promotion", "before", 1),

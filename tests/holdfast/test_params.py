@@ -54,6 +54,7 @@ WRONG = [
     ("evaluation.packs.gate.scenarios=[probes/quality, poisoning/badnets]", "evaluation.packs.gate.scenarios: poisoning/badnets trains models"),
     ("evaluation.packs.gate.scenarios=[probes/quality, attacks/transfer]", "evaluation.packs.gate.scenarios: attacks/transfer trains models"),
     ("evaluation.packs.gate.scenarios=[probes/quality, drift/later_years]", "evaluation.packs.gate.scenarios: drift/later_years asks about rows after data.train_until"),
+    ("evaluation.packs.gate.sequential=true", "evaluation.packs.gate.sequential: evaluation.uses.gate asks this pack"),
     ("evaluation.packs.smoke.scenarios=3", "evaluation.packs.smoke.scenarios: must be a valid tuple (got 3)"),
     ("monitoring.stream.recorded=[p_paid]", "monitoring.stream.recorded: needs a table, and a column for each of two classes"),
     ("monitoring.stream.recorded=[term, p_off]", "monitoring.stream.recorded: term, p_off would be a feature too"),
@@ -164,6 +165,17 @@ def test_an_overlay_changes_what_it_says_and_nothing_else(tmp_path):
     before, after = load(PARAMS), load(PARAMS, (overlay,))
     assert (after.seed, after.model.settings) == (99, {})
     assert after.data == before.data
+
+
+def test_a_sequential_pack_tells_its_attacks_their_floors():
+    """Those that have one stop at its verdict, with their part of the error; the others are asked whole."""
+    floors = "recovery.gates.floors={attacks/pgd: 0.3, attacks/fgsm: 0.4, probes/quality: 0.6}"
+    gate = "evaluation.packs.gate.scenarios=[probes/quality, attacks/pgd, attacks/fgsm, anomalies/missing_values]"
+    quick = "evaluation.packs.quick={budget_seconds: 9, sequential: true, scenarios: [attacks/pgd, attacks/fgsm, probes/quality, attacks/square]}"
+    asked = load(Path("params.yaml"), assignments=(floors, gate, quick)).scenarios("quick")
+    assert [asked[f"attacks/{name}"].until for name in ("pgd", "fgsm", "square")] == [0.3, 0.4, None]
+    assert asked["attacks/pgd"].error == pytest.approx(0.005)
+    assert load(Path("params.yaml")).scenarios("standard")["attacks/pgd"].until is None
 
 
 def test_a_pack_caps_points_and_never_raises_them(tmp_path):

@@ -10,6 +10,8 @@ import torch
 from holdfast.errors import ModelError
 from holdfast.recovery.gate import Gates, decide
 from holdfast.results import ModelVersion, Score
+from holdfast.scenarios.attacks import base as attack_base
+from holdfast.scenarios.attacks.pgd import Pgd
 from holdfast.scenarios.attacks.transfer import Transfer
 from holdfast.scenarios.base import OnRecipe, Outcome
 from holdfast.scenarios.probes.quality import Quality
@@ -108,6 +110,35 @@ def test_an_answer_says_whether_it_was_found_before(world, made):
     for _ in range(2):
         unasked = evaluation.run_scenario.fn(PATH, Steady(), other, world.stores, world.snapshot, made.version, "test")
         assert not unasked.reused
+
+
+def test_a_cut_off_attack_is_gone_on_with(world, made, monkeypatch):
+    """What was done before the kill is attacked no more; with the finding, the shards go."""
+    free = tuple(feature.model_copy(update={"mutable": True}) for feature in world.data.space.features)
+    data = replace(world.data, space=world.data.space.model_copy(update={"features": free}))
+    monkeypatch.setattr(evaluation, "load_data", lambda *_: data)
+    monkeypatch.setattr(attack_base, "POINTS", 20)
+    ask = partial(evaluation.run_scenario.fn, "attacks/pgd", Pgd(epsilon=0.3), changed(world.params, seed=17))
+    attacked, strike = [], Pgd.strike
+
+    def dying(self, target, samples, *rest):
+        attacked.append(len(samples))
+        if len(attacked) == 3:
+            raise KeyboardInterrupt
+        return strike(self, target, samples, *rest)
+
+    monkeypatch.setattr(Pgd, "strike", dying)
+    with pytest.raises(KeyboardInterrupt):
+        ask(world.stores, world.snapshot, made.version, "test")
+    (under_way,) = world.stores.shards.iterdir()
+    assert len(list(under_way.iterdir())) == 2
+    found = ask(world.stores, world.snapshot, made.version, "test").finding
+    assert attacked[2] == attacked[3] == 20
+    assert not list(world.stores.shards.iterdir())
+    monkeypatch.setattr(Pgd, "strike", strike)
+    next(world.stores.results.folder.rglob(f"{found.key}.json")).unlink()
+    whole = ask(world.stores, world.snapshot, made.version, "test").finding
+    assert found.model_dump(exclude={"cost"}) == whole.model_dump(exclude={"cost"})
 
 
 def test_a_surrogate_is_trained_once_by_the_recipe_at_hand(world, made, monkeypatch):

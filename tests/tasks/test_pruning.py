@@ -193,6 +193,9 @@ def plant_files(made):
         made.results.put(key, value)
     for key in ("finished", "cut"):
         (made.checkpoints / key).mkdir(parents=True)
+    made.results.put("attack", finding("3" * 64))
+    for key in ("attack", "cut"):
+        (made.shards / key).mkdir(parents=True)
     for name, digest in (("ours", "3" * 64), ("theirs", "1" * 64)):
         (made.root / "drills" / name).mkdir(parents=True)
         (made.root / "drills" / name / "bundle.json").write_text(json.dumps({"digest": digest}))
@@ -240,6 +243,7 @@ def test_what_nothing_needs_goes_and_what_lives_stays(stores, params):
     assert spare == {
         ("window", "0"), ("window", "1"), ("exclusion", "excluded-nobody.json"),
         ("model", "2" * 64), ("model", "9" * 64), ("checkpoint", "finished"), ("checkpoint", "cut"),
+        ("shards", "attack"), ("shards", "cut"),
         ("result", "finished"), ("result", "other"), ("result", "older code"), ("result", "dead"),
         ("result", kept_key(version(2))), ("sandbox", "theirs"), ("leftover", "models/.part-x"),
         ("leftover", f"models/{'3' * 64}/.part-y"), ("leftover", "escrow/" + "f" * 64 + ".parquet"),
@@ -355,7 +359,7 @@ def test_nothing_young_goes(stores, params):
     """What was written yesterday stays, whatever needs it, but for what a finished training left."""
     date(stores, YESTERDAY)
     found = pruning.prune(params, stores)
-    assert {kind for kind, _ in taken(found)} == {"answers", "checkpoint"}
+    assert {kind for kind, _ in taken(found)} == {"answers", "checkpoint", "shards"}
     assert ("checkpoint", "finished") in taken(found)
     assert "30 days old" in kept(found)["checkpoint", "cut"]
     assert "365 days old" in kept(found)["window", "0"]

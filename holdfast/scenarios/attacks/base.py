@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, final
 
 import torch
@@ -11,16 +10,17 @@ from pydantic import Field
 
 from holdfast.errors import ScenarioError
 from holdfast.perturbation import Threat
-from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score
+from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score, Share
 from holdfast.scenarios.attacks._batch import BOOKS, Batch
 from holdfast.scenarios.attacks._exhibits import confusion, pairs
 from holdfast.scenarios.attacks._reach import immovable
+from holdfast.scenarios.attacks._shards import POINTS, Kept, Shard, Strike, joined, passes
 from holdfast.scenarios.attacks._surrogate import testify
 from holdfast.scenarios.attacks._swaps import candidates, changed, greedy_swaps
 from holdfast.scenarios.base import Context, OnModel, Outcome
 from holdfast.scenarios.validity import Case, run_checks
 from holdfast.space import Box, Table
-from holdfast.statistics import share
+from holdfast.statistics import decided, sequential_share, share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,22 +35,6 @@ _SHARD = 1 << 26
 
 _CURVE_SHARE = 5
 """A curve looks at one point in five at most."""
-
-
-@dataclass(frozen=True)
-class Strike:
-    """What one attack did to some points: all fields one row for each point (n, ...)."""
-
-    adversarial: Tensor
-    predicted: Tensor
-    robust: Tensor
-    """Right under attack; of points that were right when clean."""
-    flat: Tensor
-    wild: Tensor
-    rose: Tensor
-    steps: Tensor
-    free: Tensor
-    first: Tensor
 
 
 class Attack(OnModel):
@@ -72,6 +56,10 @@ class Attack(OnModel):
     """Radius in the space's units: pixel values for images, for tables each feature's unit: its training IQR."""
     categories: Annotated[int, Field(ge=0)] = 0
     """Tables: how many mutable categorical features may change beside the numbers."""
+    until: Share | None = None
+    """A floor: once the points that were drawn decide it for all of them, the others are not attacked."""
+    error: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
+    """Chance at most that what was decided so is not what all points would say."""
 
     @property
     @abstractmethod
@@ -115,14 +103,11 @@ class Attack(OnModel):
     @final
     def measure(self, target: Target, samples: Samples, noise: Noise, context: Context) -> Outcome:
         """Attack every point that is right when clean, and say what held."""
-        started = target.forwards
-        with torch.no_grad():
-            logits = target.logits(samples.x)
-        clean = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
-        right = clean == samples.y
+        population, started = len(samples), target.forwards
         surrogate = self.bring(target, noise.derive("surrogate"), context)
-        strike = self.strike(target, samples, right, noise, surrogate)
-        spent = target.forwards - started
+        logits, right, strike = joined(self._shards(target, samples, noise, surrogate, Kept(context.under_way)))
+        samples = samples.take(torch.arange(len(right), device=samples.x.device))
+        clean, spent = _predicted(logits), target.forwards - started
         if context.successes is not None and bool((broke := right & ~strike.robust).any()):
             context.successes(samples.take(broke), strike.adversarial[broke])
         case = Case(
@@ -137,7 +122,7 @@ class Attack(OnModel):
         flags = strike.robust.cpu().numpy()
         predicted = torch.where(right, strike.predicted, clean)
         return Outcome(
-            score=share(flags, kind="upper_bound"),
+            score=sequential_share(flags, population, self.error, kind="upper_bound"),
             measures=(*_measures(right, strike.robust), *(brought.measures if brought else ())),
             curves=curves,
             slices=_by_class(target.classes, samples.y, strike.robust),
@@ -157,9 +142,39 @@ class Attack(OnModel):
                     "attack": spent, "checks": checked, "curve": target.forwards - started - spent - checked,
                 },
                 "most_forwards_per_point": self.most_forwards,
+                **({"drawn_of": population} if self.until is not None else {}),
                 **({"surrogate": brought.details} if brought else {}),
             },
         )  # fmt: skip
+
+    def _shards(
+        self, target: Target, samples: Samples, noise: Noise, surrogate: Target | None, kept: Kept
+    ) -> list[Shard]:
+        """Attack shard by shard, in the order of the rows, which is a seeded draw; stop where the floor is decided."""
+        models = [target] if surrogate is None else [target, surrogate]
+        done: list[Shard] = []
+        held = drawn = 0
+        for part in map(samples.take, torch.split(torch.arange(len(samples), device=samples.x.device), POINTS)):
+            if (shard := kept.get(part)) is None:
+                shard = self._shard(models, part, noise)
+                kept.put(part, shard)
+            else:
+                for model, (forwards, backwards) in zip(models, shard.passes, strict=True):
+                    model.forwards, model.backwards = model.forwards + forwards, model.backwards + backwards
+            done.append(shard)
+            held, drawn = held + int(shard.strike.robust.sum()), drawn + len(part)
+            if self.until is not None and decided(held, drawn, len(samples), self.until, self.error) is not None:
+                break
+        return done
+
+    def _shard(self, models: list[Target], samples: Samples, noise: Noise) -> Shard:
+        target, before = models[0], passes(models)
+        with torch.no_grad():
+            logits = target.logits(samples.x)
+        right = _predicted(logits) == samples.y
+        strike = self.strike(target, samples, right, noise, *models[1:])
+        spent = ((f - g, b - c) for (f, b), (g, c) in zip(passes(models), before, strict=True))
+        return Shard(logits=logits, right=right, strike=strike, passes=tuple(spent))
 
     def strike(
         self, target: Target, samples: Samples, attacked: Tensor, noise: Noise, surrogate: Target | None = None
@@ -251,6 +266,11 @@ class Attack(OnModel):
         points.append((self.epsilon, held & robust[:some]))
         scores = tuple(CurvePoint(at=at, score=_score(flags)) for at, flags in points)
         return (Curve(name="robust accuracy", axis=f"epsilon ({self.norm})", points=scores),)
+
+
+def _predicted(logits: Tensor) -> Tensor:
+    """Give the class indices (n,) of logits; -1, which is never right, where one is not finite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
 
 
 def _moves_numbers(target: Target) -> bool:
