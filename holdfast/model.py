@@ -198,7 +198,8 @@ class Target:
             objective: maps (logits (m, classes), row numbers (m,)) to values (m,).
 
         Returns:
-            Values (n,), logits (n, classes) and gradients like x, all detached. NaN inputs get gradient 0.
+            Values (n,), logits (n, classes) and gradients like x, all detached. NaN inputs get gradient 0, and so do
+            all where the module lets no gradient through: the validity record of an attack convicts it.
         """
         values, all_logits, gradients = [], [], []
         start = 0
@@ -207,7 +208,7 @@ class Target:
             with torch.enable_grad():
                 logits = self.module(leaf)[:real]
                 value = objective(logits, torch.arange(start, start + real, device=x.device))
-                (gradient,) = torch.autograd.grad(value.sum(), leaf)
+                gradient = _gradient(value, leaf)
             values.append(value.detach())
             all_logits.append(logits.detach())
             gradients.append(gradient[:real])
@@ -222,6 +223,12 @@ class Target:
         for piece in torch.split(x, size):
             real = len(piece)
             yield (torch.cat([piece, piece[:1].expand(size - real, *piece.shape[1:])]) if real < size else piece), real
+
+
+def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
+    """Give the gradient of summed values in the inputs; 0 where none of them depends on the inputs by autograd."""
+    found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+    return torch.zeros_like(leaf) if found is None else found
 
 
 def save_model(folder: Path, module: nn.Module, spec: ModelSpec) -> str:
