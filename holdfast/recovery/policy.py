@@ -36,7 +36,8 @@ class Policy(Value):
     exit: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of rows wrong above the past's at which an episode of harm is over: lower than what began it."""
     paid: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Share of rows that a retraining must have put right for another to follow where answers are as it promised."""
+    """Share of rows that a retraining must have put right for another to follow where answers are as it promised. After
+    one that put less right the next waits until answers are worse than ``exit`` by as much."""
     calm: Positive = 4
     """Last matured windows over which both are read, all of them answered by the present champion."""
     cooldown: Count = 3
@@ -156,20 +157,51 @@ def _over(history: History, policy: Policy) -> tuple[bool, str]:
     drift goes on, however little the first windows gained by it. A retraining that put nothing right ends it at once:
     the world is harder then, and not the champion stale. Where nobody can say what it put right, answers alone decide.
     """
-    answered = history.promoted is not None and history.episode is not None and history.promoted >= history.episode
-    excess = history.excess[-policy.calm :]
-    if len(excess) < policy.calm:
-        return False, f"{len(excess)} of {policy.calm} windows have matured since"
-    level = sum(excess) / policy.calm
+    level = _level(history, policy)
+    if level is None:
+        return False, f"{len(history.excess)} of {policy.calm} windows have matured since"
     good, told = level <= policy.exit, f"{level:+.3f} wrong above the past, the exit is {policy.exit:+.3f}"
-    if not answered:
+    if not _answered(history):
         return good, told
-    gains = _known(history.gains[-policy.calm :])
-    if len(gains) < policy.calm:
+    gained = _gained(history, policy)
+    if gained is None:
         return good, f"nobody can say what the last retraining put right; {told}"
-    gained = sum(gains) / policy.calm
     told = f"the last retraining put {gained:+.3f} of rows right, {policy.paid:.3f} is worth another; {told}"
     return gained <= policy.paid and (good or gained <= 0), told
+
+
+def _answered(history: History) -> bool:
+    """Whether a retraining of this episode made the champion."""
+    return history.promoted is not None and history.episode is not None and history.promoted >= history.episode
+
+
+def _level(history: History, policy: Policy) -> float | None:
+    """Share of rows wrong above the past's over the last windows; None where too few have matured."""
+    excess = history.excess[-policy.calm :]
+    return sum(excess) / policy.calm if len(excess) == policy.calm else None
+
+
+def _gained(history: History, policy: Policy) -> float | None:
+    """Share of rows that the last retraining put right over the same windows; None where nobody can say."""
+    gains = _known(history.gains[-policy.calm :])
+    return sum(gains) / policy.calm if len(gains) == policy.calm else None
+
+
+def _too_early(history: History, policy: Policy) -> str:
+    """Say why another retraining would come too early, if so.
+
+    One that put little right was told too little of the new world. The next learns from hardly more until answers got
+    worse again by what is worth a retraining: to begin it at once spends the budget before the drift has gone its way.
+    """
+    level, gained = _level(history, policy), _gained(history, policy)
+    if not _answered(history) or level is None or gained is None or gained > policy.paid:
+        return ""
+    if level >= policy.exit + policy.paid:
+        return ""
+    return (
+        f"the last retraining put {gained:+.3f} of rows right: the next one waits until answers are"
+        f" {policy.exit + policy.paid:+.3f} wrong above the past, and they are {level:+.3f}"
+    )
 
 
 def _known(gains: Sequence[float | None]) -> list[float]:
@@ -249,6 +281,8 @@ def _acting(history: History, policy: Policy, position: int) -> _Choice:
         return "rollback", [(True, f"harm within {policy.probation} windows of the retraining at {history.promoted}")]
     if history.admissible < policy.least_windows:
         return "alert", [(False, f"{history.admissible} windows may train, {policy.least_windows} are needed")]
+    if early := _too_early(history, policy):
+        return "alert", [(False, early)]
     if over := _over_budget(history, policy, position - policy.budget.windows):
         return "alert", [(False, over)]
     return "retrain", [(True, f"harm is confirmed, {history.admissible} windows may train")]

@@ -135,6 +135,26 @@ def test_retraining_goes_on_as_long_as_it_pays():
     assert respond(diagnosis("none"), early, policy, 48, CHAMPION).episode == 40
 
 
+def test_after_a_retraining_that_put_little_right_the_next_waits_until_answers_got_worse_by_what_is_worth_one():
+    """Between the exit and that, the harm goes on and is told, and nothing of the budget is spent on it."""
+    answered = History(
+        episode=40, promoted=44, retrainings=(Spent(position=44),), excess=(0.3, 0.03, 0.04, 0.03, 0.03),
+        gains=(0.3, 0.01, 0.02, 0.01, 0.02), admissible=4,
+    )  # fmt: skip
+    decision = respond(diagnosis("none"), answered, DEFAULT, 48, CHAMPION)
+    assert (decision.action, decision.cause, decision.episode) == ("alert", "harmful_drift", 40)
+    assert "waits until answers are +0.040 wrong above the past, and they are +0.033" in decision.reasons[-1].text
+    assert action("harmful_drift", answered, position=48) == "alert"  # an alarm of its own says nothing else
+    for change in (
+        {"excess": (0.05,) * 4},  # worse by enough
+        {"gains": (0.05,) * 4},  # the last one paid
+        {"gains": (0.01, 0.01, None, 0.01)},  # nobody can say what it put right
+        {"promoted": 39},  # it answered an earlier harm
+        {"excess": (0.03,) * 3, "gains": (0.01,) * 3},  # too few windows to tell
+    ):
+        assert action("harmful_drift", answered.model_copy(update=change), position=48) == "retrain"
+
+
 @pytest.mark.parametrize("gains", [(), (None,) * 5, (0.2, 0.2, None, 0.2, 0.2)])
 def test_where_nobody_can_say_what_a_retraining_put_right_answers_alone_decide(gains):
     """The version before it cannot be asked: the episode ends as one that nothing was done about, and not never."""
