@@ -8,6 +8,7 @@ promote, or the champion fails it now, or a drill saw a wrong response; 130 inte
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from flows.cli_services import approve, clear, condemn, deploy, down, refuse, un
 from flows.console import STDERR, decision_lines, drill_lines, report_lines
 from flows.options import AsJson, Assignments, Overlay
 from flows.session import print_document, say, session
-from holdfast.errors import ParamsError
+from holdfast.errors import ModelError, ParamsError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -103,17 +104,37 @@ def evaluate(
     as_json: AsJson = False,
     version: Annotated[int | None, typer.Option(help="Version number; the champion when left out.")] = None,
     pack: Annotated[str | None, typer.Option(help="Pack of scenarios; the one of `run` when left out.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all-versions", help="Every version, so that history can be compared; exit 5 for gaps.")
+    ] = False,
 ) -> None:
-    """Put one version through a pack of scenarios on its test rows."""
-    with session(overlays, assignments, as_json=as_json) as now:
+    """Put one version, or all of them, through a pack of scenarios on the test rows."""
+    with session(overlays, assignments, as_json=as_json, early=partial(_one_or_all, version, every=every)) as now:
         chosen = now.params.evaluation.uses.run if pack is None else pack
         now.params.scenarios(chosen)  # a wrong name is refused before any work
-        from flows.lifecycle import scorecard  # noqa: PLC0415
         from tasks.evaluation import brief  # noqa: PLC0415
 
-        report = scorecard(now.params, now.stores, version, chosen)
-    lines = [f"{finding.path}: {brief(finding).strip()}" for finding in report.findings]
-    say(report.model_dump(mode="json"), "\n".join(lines), as_json=as_json)
+        if every:
+            from flows.lifecycle import history  # noqa: PLC0415
+
+            found = history(now.params, now.stores, chosen)
+            document, lines = found.model_dump(mode="json"), [each.line() for each in found.versions]
+        else:
+            from flows.lifecycle import scorecard  # noqa: PLC0415
+
+            report = scorecard(now.params, now.stores, version, chosen)
+            lines = [f"{finding.path}: {brief(finding).strip()}" for finding in report.findings]
+            document = report.model_dump(mode="json")
+    say(document, "\n".join(lines), as_json=as_json)
+    if every and found.refused:
+        raise typer.Exit(ModelError.exit_code)
+
+
+def _one_or_all(version: int | None, *, every: bool) -> None:
+    if every and version is not None:
+        raise ParamsError(
+            "--version", found="--all-versions beside it", expected="one of the two", remedy="Leave one of them out."
+        )
 
 
 @app.command()

@@ -9,9 +9,11 @@ from flows.heartbeat import one_heartbeat
 from flows.integrity import integrity
 from flows.recovery import promotion
 from flows.training import training
+from holdfast.errors import ModelError
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport
 from holdfast.stores import Stores
+from tasks.history import History, ScoredVersion, every_version, headlines, refused
 from tasks.publishing import LifecycleReport, publish, trained_as, verified
 from tasks.recovery import crown, find_version, settle
 from tasks.runs import about, begin, failing, finish, lifecycle_of
@@ -75,8 +77,34 @@ def scorecard(params: Params, stores: Stores, version: int | None, pack: str) ->
         run_id = about(params, stores, snapshot, subject, "evaluation", pack)
         with failing(params, stores, run_id):
             report = evaluation(params, stores, snapshot, subject, pack, "test", run_id)
+            headlines(params, stores, subject, report, pack)
             finish(stores, run_id, ())
             return report
+
+
+@flow(name="evaluate-all-versions")
+def history(params: Params, stores: Stores, pack: str) -> History:
+    """Put every registered version through a pack on the same test rows; what was answered before is not asked again.
+
+    One whose model cannot be asked keeps none of the others from it. What is found is kept of each as it is done.
+    """
+    with one_heartbeat():
+        settle(params, stores)
+        snapshot, _ = integrity(params, stores)
+        scored = tuple(_scored(params, stores, snapshot, each, pack) for each in every_version(params, stores))
+        return History(pack=pack, pack_digest=params.pack_digest(pack), versions=scored)
+
+
+def _scored(params: Params, stores: Stores, snapshot: DataSnapshot, version: ModelVersion, pack: str) -> ScoredVersion:
+    run_id = about(params, stores, snapshot, version, "evaluation", pack)
+    try:
+        with failing(params, stores, run_id):
+            report = evaluation(params, stores, snapshot, version, pack, "test", run_id)
+            scored = headlines(params, stores, version, report, pack)
+            finish(stores, run_id, ())
+            return scored
+    except ModelError as error:
+        return refused(version, error)
 
 
 @flow(name="promote-version")

@@ -231,6 +231,14 @@ class Params(Value):
         built = {path: _build_scenario(path, self._settings(path), chosen.points) for path in chosen.scenarios}
         return {**built, **self._until_decided(built)} if chosen.sequential else built
 
+    def pack_digest(self, pack: str) -> str:
+        """Name a pack by what it asks: headlines are comparable only within it.
+
+        Raises:
+            ParamsError: there is no such pack.
+        """
+        return digest_json({path: scenario.settings for path, scenario in self.scenarios(pack).items()})
+
     def _until_decided(self, built: dict[str, Scenario]) -> dict[str, Scenario]:
         """Tell the attacks that have a floor to stop at its verdict; the error is shared out among them."""
         from holdfast.scenarios.attacks.base import Attack  # noqa: PLC0415  beside its uses

@@ -11,6 +11,7 @@ from holdfast.recovery.ledger import Ledger
 from holdfast.results import Value
 from holdfast.stores import WallClock
 from tasks import tracking
+from tasks.history import stale
 from tasks.recovery import audited
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Audit(Value):
     origin: Origin | None = None
     orphans: tuple[int, ...] = ()
     """Versions in the registry that the ledger has never heard of: registered by hand, or cut off by a kill."""
+    stale: tuple[int, ...] = ()
+    """Versions whose headlines are of another pack than `run` asks now, or that have none: they compare with none."""
     restored: tuple[str, ...] = ()
     """Copies of the champion or of the last good version that were spoilt, and that a repair restored."""
 
@@ -106,6 +109,9 @@ class Audit(Value):
             f"  version {v['version']}: {v['status']} since {v['at']}, digest {v['digest'][:16]}" for v in self.versions
         ]
         lines += [f"  version {number}: in the registry, not in the ledger" for number in self.orphans]
+        if self.stale:
+            named = ", ".join(map(str, self.stale))
+            lines.append(f"headlines of another pack, or none: {named}; `holdfast evaluate --all-versions` gives them")
         if self.served_at is not None:
             lines.append(
                 f"served then: version {self.served_at['version']}"
@@ -172,6 +178,7 @@ def _document(
         served_at=_served(ledger, params.name, at) if at else None,
         origin=origin,
         orphans=tuple(number for number in registered if number not in known),
+        stale=tuple(number for number in stale(params, stores) if number in known),
     )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from holdfast.reporting.content import Epoch, HistoryRow, Page
 from holdfast.reporting.markdown import markdown
 from holdfast.reporting.page import drawings, render
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
-from holdfast.scenarios.base import settings_digest
 from holdfast.scenarios.packs import overrun
 from holdfast.scorecard import Scorecard, scorecard, tags
 from holdfast.stores import Stores, write_atomically
@@ -68,7 +67,7 @@ def publish(
     """
     pack = pack or params.evaluation.uses.run
     found = (*evaluated.findings, *(drilled(stores, decision.candidate) if decision.candidate else ()))
-    card = scorecard(found, pack, settings_digest(params.scenarios(pack)))
+    card = scorecard(found, pack, params.pack_digest(pack))
     chain = open_ledger(stores).verify()
     if decision.candidate is not None:
         tracking.tag_version(stores, decision.candidate, {**tags(card), **_standing(decision)})

@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from holdfast.errors import StoreError
 from holdfast.params import Params
 from holdfast.results import DataSnapshot, Decision, ModelVersion, Value
-from holdfast.scenarios.base import settings_digest
 from holdfast.stores import Stores
 from tasks import tracking
 from tasks.progress import tell
@@ -45,7 +44,7 @@ def about(params: Params, stores: Stores, snapshot: DataSnapshot, version: Model
 
     One run for each (version, data, pack): what is found about another version never lands in it.
     """
-    asked = settings_digest(params.scenarios(pack))
+    asked = params.pack_digest(pack)
     return tracking.open_run(
         stores, params.name, f"{stage}:{version.version}:{version.digest}:{snapshot.content}:{asked}",
         title=stage, parent=tracking.parent_run(stores, version),

@@ -209,8 +209,3 @@ def choose(samples: Samples, points: int, seed: int) -> Samples:
     order = torch.argsort(samples.ids, stable=True)
     order = order[torch.argsort(rank[order], stable=True)]
     return samples.take(order[:points])
-
-
-def settings_digest(scenarios: dict[str, Scenario]) -> str:
-    """Name a pack by what it asks: headlines are comparable only within it."""
-    return digest_json({path: scenario.settings for path, scenario in scenarios.items()})

@@ -15,6 +15,7 @@ from holdfast.integrity.quarantine import Held
 from holdfast.results import DataSnapshot, Decision, ModelVersion, StageReport, Value
 from tasks.audit import Audit
 from tasks.doctor import Checkup
+from tasks.history import History
 from tasks.pinning import Pin
 from tasks.prediction import PredictionSummary
 from tasks.pruning import Pruning
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENTS: dict[str, type[Value]] = {
-    "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "promote": Decision,
+    "run": LifecycleReport, "data": DataSnapshot, "train": ModelVersion, "evaluate": StageReport, "evaluate --all-versions": History, "promote": Decision,
     "monitor": MonitoringReport, "drill": StageReport, "rollback": Decision, "audit": Audit, "predict": PredictionSummary, "doctor": Checkup,
     "prune": Pruning, "data pin": Pin,
     "up": Up, "approve": Decision, "refuse": Decision,

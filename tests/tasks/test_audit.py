@@ -16,7 +16,11 @@ from tasks.audit import answer
 from tasks.heldout import ROWS_SEEN, keep_rows_seen
 from tasks.recovery import open_ledger
 
-PARAMS = SimpleNamespace(name="people")
+PARAMS = SimpleNamespace(
+    name="people",
+    evaluation=SimpleNamespace(uses=SimpleNamespace(run="standard")),
+    pack_digest=lambda pack: f"of {pack}",
+)
 SEEN = RowsSeen(columns=("age",), ids=(1, 2, 3))
 SPEC = ModelSpec(
     factory="holdfast.networks:mlp", settings={"width": 4}, classes=("no", "yes"),
@@ -39,6 +43,7 @@ def stores(tmp_path):
 def test_the_record_of_rows_seen_is_shown_and_verified(stores):
     """As registered its digest is shown; with one row taken out the audit names the version and fails."""
     audit = answer(PARAMS, stores, version=1)
+    assert audit.stale == (1,)  # it was never scored
     assert audit.origin.lineage["rows_seen"] == SEEN.fingerprint()
     assert (audit.origin.rows_seen, audit.problems) == ("as registered", ())
     changed = SEEN.model_copy(update={"ids": (1, 2)})

@@ -21,7 +21,11 @@ from tasks.tracking import versions
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARAMS: Any = SimpleNamespace(name="people")
+PARAMS: Any = SimpleNamespace(
+    name="people",
+    evaluation=SimpleNamespace(uses=SimpleNamespace(run="standard")),
+    pack_digest=lambda pack: f"of {pack}",
+)
 SPEC = ModelSpec(
     factory="holdfast.networks:mlp", settings={"width": 4}, classes=("no", "yes"),
     space=Table(features=(Feature(name="age", kind="number", median=40, iqr=10),)),
