@@ -106,13 +106,17 @@ class Scenario(Value):
         """All settings, defaults included: what the finding states and its key depends on."""
         return self.model_dump(mode="json")
 
+    def code(self) -> str:
+        """Name the code beside Holdfast's own that its result depends on; empty where there is none."""
+        return code_of(type(self))
+
     @final
     def origin(self, context: Context, subject: str, data: str, role: Role, device: str) -> Provenance:
         """Say where a finding of this scenario comes from: the context, a third party's code, what it trains with."""
         found = context.origin(subject, data, role, device)
         if self.trains and context.workshop is not None:
             found = found.model_copy(update={"recipe": context.workshop.digest})
-        own = code_of(type(self))
+        own = self.code()
         return found.model_copy(update={"code": digest_json([found.code, own])}) if own else found
 
     def _finding(self, path: str, outcome: Outcome, provenance: Provenance, cost: Cost) -> Finding:

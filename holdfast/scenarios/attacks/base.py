@@ -85,6 +85,11 @@ class Attack(OnModel):
         """Make the surrogate that the attacker brings along; None for attacks that know only the target."""
         return None
 
+    @property
+    def access(self) -> str:
+        """What it knows of the target, where it brings no surrogate: attacks that know less may convict others."""
+        return "white_box" if self.white_box else "black_box"
+
     @final
     def point_cost(self, target: Target) -> int:
         """Forwards of one point at most, swaps of categories and the final look included."""
@@ -129,7 +134,7 @@ class Attack(OnModel):
             checks=(*checks, *(brought.checks if brought else ())),
             per_example=PerExample.pack(samples.ids.cpu().numpy(), flags, samples.y.cpu().numpy()),
             details={
-                "access": "white_box" if self.white_box else "transfer" if brought else "black_box",
+                "access": "transfer" if brought else self.access,
                 "single_step": self.white_box and self.longer() is None,
                 "classes": list(target.classes),
                 "confusion": confusion(samples.y, clean, predicted, len(target.classes)),
