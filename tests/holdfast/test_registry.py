@@ -34,7 +34,11 @@ def test_each_name_stands_for_one_final_class_with_defaults(package, name, base)
 def test_the_shipped_families_hold_what_the_manual_names():
     """Nothing that ships has silently left its family."""
     assert set(available("holdfast.scenarios.attacks")) >= {"fgsm", "pgd", "apgd_ce", "apgd_t", "square"}
-    corruptions = {"gaussian_noise", "motion_blur", "brightness", "contrast", "jpeg"}
+    corruptions = {
+        "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+        "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg",
+        "speckle_noise", "gaussian_blur", "spatter", "saturate",
+    }  # fmt: skip
     assert set(available("holdfast.scenarios.corruptions")) >= corruptions
     anomalies = {"missing_values", "unit_slip", "stuck_sensor", "category_swap"}
     assert set(available("holdfast.scenarios.anomalies")) >= anomalies

@@ -31,26 +31,29 @@ TABLE = Table(
     )
 )
 BOX = Box(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
+COLOUR = Box(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+OF_COLOUR = {"corruptions/saturate"}
+"""Scenarios that mean nothing on images of one channel."""
 
 
-def make_target(kind):
+def make_target(kind, box_space=BOX):
     box = kind == "box"
     spec = ModelSpec(
         factory=f"holdfast.networks:{'cnn' if box else 'mlp'}",
         settings={"width": 4, "hidden": 8} if box else {"width": 8},
-        space=BOX if box else TABLE,
+        space=box_space if box else TABLE,
         classes=("a", "b", "c") if box else ("paid", "lost"),
     )
     target = Target(spec.build(seed=3), spec, "digest")
     # Fresh weights give one class to nearly all rows: centred, small disturbances change answers.
-    target.module[-1][-1].bias.sub_(target.logits(rows(kind)).median(dim=0).values)
+    target.module[-1][-1].bias.sub_(target.logits(rows(kind, box_space)).median(dim=0).values)
     return target
 
 
-def rows(kind):
+def rows(kind, box_space=BOX):
     ids, noise = torch.arange(ROWS) * 977 - 5000, Noise(5, ("rows",))
     if kind == "box":
-        return noise.uniform(ids, BOX.shape)
+        return noise.uniform(ids, box_space.shape)
     x = 10.0 + 5.0 * noise.normal(ids, (6,))
     x[:, 1] = x[:, 1].round()
     x[:, 3] = noise.derive("state").integers(ids, 4).float()
@@ -61,7 +64,7 @@ def rows(kind):
 
 
 def make_samples(kind, target, role="test"):
-    x = rows(kind)
+    x = rows(kind, target.space if kind == "box" else BOX)
     y = target.predict(x)
     y[::5] = (y[::5] + 1) % len(target.classes)  # some are wrong from the start
     time = 2000.0 + (torch.arange(ROWS) % 4).double()
@@ -86,11 +89,14 @@ def make_workshop(kind):
 
 
 @pytest.fixture
-def build():
-    """Make (target, samples) of one kind of space."""
+def build(request):
+    """Make (target, samples) of one kind of space; images in colour where the test is about a scenario of colour."""
+    about = getattr(request.node, "callspec", None)
+    scenario = about.params.get("scenario") if about else None
+    space = COLOUR if scenario is not None and scenario.name() in OF_COLOUR else BOX
 
     def make(kind, role="test"):
-        target = make_target(kind)
+        target = make_target(kind, space)
         return target, make_samples(kind, target, role)
 
     return make
