@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal, cast, final
+
+import torch
 
 from holdfast.scenarios.disturbance import Disturbance
 
@@ -18,6 +21,8 @@ Parameters = tuple[tuple[float, ...], ...]
 
 _SMALL = 64
 """Shorter side in pixels up to which an image counts as small."""
+_VALUES = 1 << 21
+"""Values corrupted at once: bounds memory, and changes no row."""
 
 
 class Corruption(Disturbance):
@@ -47,7 +52,9 @@ class Corruption(Disturbance):
         box = cast("Box", space)  # `kinds` admits no other
         extent = box.high - box.low
         unit = ((x - box.low) / extent).clamp(0.0, 1.0)
-        corrupted = self.corrupt(unit, ids, self.parameters(severity, box), noise).clamp(0.0, 1.0)
+        parameters, several = self.parameters(severity, box), max(_VALUES // math.prod(box.shape), 1)
+        pieces = zip(torch.split(unit, several), torch.split(ids, several), strict=True)
+        corrupted = torch.cat([self.corrupt(part, of, parameters, noise) for part, of in pieces]).clamp(0.0, 1.0)
         return (box.low + extent * corrupted).to(x.dtype)
 
     def parameters(self, severity: int, space: Box) -> tuple[float, ...]:

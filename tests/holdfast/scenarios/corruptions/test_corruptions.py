@@ -10,16 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.registry import available, find
+from holdfast.scenarios.corruptions.base import Corruption
 from holdfast.scenarios.corruptions.brightness import Brightness
 from holdfast.scenarios.corruptions.contrast import Contrast
 from holdfast.scenarios.corruptions.gaussian_noise import GaussianNoise
-from holdfast.scenarios.corruptions.jpeg import Jpeg
 from holdfast.scenarios.corruptions.motion_blur import MotionBlur
+from holdfast.scenarios.corruptions.saturate import Saturate
 from holdfast.seeding import Noise
 from holdfast.space import Box
 
 FASHION = Path(__file__).parents[4] / "embedded" / "fashion_mnist_5k.npz"
-EVERY = [GaussianNoise, MotionBlur, Brightness, Contrast, Jpeg]
+EVERY = [
+    find("holdfast.scenarios.corruptions", name, Corruption) for name in available("holdfast.scenarios.corruptions")
+]
+GREY = [corruption for corruption in EVERY if corruption is not Saturate]
+UNEVEN = {"elastic_transform", "fog", "frost", "glass_blur", "pixelate", "saturate", "spatter"}
+"""Families whose published parameters do not all rise: in pixels, a severity may do less than the one before."""
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -104,7 +111,7 @@ def test_motion_blur_turns_each_image_its_own_way():
     assert not torch.equal(blurred[0], blurred[1])
 
 
-@pytest.mark.parametrize("corruption", EVERY)
+@pytest.mark.parametrize("corruption", [c for c in EVERY if c.name().split("/")[1] not in UNEVEN])
 @pytest.mark.parametrize("scale", ["cifar", "imagenet"])
 def test_damage_grows_with_severity(corruption, scale):
     """On real images no severity is nearer to the original than the one before.
@@ -131,7 +138,7 @@ def test_the_published_parameters_go_by_size(corruption):
     assert len(corruption.cifar) == len(corruption.imagenet) == 5
 
 
-@pytest.mark.parametrize("corruption", EVERY)
+@pytest.mark.parametrize("corruption", GREY)
 def test_what_comes_out_is_an_image(corruption):
     """Bounds hold, also for pixels that come in from outside them."""
     x = torch.randn((5, 2, 11, 7), generator=torch.Generator().manual_seed(0)) * 3
