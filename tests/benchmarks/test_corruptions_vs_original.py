@@ -36,7 +36,7 @@ def test_parameters_are_the_published_ones(name, scale):
         assert as_published(name, ours, SIZES[scale]) == pytest.approx(theirs, rel=1e-9)
 
 
-@scales
+@pytest.mark.parametrize("scale", ["cifar", pytest.param("imagenet", marks=pytest.mark.slow)])
 @every
 def test_images_come_out_as_the_published_ones(name, scale, benchmark):
     """Mean, deviation and change within 1 % of the range and four standard errors; frost's texture within 3 %."""
@@ -51,3 +51,11 @@ def test_images_come_out_as_the_published_ones(name, scale, benchmark):
         ours, own = (np.array(row) for row in benchmark.summary(found))
         room = (0.03 if name == "frost" else 0.01) + 4 * np.hypot(own, errors)
         assert (np.abs(ours - means) <= room).all(), (severity, ours, means, room)
+
+
+def test_one_family_does_not_hide_the_others_pace(benchmark):
+    """Beside the pace of all together it says how many have it alone, and what is left without the largest saving."""
+    times = {"glass_blur": np.array([1.0, 70.0]), "jpeg": np.array([2.0, 1.0]), "snow": np.array([1.0, 5.0])}
+    assert benchmark.overall(times) == 19.0
+    said = benchmark.unequal(times)
+    assert said == "of 3 families 2 have it alone, 1 are slower than published; without glass_blur 2.0"

@@ -34,12 +34,12 @@ def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def settled(x: Tensor) -> Tensor:
-    """Round float64 values of about 1 to 2**-40.
+    """Round float64 values of about 1 to 2**-40, in place.
 
     A value that lies between two float32 numbers, as averages of few pixels do, then goes to the same one whatever its
     last digits are.
     """
-    return (x * 2.0**40).round() * 2.0**-40
+    return x.mul_(2.0**40).round_().mul_(2.0**-40)
 
 
 def gaussian(x: Tensor, sigma: float, edge: Edge = "nearest", truncate: float = 4.0) -> Tensor:

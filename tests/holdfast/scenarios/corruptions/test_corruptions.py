@@ -25,7 +25,7 @@ EVERY = [
     find("holdfast.scenarios.corruptions", name, Corruption) for name in available("holdfast.scenarios.corruptions")
 ]
 GREY = [corruption for corruption in EVERY if corruption is not Saturate]
-UNEVEN = {"elastic_transform", "fog", "frost", "glass_blur", "pixelate", "saturate", "spatter"}
+UNEVEN = {"elastic_transform", "frost", "glass_blur", "pixelate", "saturate", "spatter"}
 """Families whose published parameters do not all rise: in pixels, a severity may do less than the one before."""
 SEVERITIES = (1, 2, 3, 4, 5)
 
