@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from fashion_data import load, spec
 from PIL import Image
-from published_corruptions import SIZES, Images, Published
+from published_corruptions import SIZES, Images, Published, synthetic
 from sklearn.datasets import load_sample_images
 
 from holdfast import registry
@@ -311,22 +311,6 @@ def photographs(args: argparse.Namespace, scale: str) -> Images:
         top, left = (int(rng.integers(0, side - size)) for side in view.shape[:2])
         crops.append(view[top : top + size, left : left + size])
     return np.stack(crops)
-
-
-def synthetic(count: int, size: int) -> Images:
-    """Draw images (n, size, size, 3) of bytes: a gradient of colours, four disks and a grating."""
-    rng = np.random.default_rng(7)
-    down, right = np.mgrid[:size, :size] / size
-    images = []
-    for _ in range(count):
-        first, second = rng.uniform(size=(2, 3))
-        image = first + (second - first) * ((down + right) / 2)[..., None]
-        for top, left, radius, *colour in rng.uniform(size=(4, 6)):
-            image[np.hypot(down - top, right - left) < 0.05 + 0.2 * radius] = colour
-        waves = rng.uniform(-8, 8, size=2)
-        image = image + 0.1 * np.sin(2 * np.pi * (waves[0] * down + waves[1] * right))[..., None]
-        images.append((image.clip(0, 1) * 255).round().astype(np.uint8))
-    return np.stack(images)
 
 
 SYNTHETIC = {"cifar": (24, 4), "imagenet": (3, 3)}

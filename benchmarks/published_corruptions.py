@@ -76,3 +76,19 @@ class Published:
 
 def _named(node: ast.Assign, name: str) -> bool:
     return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+
+
+def synthetic(count: int, size: int) -> Images:
+    """Draw images (n, size, size, 3) of bytes: a gradient of colours, four disks and a grating."""
+    rng = np.random.default_rng(7)
+    down, right = np.mgrid[:size, :size] / size
+    images = []
+    for _ in range(count):
+        first, second = rng.uniform(size=(2, 3))
+        image = first + (second - first) * ((down + right) / 2)[..., None]
+        for top, left, radius, *colour in rng.uniform(size=(4, 6)):
+            image[np.hypot(down - top, right - left) < 0.05 + 0.2 * radius] = colour
+        waves = rng.uniform(-8, 8, size=2)
+        image = image + 0.1 * np.sin(2 * np.pi * (waves[0] * down + waves[1] * right))[..., None]
+        images.append((image.clip(0, 1) * 255).round().astype(np.uint8))
+    return np.stack(images)
