@@ -79,3 +79,9 @@ def some_cells(ids: Tensor, width: int, part: float, noise: Noise) -> Tensor:
 def per_column(values: list[float], like: Tensor) -> Tensor:
     """Put one value for each column on the device of the cells."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def above_median(cells: Tensor, space: Table, columns: list[int]) -> Tensor:
+    """Tell which cells (n, k) are numbers above their column's median over the training rows: bool (n, k)."""
+    features = [space.features[i] for i in columns]
+    return cells > per_column([f.median if f.kind == "number" else torch.inf for f in features], cells)

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from holdfast.scenarios.anomalies.category_swap import CategorySwap
+from holdfast.scenarios.anomalies.category_typos import CategoryTypos
+from holdfast.scenarios.anomalies.drifting_sensor import DriftingSensor
+from holdfast.scenarios.anomalies.encoding_faults import EncodingFaults
+from holdfast.scenarios.anomalies.missing_at_random import MissingAtRandom
+from holdfast.scenarios.anomalies.missing_not_at_random import MissingNotAtRandom
 from holdfast.scenarios.anomalies.missing_values import MissingValues
+from holdfast.scenarios.anomalies.sentinel_values import SentinelValues
 from holdfast.scenarios.anomalies.stuck_sensor import StuckSensor
+from holdfast.scenarios.anomalies.swapped_columns import SwappedColumns
 from holdfast.scenarios.anomalies.unit_slip import UnitSlip
 from holdfast.seeding import Noise
 from holdfast.space import Feature, Table
@@ -121,7 +128,106 @@ def test_known_swaps_are_uniform_over_the_other_categories():
     assert ((counts[:3] - expected).abs() < 4 * math.sqrt(expected)).all()
 
 
-@pytest.mark.parametrize("anomaly", [MissingValues, UnitSlip, StuckSensor, CategorySwap])
+def near(part, share, n):
+    """Tell whether a share of n draws is within four standard errors of its chance."""
+    return abs(float(part) - share) <= 4 * math.sqrt(share * (1 - share) / n)
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_missing_at_random_asks_another_number_of_the_row(severity):
+    """A row loses cells where the one number that it keeps for certain is high, and never by what is lost."""
+    share = MissingAtRandom.shares[severity - 1]
+    low, high = torch.zeros((N, 9)), torch.full((N, 9), 100.0)
+    high[:, 7:] = 0.0
+    assert not MissingAtRandom().disturb(low, IDS, severity, Noise(2), TABLE).isnan().any()
+    lost = MissingAtRandom().disturb(high, IDS, severity, Noise(2), TABLE).isnan()
+    assert (~lost[:, :7]).any(1).all()  # the cause stays
+    assert near(lost[:, 7:].float().mean(), share, 2 * N)  # a category is no cause
+    assert near(lost[:, :7].float().mean() * 7 / 6, share, 6 * N)
+    one = low.clone()
+    one[:, 3] = 100.0  # the cause of one row in seven
+    lost = MissingAtRandom().disturb(one, IDS, severity, Noise(2), TABLE).isnan()
+    assert not lost[:, 3].any()
+    assert near(lost[:, 0].float().mean(), share / 7, N)
+
+
+def test_a_missing_cause_causes_nothing():
+    """What is not there says nothing about the rest."""
+    x = torch.full((N, 9), torch.nan)
+    x[:, 7] = 1.0
+    assert torch.equal(MissingAtRandom().disturb(x, IDS, 5, Noise(2), TABLE)[:, 7], x[:, 7])
+
+
+def test_one_column_or_no_number_gives_no_cause():
+    """Missing at random needs a cause and another column; it says so instead of losing nothing."""
+    assert MissingAtRandom().columns(NAMES) == []
+    assert MissingAtRandom().columns(Table(features=NUMBERS[:1])) == []
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_missing_not_at_random_loses_high_numbers_alone(severity):
+    """The stated share of those above their median; all at or below it stay, as do categories."""
+    x = rows()
+    medians = torch.tensor([feature.median for feature in NUMBERS])
+    x[:, :7] += medians - 50.0
+    x[1::10, :7] = medians  # at the median is not above it
+    high = torch.zeros_like(x, dtype=torch.bool)
+    high[:, :7] = x[:, :7] > medians
+    after = MissingNotAtRandom().disturb(x, IDS, severity, Noise(2), TABLE)
+    lost = changed(after, x)
+    assert not (lost & ~high).any()
+    assert after[lost].isnan().all()
+    assert near(lost[high].float().mean(), MissingNotAtRandom.shares[severity - 1], int(high.sum()))
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_a_drift_is_uniform_over_its_course_and_one_moment_for_the_row(severity):
+    """Biases reach the stated end and no further, to both sides; all sensors of a row have drifted for as long."""
+    x = torch.zeros((N, 7))
+    table = Table(features=tuple(f.model_copy(update={"iqr": 1.0 + i}) for i, f in enumerate(NUMBERS)))
+    after = DriftingSensor().disturb(x, IDS, severity, Noise(2), table)
+    moved = after != 0
+    bias = after / (1.0 + torch.arange(7)) / DriftingSensor.ends[severity - 1]
+    assert near(moved.float().mean(), 0.5, x.numel())
+    assert near((bias[moved] > 0).float().mean(), 0.5, int(moved.sum()))
+    moment = torch.where(moved, bias.abs(), torch.nan)
+    most, least = (moment.nan_to_num(nan=each) for each in (-1.0, 2.0))
+    drifted = moved.any(1)
+    assert (most.amax(1) - least.amin(1))[drifted].max() < 1e-5
+    place = most.amax(1)[drifted].sort().values
+    uniform = (torch.arange(len(place)) + 0.5) / len(place)
+    assert (place - uniform).abs().max() < 1.95 / math.sqrt(len(place))  # Kolmogorov's bound at 0.1 %
+
+
+def test_a_constant_does_not_drift():
+    """A column without a unit gives no bias a size."""
+    table = Table(features=(NUMBERS[0], NUMBERS[1].model_copy(update={"iqr": 0.0})))
+    assert DriftingSensor().columns(table) == [0]
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_sentinels_stand_for_the_stated_share_of_numbers(severity):
+    """Each code as often as any other; a code that the column declares is read as missing; categories stay."""
+    declared = NUMBERS[0].model_copy(update={"missing": (-999, "none")})
+    table = Table(features=(declared, *NUMBERS[1:], *CATEGORIES))
+    x = rows()
+    after = SentinelValues().disturb(x, IDS, severity, Noise(2), table)
+    assert not changed(after[:, 7:], x[:, 7:]).any()
+    assert not (after[:, 0] == -999).any()
+    share = SentinelValues.shares[severity - 1]
+    for code in (-1.0, 0.0, 9999.0):
+        assert near((after[:, :7] == code).float().mean(), share / 4, 7 * N)
+    assert near((after[:, 1:7] == -999).float().mean(), share / 4, 6 * N)
+    assert near(changed(after[:, :1], x[:, :1])[~x[:, 0].isnan()].float().mean(), share, int((~x[:, 0].isnan()).sum()))
+
+
+@pytest.mark.parametrize(
+    "anomaly",
+    [
+        MissingValues, UnitSlip, StuckSensor, CategorySwap, MissingAtRandom, MissingNotAtRandom, DriftingSensor,
+        SentinelValues, SwappedColumns, CategoryTypos, EncodingFaults,
+    ],
+)  # fmt: skip
 def test_each_column_has_its_slice(anomaly, build, context):
     """The slices name columns that the anomaly can hit, each with rows of its own."""
     target, samples = build("table")
