@@ -37,10 +37,13 @@ def test_the_shipped_families_hold_what_the_manual_names():
     corruptions = {
         "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
         "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg",
-        "speckle_noise", "gaussian_blur", "spatter", "saturate",
+        "speckle_noise", "gaussian_blur", "spatter", "saturate", "composition",
     }  # fmt: skip
     assert set(available("holdfast.scenarios.corruptions")) >= corruptions
-    anomalies = {"missing_values", "unit_slip", "stuck_sensor", "category_swap"}
+    anomalies = {
+        "missing_values", "unit_slip", "stuck_sensor", "category_swap", "missing_at_random", "missing_not_at_random",
+        "sentinel_values", "drifting_sensor", "swapped_columns", "category_typos", "encoding_faults", "composition",
+    }  # fmt: skip
     assert set(available("holdfast.scenarios.anomalies")) >= anomalies
     assert set(available("holdfast.training")) >= {"standard", "adversarial", "trades", "replay", "ewc", "lwf"}
 

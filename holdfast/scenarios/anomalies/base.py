@@ -82,6 +82,5 @@ def per_column(values: list[float], like: Tensor) -> Tensor:
 
 
 def above_median(cells: Tensor, space: Table, columns: list[int]) -> Tensor:
-    """Tell which cells (n, k) are numbers above their column's median over the training rows: bool (n, k)."""
-    features = [space.features[i] for i in columns]
-    return cells > per_column([f.median if f.kind == "number" else torch.inf for f in features], cells)
+    """Tell which numbers (n, k) of these columns are above the column's median over the training rows: bool (n, k)."""
+    return cells > per_column([space.features[i].median for i in columns], cells)

@@ -38,8 +38,9 @@ class MissingAtRandom(Anomaly):
     def derange(self, cells: Tensor, ids: Tensor, severity: int, noise: Noise, space: Table) -> Tensor:
         """Lose cells of the rows whose cause is high."""
         numbers = space.columns("number")
+        chosen = some_columns(ids, len(numbers), 1, noise.derive("cause"))
+        causes = (chosen & above_median(cells[:, numbers], space, numbers)).any(1, keepdim=True)
         cause = torch.zeros_like(cells, dtype=torch.bool)
-        cause[:, numbers] = some_columns(ids, len(numbers), 1, noise.derive("cause"))
-        causes = (cause & above_median(cells, space, self.columns(space))).any(1, keepdim=True)
+        cause[:, numbers] = chosen
         lost = causes & ~cause & some_cells(ids, cells.shape[1], self.shares[severity - 1], noise)
         return torch.where(lost, torch.nan, cells)
