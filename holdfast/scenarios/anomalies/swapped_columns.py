@@ -86,8 +86,4 @@ def _by_name(cells: Tensor, partner: Tensor, space: Table, columns: list[int]) -
     code = cells.gather(1, partner)
     name = named.to(cells.device)[partner, code.nan_to_num(float(most)).clamp(0, most).long()]
     read = coded.to(cells)[torch.arange(len(known), device=cells.device), name]
-    return torch.where(code.isnan(), torch.nan, torch.where(partner == _own(partner), code, read))
-
-
-def _own(partner: Tensor) -> Tensor:
-    return torch.arange(partner.shape[1], device=partner.device).expand_as(partner)
+    return torch.where(code.isnan(), torch.nan, read)
