@@ -8,6 +8,7 @@ import pytest
 
 from holdfast.params import load
 from holdfast.scenarios.attacks.apgd_ce import ApgdCe
+from holdfast.scenarios.attacks.apgd_dlr import ApgdDlr
 from holdfast.scenarios.attacks.apgd_t import ApgdT
 from holdfast.scenarios.attacks.square import Square
 from holdfast.scenarios.certificates.randomized_smoothing import RandomizedSmoothing
@@ -15,6 +16,7 @@ from holdfast.scenarios.certificates.randomized_smoothing import RandomizedSmoot
 PROJECT = Path(__file__).parents[3]
 STANDARD = {
     "attacks/apgd_ce": (ApgdCe, {"steps": 100, "restarts": 1}),
+    "attacks/apgd_dlr": (ApgdDlr, {"steps": 100, "restarts": 1}),
     "attacks/apgd_t": (ApgdT, {"steps": 100, "targets": 9}),
     "attacks/square": (Square, {"queries": 5000}),
     "certificates/randomized_smoothing": (RandomizedSmoothing, {"draws": 1000, "points": 200}),

@@ -62,8 +62,8 @@ def case(request, data):
 
 
 def test_the_standard_attacks_are_there():
-    """The path is the registry, and these six are in it."""
-    assert set(NAMES) >= {"apgd_ce", "apgd_t", "fgsm", "pgd", "square", "transfer"}
+    """The path is the registry, and these are in it."""
+    assert set(NAMES) >= {"apgd_ce", "apgd_dlr", "apgd_t", "fgsm", "pgd", "square", "transfer"}
 
 
 @cases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from holdfast import registry
 from holdfast.networks import TableEncoder
 from holdfast.perturbation import Threat
+from holdfast.scenarios.attacks.apgd_dlr import ApgdDlr, dlr
 from holdfast.scenarios.attacks.apgd_t import ApgdT, targeted_dlr, targeted_margin
 from holdfast.scenarios.attacks.base import Attack
 from holdfast.scenarios.attacks.fgsm import Fgsm
@@ -46,7 +48,7 @@ def curved():
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t"])
 def test_reaches_the_exact_worst_case_of_a_linear_model(name, norm, seed):
     """An input survives exactly when |w . x + b| > epsilon times the dual norm of w."""
     target, w, b = models.linear(models.WIDE, seed)
@@ -84,7 +86,7 @@ class _OnNumbers(torch.nn.Module):
         return torch.stack([-score / 2, score / 2], 1)
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t", "square"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "square"])
 def test_reaches_the_worst_case_on_the_movable_columns_of_a_table(name):
     """Only mutable numbers move, in interquartile ranges, on whole steps, and missing values not at all."""
     unit = torch.tensor([10.0, 4.0, 1.0])
@@ -134,6 +136,32 @@ def test_difference_of_logits_ratio_is_the_papers():
     assert loss(logits, at).item() == pytest.approx((3 - 5) / (5 - (2 + 1) / 2))
     assert loss(100 * logits + 7, at).item() == pytest.approx(loss(logits, at).item())
     assert targeted_margin(pairs)(logits, at).item() == -2.0
+
+
+def test_untargeted_ratio_is_the_papers_and_saturates_nowhere():
+    """DLR is -(z_y - best other) / (z1 - z3) whether the label leads or not; with two classes the difference."""
+    logits = torch.tensor([[5.0, 1.0, 3.0, 2.0, -4.0], [5.0, 1.0, 3.0, 2.0, -4.0], [1.0, 9.0, 2.0, 3.0, 4.0]])
+    loss, at = dlr(torch.tensor([0, 2, 2])), torch.arange(3)
+    expected = torch.tensor([(3 - 5) / (5 - 2), (5 - 3) / (5 - 2), (9 - 2) / (9 - 3)])
+    torch.testing.assert_close(loss(logits, at), expected)
+    torch.testing.assert_close(loss(100 * logits + 7, at), expected)
+    torch.testing.assert_close(
+        dlr(torch.tensor([1]))(torch.tensor([[4.0, 1.0]]), torch.tensor([0])), torch.tensor([3.0])
+    )
+
+
+def test_what_flattens_the_cross_entropy_does_not_stop_the_ratio():
+    """With logits ten thousand times as large the cross-entropy has no gradient; the ratio finds what it found."""
+    target, samples, every = curved()
+    loud = copy.deepcopy(target)
+    loud.module[-1].weight.data *= 1e4
+    loud.module[-1].bias.data *= 1e4
+    plain, scaled = (
+        ApgdDlr(epsilon=0.06, steps=30).strike(t, samples, every, Noise(0)).robust.sum() for t in (target, loud)
+    )
+    blind = attack("apgd_ce", epsilon=0.06, steps=30).strike(loud, samples, every, Noise(0)).robust.sum()
+    assert abs(plain - scaled) <= 2
+    assert blind > scaled + 20
 
 
 def test_targets_are_the_likeliest_wrong_classes_and_more_of_them_find_more():
