@@ -217,6 +217,23 @@ class Target:
         self.backwards += len(x)
         return torch.cat(values), torch.cat(all_logits), torch.cat(gradients)
 
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits (n, classes) and their gradients in the inputs (n, classes, *shape), one forward for each row.
+
+        It takes one backward for each row and class, and as much memory. NaN inputs get gradient 0.
+        """
+        all_logits, gradients = [], []
+        for padded, real in self._micro_batches(x.detach()):
+            leaf = padded.requires_grad_()
+            with torch.enable_grad():
+                logits = self.module(leaf)
+                each = [torch.autograd.grad(z.sum(), leaf, retain_graph=True)[0] for z in logits.unbind(1)]
+            all_logits.append(logits.detach()[:real])
+            gradients.append(torch.stack(each, 1)[:real])
+        self.forwards += len(x)
+        self.backwards += len(x) * len(self.classes)
+        return torch.cat(all_logits), torch.cat(gradients)
+
     def _micro_batches(self, x: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Cut rows into micro-batches of one shape, repeating the first row as padding."""
         size = self.space.micro_batch

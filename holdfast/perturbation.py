@@ -35,11 +35,16 @@ class Threat(Value):
 
     def holds(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
         """Tell which rows (n,) lie inside the ball and can exist; categories are not the ball's business."""
-        scale = space.scale(x.device)
         move = torch.where(origin.isnan(), 0.0, x - origin)
-        distances = _unscale(move, scale).flatten(1)
-        length = distances.abs().amax(1) if self.norm == "linf" else distances.double().norm(dim=1)
-        return (length <= self.epsilon * (1 + 1e-4) + 1e-6) & _keeps_still(move, space) & space.feasible(x, origin)
+        inside = self.distance(x, origin, space) <= self.epsilon * (1 + 1e-4) + 1e-6
+        return inside & _keeps_still(move, space) & space.feasible(x, origin)
+
+    def distance(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
+        """Give the distance (n,) of rows from their origins, in the space's units; what cannot move has none."""
+        move = torch.where(origin.isnan(), 0.0, x - origin)
+        moves = _unscale(move, space.scale(x.device)).flatten(1)
+        length: Tensor = moves.abs().amax(1) if self.norm == "linf" else moves.double().norm(dim=1)
+        return length
 
     def start(self, origin: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:
         """Draw a start in the ball: uniform for L-inf, uniform on the sphere times a uniform radius for L2."""

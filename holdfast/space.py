@@ -55,7 +55,12 @@ class Box(Value):
 
     def project(self, x: Tensor, origin: Tensor) -> Tensor:
         """Move x (n, c, h, w) to the nearest image; an origin outside the bounds widens them to itself."""
-        return torch.minimum(torch.maximum(x, origin.clamp(max=self.low)), origin.clamp(min=self.high))
+        low, high = self.limits(origin)
+        return torch.minimum(torch.maximum(x, low), high)
+
+    def limits(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the ends of every feature (n, *shape), below and above; an origin outside the bounds widens them."""
+        return origin.clamp(max=self.low), origin.clamp(min=self.high)
 
     def feasible(self, x: Tensor, origin: Tensor) -> Tensor:
         """Tell which rows (n,) are images, or no further outside than their origin."""
@@ -193,6 +198,10 @@ class Table(Value):
             x = self._restore(relation, x, origin)
         broken = ~self._keeps_relations(x, origin)
         return torch.where(broken[:, None], origin, x)
+
+    def limits(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the ends of every feature's range (n, features); -inf and inf where nothing ends it."""
+        return self._low(origin), self._high(origin)
 
     def feasible(self, x: Tensor, origin: Tensor) -> Tensor:
         """Tell which rows (n,) can exist and are reachable from their origin: every rule, checked anew."""

@@ -150,6 +150,18 @@ def test_value_and_gradient_agree_with_autograd():
     assert (target.forwards, target.backwards) == (4, 4)
 
 
+def test_the_jacobian_is_every_classes_gradient_for_one_forward():
+    """Each class's slice is what the gradient of that logit alone is; passes are counted."""
+    target = Target(SPEC.build(seed=1).eval(), SPEC, "d")
+    logits, jacobian = target.jacobian(X)
+    assert (target.forwards, target.backwards) == (4, 8)
+    for k in range(2):
+        value, again, gradient = target.value_and_gradient(X, lambda z, _, k=k: z[:, k])
+        assert torch.allclose(jacobian[:, k], gradient)
+        assert torch.equal(again, logits)
+        assert torch.equal(value, logits[:, k])
+
+
 def test_a_row_without_a_finite_output_is_never_right():
     """NaN logits predict -1, which is no class."""
 

@@ -120,6 +120,16 @@ def test_holds_refuses_what_lies_outside():
     assert Threat(norm="l2", epsilon=math.sqrt(3)).holds(corner, origin, TABLE).all()
 
 
+def test_distance_is_in_units_of_what_can_move():
+    """Each number counts in its own unit; what cannot move, and what is missing, counts for nothing."""
+    origin = torch.tensor([[5e4, 10.0, torch.nan, 3.0, 2.0, 1.0]])
+    moved = origin + torch.tensor([[3e4, 4.0, 0.0, 9.0, 1.0, 1.0]])
+    units = TABLE.scale(origin.device)[:2].tolist()
+    parts = [3e4 / units[0], 4.0 / units[1]]
+    assert Threat(epsilon=1.0).distance(moved, origin, TABLE).item() == pytest.approx(max(parts))
+    assert Threat(norm="l2", epsilon=1.0).distance(moved, origin, TABLE).item() == pytest.approx(math.hypot(*parts))
+
+
 def test_ascent_is_the_steepest_step_in_units():
     """L-inf steps follow signs in interquartile ranges; L2 steps have the stride's length in them; NaN stays."""
     x = torch.tensor([[1e5, 5.0, 30.0, 3.0, 2.0, 1.0], [torch.nan, 5.0, 30.0, 3.0, 2.0, 1.0]])

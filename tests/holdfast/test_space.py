@@ -115,6 +115,17 @@ def test_box_projection_is_the_clamp():
     assert BOX.feasible(origin, origin).all()
 
 
+def test_limits_are_the_ends_that_projection_keeps():
+    """Ends of the ranges, infinite where there are none; an origin outside widens them to itself."""
+    origin = torch.tensor([0.5, 0.5, 1.5, -0.2]).reshape(1, 1, 2, 2)
+    low, high = (end.flatten().tolist() for end in BOX.limits(origin))
+    assert low == pytest.approx([0.0, 0.0, 0.0, -0.2])
+    assert high == pytest.approx([1.0, 1.0, 1.5, 1.0])
+    low, high = (end[0].tolist() for end in TABLE.limits(torch.tensor([[120.0, 5.0, torch.nan, 0.0, 1.0, 0.0]])))
+    assert low == [0.0, 0.0, 0.0, -torch.inf, 0.0, 0.0]
+    assert high == [120.0, 100.0, torch.inf, torch.inf, 2.0, 1.0]
+
+
 def test_units_are_pixels_and_interquartile_ranges():
     """What cannot move has scale 0."""
     assert BOX.scale(torch.device("cpu")).flatten().tolist() == [1.0]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from holdfast.scenarios.attacks._planes import dual_lengths
 from holdfast.scenarios.attacks._swaps import changed
 from holdfast.space import Table
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from holdfast.space import Box
 
 
+_HELD = 1 << 26
+"""Elements of all classes' gradients held at a time: bounds memory, and changes no result."""
 BOOKS = ("flat", "wild", "rose")
 """What a batch notes of each point for the validity record."""
 
@@ -63,6 +66,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def gridded(self) -> bool:
+        """Whether features move in whole steps, so that what the model sees is not the iterate itself."""
+        return self._relaxed is not self.space
+
     def begin(self) -> Tensor:
         """Start a run (a restart, a target) and give the row numbers (m,) of the points that still stand."""
         self._baseline.fill_(torch.nan)
@@ -88,16 +96,33 @@ class Batch:
         unit = (moves / length.clamp(min=1e-12)[:, None]).to(directions.dtype).reshape(directions.shape)
         return self.project(rows, self.origin[rows] + self.threat.epsilon * unit * scale)
 
-    def query(self, rows: Tensor, z: Tensor) -> Tensor:
-        """Give the logits (m, classes) at iterates (m, *shape), put on their grids, and book what they break."""
-        x = self._real(rows, z)
+    def confine(self, rows: Tensor, z: Tensor) -> Tensor:
+        """Move iterates (m, *shape) into the space, wherever the ball ends; grids apart."""
+        return self._relaxed.project(z, self._home(rows, z))
+
+    def room(self, rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Give how far each feature of iterates (m, *shape) may fall, and rise, inside the space, in its units."""
+        scale = self.space.scale(z.device)
+        low, high = self.space.limits(self._home(rows, z))
+        down, up = ((end / scale.clamp(min=1e-12)).clamp(min=0.0) for end in (z - low, high - z))
+        return down, up
+
+    def query(self, rows: Tensor, z: Tensor, *, beyond: bool = False) -> Tensor:
+        """Give the logits (m, classes) at iterates (m, *shape), put on their grids, and book what they break.
+
+        Args:
+            rows: row numbers (m,).
+            z: iterates in the ball; or, confined, anywhere in the space.
+            beyond: the iterates may lie outside the ball, and breaking a point there is nothing to book.
+        """
+        x = self._real(rows, z, beyond=beyond)
         with torch.no_grad():
             logits = self.target.logits(x)
-        self._book(rows, x, logits)
+        self._book_inside(rows, x, logits, beyond=beyond)
         return logits
 
     def gradient(
-        self, rows: Tensor, z: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+        self, rows: Tensor, z: Tensor, loss: Callable[[Tensor, Tensor], Tensor], *, beyond: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Give loss (m,), its gradient (m, *shape) and logits at iterates (m, *shape), and book what they break.
 
@@ -105,13 +130,40 @@ class Batch:
             rows: row numbers (m,).
             z: iterates; they are put on their grids first.
             loss: maps (logits (k, classes), positions in ``rows`` (k,)) to losses (k,), to be climbed.
+            beyond: as in ``query``.
         """
-        x = self._real(rows, z)
+        x = self._real(rows, z, beyond=beyond)
         values, logits, gradient = self.target.value_and_gradient(x, loss)
         gradient = torch.where(x.isnan(), 0.0, gradient)
         self._trace(rows, x, values, gradient)
-        self._book(rows, x, logits)
+        self._book_inside(rows, x, logits, beyond=beyond)
         return values, gradient.nan_to_num(0.0, 0.0, 0.0), logits
+
+    def nearest(self, rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the wrong class whose boundary is nearest to iterates (m, *shape), by all classes' gradients.
+
+        The iterates may lie outside the ball, as in ``query``; what they break inside is booked.
+
+        Returns:
+            That class's logit less the label's (m,), and the gradient of this difference (m, *shape).
+        """
+        size = max(_HELD // (self.x[0].numel() * len(self.target.classes)), 1)
+        pieces = [self._nearest(rows[at : at + size], z[at : at + size]) for at in range(0, len(rows), size)]
+        leads, gradients = zip(*pieces, strict=True)
+        return torch.cat(leads), torch.cat(gradients)
+
+    def _nearest(self, rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        x, y, each = self._real(rows, z, beyond=True), self.y[rows], torch.arange(len(rows), device=z.device)
+        logits, slopes = self.target.jacobian(x)
+        slopes = torch.where(x[:, None].isnan(), 0.0, slopes)
+        leads, slopes = logits - logits[each, y, None], slopes - slopes[each, y][:, None]
+        raised = dual_lengths(self.threat.norm, (slopes * self.space.scale(z.device)).flatten(2).double())
+        far = (leads.abs() / (raised + 1e-12)).nan_to_num(torch.inf).scatter(1, y[:, None], torch.inf)
+        chosen = far.argmin(1)
+        lead, gradient = leads[each, chosen], slopes[each, chosen]
+        self._trace(rows, x, lead, gradient)
+        self._book_inside(rows, x, logits, beyond=True)
+        return lead, gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def bring_in(self, x: Tensor) -> Tensor:
         """Project final rows (n, *shape); with more categories changed than allowed, they go back to the origin's."""
@@ -128,8 +180,11 @@ class Batch:
         """Tell which points (n,) the threat lets move at all."""
         return self._movable(self.origin).flatten(1).any(1)
 
-    def _real(self, rows: Tensor, z: Tensor) -> Tensor:
-        return z if self._relaxed is self.space else self.threat.project(z, self._home(rows, z), self.space)
+    def _real(self, rows: Tensor, z: Tensor, *, beyond: bool = False) -> Tensor:
+        if not self.gridded:
+            return z
+        home = self._home(rows, z)
+        return self.space.project(z, home) if beyond else self.threat.project(z, home, self.space)
 
     def _home(self, rows: Tensor, z: Tensor) -> Tensor:
         """Give the origins of these rows with the categories of ``z``, which no ball moves back."""
@@ -138,10 +193,16 @@ class Batch:
             home[:, self._categories] = z[:, self._categories]
         return home
 
+    def _book_inside(self, rows: Tensor, x: Tensor, logits: Tensor, *, beyond: bool) -> None:
+        """Book, but for what lies outside the ball: by no tolerance, since nothing has projected these rows."""
+        if beyond:
+            inside = self.threat.distance(x, self.x[rows], self.space) <= self.threat.epsilon
+            rows, x, logits = rows[inside], x[inside], logits[inside]
+        self._book(rows, x, logits)
+
     def _book(self, rows: Tensor, x: Tensor, logits: Tensor) -> None:
-        wrong = (logits.argmax(1) != self.y[rows]) | ~logits.isfinite().all(1)
         self.adversarial[rows] = x
-        self.broken[rows] |= wrong
+        self.broken[rows] |= fooled(logits, self.y[rows])
 
     def _movable(self, origin: Tensor) -> Tensor:
         """Tell which features (n, *shape) the threat lets move, either way, from these origins."""
@@ -176,6 +237,21 @@ def single_step(batch: Batch) -> None:
 def cross_entropy(y: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Build the cross-entropy (k,) for labels (m,): the loss of ``Batch.gradient``."""
     return lambda logits, at: F.cross_entropy(logits, y[at], reduction="none")
+
+
+def likeliest(batch: Batch) -> Tensor:
+    """Rank for each standing point (n, classes) all classes by their logits at the origin, the label last."""
+    rows = batch.begin()
+    logits = batch.query(rows, batch.origin[rows])
+    ranked = logits.scatter(1, batch.y[rows, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    order = torch.zeros((len(batch), logits.shape[1]), dtype=torch.int64, device=logits.device)
+    order[rows] = ranked
+    return order
+
+
+def fooled(logits: Tensor, y: Tensor) -> Tensor:
+    """Tell which points (m,) are broken: another class leads, or there is no finite answer."""
+    return (logits.argmax(1) != y) | ~logits.isfinite().all(1)
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:

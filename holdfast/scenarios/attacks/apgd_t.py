@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from holdfast.scenarios.attacks._apgd import climb
+from holdfast.scenarios.attacks._batch import likeliest
 from holdfast.scenarios.attacks.base import Attack
 
 if TYPE_CHECKING:
@@ -52,13 +53,10 @@ class ApgdT(Attack):
 
     def perturb(self, batch: Batch, noise: Noise) -> Tensor:
         """Propose the first row of any target that breaks the point."""
-        rows = batch.begin()
-        logits = batch.query(rows, batch.origin[rows])
-        likely = logits.scatter(1, batch.y[rows, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
-        order = torch.zeros((len(batch), logits.shape[1]), dtype=torch.int64, device=logits.device)
-        order[rows] = likely
-        loss = targeted_dlr if logits.shape[1] >= _DLR_CLASSES else targeted_margin
-        for rank in range(min(self.targets, logits.shape[1] - 1)):
+        order = likeliest(batch)
+        classes = order.shape[1]
+        loss = targeted_dlr if classes >= _DLR_CLASSES else targeted_margin
+        for rank in range(min(self.targets, classes - 1)):
             pairs = torch.stack([batch.y, order[:, rank]], 1)
             climb(batch, pairs, loss, noise.derive("target", rank), self.steps)
         return batch.adversarial

@@ -28,6 +28,8 @@ _spec.loader.exec_module(models)
 
 
 def attack(name, **settings):
+    if name.startswith("fab"):
+        settings = {"steps": 20, **settings}  # on planes it is there after two
     return registry.find("holdfast.scenarios.attacks", name, Attack)(**settings)
 
 
@@ -48,7 +50,7 @@ def curved():
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t"])
 def test_reaches_the_exact_worst_case_of_a_linear_model(name, norm, seed):
     """An input survives exactly when |w . x + b| > epsilon times the dual norm of w."""
     target, w, b = models.linear(models.WIDE, seed)
@@ -58,6 +60,40 @@ def test_reaches_the_exact_worst_case_of_a_linear_model(name, norm, seed):
     finding = attack(name, norm=norm, epsilon=epsilon).run(target, models.samples_of(target, x), Context(seed=seed))
     exact = (distance > epsilon).float().mean()
     assert abs(finding.score.value - float(exact)) <= 1 / 128 + 1e-9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fab", "fab_t"])
+def test_finds_the_nearest_of_many_boundaries(name, norm):
+    """With five linear classes the distance is that to the nearest boundary in the norm, and so is the flag."""
+    g = torch.Generator().manual_seed(4)
+    w, b = torch.randn((5, 36), generator=g) * torch.tensor([0.2, 0.5, 1.0, 2.0, 3.0])[:, None], torch.zeros(5)
+    target = models.target_of(models.Linear(w, b), models.WIDE, 5)
+    samples = models.samples_of(target, torch.randn((128, 1, 6, 6), generator=g))
+    logits = target.logits(samples.x)
+    apart = w[None] - w[samples.y][:, None]
+    dual = apart.abs().sum(2) if norm == "linf" else apart.norm(dim=2)
+    distance = ((logits.gather(1, samples.y[:, None]) - logits) / dual.clamp(min=1e-9)).detach()
+    distance = distance.scatter(1, samples.y[:, None], torch.inf).amin(1)
+    epsilon = between(distance)
+    found = attack(name, norm=norm, epsilon=epsilon)
+    robust = found.strike(target, samples, torch.ones_like(samples.y, dtype=torch.bool), Noise(0)).robust
+    assert torch.equal(robust, distance > epsilon)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fab", "fab_t"])
+def test_the_distance_found_is_the_exact_one(name, norm):
+    """At 0.999 of its distance to a plane no point is broken, at 1.006 every one is."""
+    target, w, b = models.linear(models.WIDE, 0)
+    x = torch.randn((40, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    margin = (x.flatten(1) @ w + b)[:, None]
+    x = (x.flatten(1) - (margin - 3.0 * margin.sign()) * w / w.square().sum()).reshape(x.shape)  # all as far
+    samples, distance = models.samples_of(target, x), float(3.0 / (w.abs().sum() if norm == "linf" else w.norm()))
+    every = torch.ones_like(samples.y, dtype=torch.bool)
+    for part, held in ((0.999, 40), (1.006, 0)):
+        robust = attack(name, norm=norm, epsilon=part * distance).strike(target, samples, every, Noise(0)).robust
+        assert robust.sum() == held
 
 
 def test_square_comes_near_the_exact_worst_case():
@@ -86,7 +122,7 @@ class _OnNumbers(torch.nn.Module):
         return torch.stack([-score / 2, score / 2], 1)
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "square"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square"])
 def test_reaches_the_worst_case_on_the_movable_columns_of_a_table(name):
     """Only mutable numbers move, in interquartile ranges, on whole steps, and missing values not at all."""
     unit = torch.tensor([10.0, 4.0, 1.0])
