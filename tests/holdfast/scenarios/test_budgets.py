@@ -10,6 +10,7 @@ from holdfast.params import load
 from holdfast.scenarios.attacks.apgd_ce import ApgdCe
 from holdfast.scenarios.attacks.apgd_dlr import ApgdDlr
 from holdfast.scenarios.attacks.apgd_t import ApgdT
+from holdfast.scenarios.attacks.autoattack import Autoattack
 from holdfast.scenarios.attacks.fab import Fab
 from holdfast.scenarios.attacks.fab_t import FabT
 from holdfast.scenarios.attacks.square import Square
@@ -20,6 +21,7 @@ STANDARD = {
     "attacks/apgd_ce": (ApgdCe, {"steps": 100, "restarts": 1}),
     "attacks/apgd_dlr": (ApgdDlr, {"steps": 100, "restarts": 1}),
     "attacks/apgd_t": (ApgdT, {"steps": 100, "targets": 9}),
+    "attacks/autoattack": (Autoattack, {"steps": 100, "targets": 9, "queries": 5000}),
     "attacks/fab": (Fab, {"steps": 100, "restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}),
     "attacks/fab_t": (FabT, {"steps": 100, "targets": 9, "restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}),
     "attacks/square": (Square, {"queries": 5000}),

@@ -63,7 +63,9 @@ def case(request, data):
 
 def test_the_standard_attacks_are_there():
     """The path is the registry, and these are in it."""
-    assert set(NAMES) >= {"apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "fgsm", "pgd", "square", "transfer"}
+    assert set(NAMES) >= {
+        "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "fab", "fab_t", "fgsm", "pgd", "square", "transfer",
+    }  # fmt: skip
 
 
 @cases
