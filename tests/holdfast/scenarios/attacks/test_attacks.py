@@ -64,7 +64,7 @@ def case(request, data):
 def test_the_standard_attacks_are_there():
     """The path is the registry, and these are in it."""
     assert set(NAMES) >= {
-        "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "fab", "fab_t", "fgsm", "pgd", "square", "transfer",
+        "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "deepfool", "fab", "fab_t", "fgsm", "pgd", "square", "transfer",
     }  # fmt: skip
 
 
