@@ -27,17 +27,19 @@ class Foolbox(Outside):
     def classes(cls) -> dict[str, type]:
         """List the library's attacks by name."""
         from foolbox import attacks  # noqa: PLC0415  an extra
+        from foolbox.attacks.base import Attack  # noqa: PLC0415  as above
 
         found = {name: getattr(attacks, name) for name in dir(attacks)}
         return {
             name: kind for name, kind in found.items()
-            if inspect.isclass(kind) and issubclass(kind, attacks.Attack) and not inspect.isabstract(kind)
+            if inspect.isclass(kind) and issubclass(kind, Attack) and not inspect.isabstract(kind)
         }  # fmt: skip
 
     def build(self, model: Unit) -> Callable[[Tensor, Tensor], Tensor]:
         """Make the attack on a model of inputs in [0, 1]."""
-        from foolbox import PyTorchModel, distances  # noqa: PLC0415  an extra
+        from foolbox import distances  # noqa: PLC0415  an extra
         from foolbox.criteria import Misclassification  # noqa: PLC0415  as above
+        from foolbox.models.pytorch import PyTorchModel  # noqa: PLC0415  as above
 
         kind = self.classes()[self.attack]
         norm = distances.linf if self.norm == "linf" else distances.l2
