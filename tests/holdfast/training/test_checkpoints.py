@@ -10,7 +10,7 @@ from holdfast.training.checkpoints import CheckpointFolder
 def test_a_folder_that_cannot_be_written_says_that_training_goes_on(tmp_path):
     """A file in the folder's place is an error with the remedy for a training, and is left as it is."""
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match="last whole checkpoint"):
+    with pytest.raises(StoreError, match="goes on from what was kept"):
         CheckpointFolder(tmp_path / "file", "t").write(1, {"w": torch.zeros(2)}, {})
     assert (tmp_path / "file").read_text() == "mine"
 
