@@ -22,7 +22,9 @@ from holdfast.space import Box
 
 FASHION = Path(__file__).parents[4] / "embedded" / "fashion_mnist_5k.npz"
 EVERY = [
-    find("holdfast.scenarios.corruptions", name, Corruption) for name in available("holdfast.scenarios.corruptions")
+    find("holdfast.scenarios.corruptions", name, Corruption)
+    for name in available("holdfast.scenarios.corruptions")
+    if name != "composition"
 ]
 GREY = [corruption for corruption in EVERY if corruption is not Saturate]
 UNEVEN = {"elastic_transform", "frost", "glass_blur", "pixelate", "saturate", "spatter"}

@@ -17,7 +17,7 @@ from holdfast.seeding import Noise
 from holdfast.space import Box
 
 PROJECT = Path(__file__).parents[4]
-NAMES = available("holdfast.scenarios.corruptions")
+NAMES = [name for name in available("holdfast.scenarios.corruptions") if name != "composition"]
 SEVERITIES = (1, 2, 3, 4, 5)
 CASES = [
     ((1, 7, 5), "imagenet"), ((3, 7, 5), "cifar"), ((4, 33, 64), "cifar"), ((1, 28, 28), "cifar"), ((3, 32, 32), "imagenet"),
