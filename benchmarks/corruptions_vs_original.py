@@ -78,6 +78,11 @@ def main() -> None:
     sys.exit(0 if all([*sound, rank(args)]) else 1)
 
 
+def families() -> list[str]:
+    """List the corruptions that have a published counterpart; a composition of them has none of its own."""
+    return [name for name in registry.available(PACKAGE) if name != "composition"]
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,7 +92,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--images", type=int, default=400, help="of 32 pixels; of 224 a twenty-fifth of it")
     parser.add_argument("--points", type=int, default=300, help="test images that the networks are asked about")
-    parser.add_argument("--families", nargs="*", default=registry.available(PACKAGE))
+    parser.add_argument("--families", nargs="*", default=families())
     parser.add_argument("--kept", type=Path, default=Path(".holdfast/benchmarks/corruptions"))
     parser.add_argument("--record", type=Path, help="write the tests' record to this file, and do nothing else")
     found = parser.parse_args()

@@ -11,7 +11,7 @@ from holdfast.registry import available, find
 from holdfast.scenarios.corruptions.base import Corruption
 
 RECORD = json.loads((Path(__file__).parent / "published_corruptions.json").read_text())
-NAMES = available("holdfast.scenarios.corruptions")
+NAMES = [name for name in available("holdfast.scenarios.corruptions") if name != "composition"]
 SIZES = {"cifar": 32, "imagenet": 224}
 scales = pytest.mark.parametrize("scale", SIZES)
 every = pytest.mark.parametrize("name", NAMES)
