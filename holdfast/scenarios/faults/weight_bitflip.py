@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from holdfast.model import Target
 from holdfast.results import Dimension, Measure, PerExample, Score
 from holdfast.scenarios.base import OnModel, Outcome
+from holdfast.scenarios.faults._bits import CLASSES, LAYOUTS, mask, spans
 from holdfast.statistics import share
 
 if TYPE_CHECKING:
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 
     Flags = npt.NDArray[np.bool_]
 
-CLASSES = ("sign", "exponent", "mantissa")
-_LAYOUTS = {
-    torch.float64: (torch.int64, 11, 52),
-    torch.float32: (torch.int32, 8, 23),
-    torch.float16: (torch.int16, 5, 10),
-    torch.bfloat16: (torch.int16, 8, 7),
-}
-"""Integer type of the same size, bits of the exponent, bits of the mantissa; one more is the sign."""
 _CACHE = 1 << 27  # numbers kept between layers, so that a flip is felt only from its own layer on
 _NORMAL = 1.959964
 _DRAWS = 500
@@ -82,7 +75,7 @@ class WeightBitflip(OnModel):
         if reason := super().inapplicable(target, samples):
             return reason
         types = {parameter.dtype for parameter in target.module.parameters()}
-        if len(types) == 1 and types <= set(_LAYOUTS):
+        if len(types) == 1 and types <= set(LAYOUTS):
             return None
         return f"weights of type {', '.join(sorted(map(str, types))) or 'none'}; one floating type is needed"
 
@@ -209,8 +202,7 @@ class _Bench:
 
     def bits(self) -> dict[str, tuple[int, int]]:
         """First bit and number of bits of each class."""
-        _, exponent, mantissa = _LAYOUTS[next(iter(self.parameters.values())).dtype]
-        return {"sign": (exponent + mantissa, 1), "exponent": (mantissa, exponent), "mantissa": (0, mantissa)}
+        return spans(next(iter(self.parameters.values())).dtype)
 
     def weights(self) -> npt.NDArray[np.float64]:
         """Share of all bits that each class has."""
@@ -228,20 +220,14 @@ class _Bench:
     def answer(self, flip: Flip) -> Tensor:
         """Predict (n,) with one bit turned over, and turn it back."""
         parameter = self.parameters[flip.parameter]
-        integers = parameter.view(_LAYOUTS[parameter.dtype][0])
+        integers = parameter.view(LAYOUTS[parameter.dtype][0])
         before = integers[flip.place].clone()
         tail, entering = self.tails[self.stage_of[flip.parameter]]
-        integers[flip.place] = before ^ _mask(flip.bit, integers)
+        integers[flip.place] = before ^ mask(flip.bit, integers)
         try:
             return tail.predict(entering)
         finally:
             integers[flip.place] = before
-
-
-def _mask(bit: int, like: Tensor) -> Tensor:
-    width = 8 * like.element_size()
-    value = 1 << bit
-    return torch.tensor(value - (1 << width) if bit == width - 1 else value, dtype=like.dtype, device=like.device)
 
 
 def _stages(module: nn.Module) -> list[nn.Module]:
