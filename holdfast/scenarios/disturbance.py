@@ -59,16 +59,16 @@ class Disturbance(OnModel):
         clean = answer(target, samples)
         graded = [answer(target, samples, self.apply(samples, s, noise, target.space)) for s in SEVERITIES]
         flags = np.stack([answers.right for answers in graded], axis=1)
-        curves = [_curve("accuracy", [share(answers.right) for answers in (clean, *graded)])]
+        curves = [curve("accuracy", [share(answers.right) for answers in (clean, *graded)])]
         if context.metric != "accuracy" and not undefined(context, clean):
             # One stream for all severities: equal answers have equal intervals.
             rng = noise.derive("metric")
             curves.append(
-                _curve(context.metric, [metric_score(context, answers, rng.numpy()) for answers in (clean, *graded)])
+                curve(context.metric, [metric_score(context, answers, rng.numpy()) for answers in (clean, *graded)])
             )
         return Outcome(
             score=clustered_share(flags),
-            measures=_retained(flags.mean(axis=1), clean.right.astype(np.float64)),
+            measures=retained(flags.mean(axis=1), clean.right.astype(np.float64)),
             curves=tuple(curves),
             slices=self.slices(samples, flags, noise, target.space),
             per_example=PerExample.pack(clean.ids, flags.sum(axis=1) > len(SEVERITIES) // 2, clean.labels),
@@ -100,12 +100,13 @@ class Disturbance(OnModel):
             )
 
 
-def _curve(name: str, scores: list[Score]) -> Curve:
+def curve(name: str, scores: list[Score]) -> Curve:
+    """Draw scores over severities, the clean one at 0."""
     points = tuple(CurvePoint(at=float(severity), score=score) for severity, score in enumerate(scores))
     return Curve(name=name, axis="severity", points=points)
 
 
-def _retained(disturbed: Floats, clean: Floats) -> tuple[Measure, ...]:
+def retained(disturbed: Floats, clean: Floats) -> tuple[Measure, ...]:
     """Give the ratio of two means over the same points (n,); nothing where no clean point is right.
 
     The standard error is that of the ratio estimator (Cochran 1977, Sampling Techniques, chapter 6).

@@ -40,12 +40,12 @@ class ActivationBitflip(OnModel):
     by example, the slices are by class of bit and by layer. For paired comparison a point counts as right when it is
     right without a flip and under 95 % of its flips.
 
-    Source: Li et al. 2017, SC'17, sections 3 and 4 (faults in the data path, SDC-1).
+    Source: Li et al. 2017, SC'17 (faults in the data path, SDC-1).
     """
 
     dimension: ClassVar[Dimension] = "robustness"
     family: ClassVar[str] = "faults"
-    reference: ClassVar[str] = "Li et al. 2017, SC'17, sections 3 and 4 (faults in the data path, SDC-1)"
+    reference: ClassVar[str] = "Li et al. 2017, SC'17 (faults in the data path, SDC-1)"
 
     points: Annotated[int, Field(gt=0)] = 300
     """Test points at most."""

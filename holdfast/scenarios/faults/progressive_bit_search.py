@@ -54,12 +54,12 @@ class ProgressiveBitSearch(OnModel):
     A third of the points, ``search`` at most, is what the adversary knows; all that is reported is of the other points.
     ``flips_to_chance`` counts the flips until their accuracy is at most 1 over the number of classes.
 
-    Source: Rakin, He and Fan 2019, ICCV, arXiv:1903.12269, equations 5 to 9.
+    Source: Rakin, He and Fan 2019, ICCV, arXiv:1903.12269 (in-layer and cross-layer search).
     """
 
     dimension: ClassVar[Dimension] = "robustness"
     family: ClassVar[str] = "faults"
-    reference: ClassVar[str] = "Rakin, He and Fan 2019, ICCV, arXiv:1903.12269, equations 5 to 9"
+    reference: ClassVar[str] = "Rakin, He and Fan 2019, ICCV, arXiv:1903.12269 (progressive bit search)"
 
     points: Annotated[int, Field(gt=0)] = 300
     """Test points at most, those that are searched with among them."""

@@ -56,7 +56,8 @@ def test_the_families_are_found():
         "corruptions/gaussian_noise", "corruptions/motion_blur", "corruptions/brightness", "corruptions/contrast",
         "corruptions/jpeg", "anomalies/missing_values", "anomalies/unit_slip", "anomalies/stuck_sensor",
         "anomalies/category_swap", "drift/later_years", "drift/rotation", "faults/weight_bitflip",
-        "faults/progressive_bit_search", "faults/activation_bitflip",
+        "faults/progressive_bit_search", "faults/activation_bitflip", "faults/stuck_neurons",
+        "faults/quantisation", "faults/nan_injection", "faults/dropped_tensors",
         "certificates/randomized_smoothing", "probes/quality", "probes/calibration",
     }  # fmt: skip
 
