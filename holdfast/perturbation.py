@@ -36,7 +36,7 @@ class Threat(Value):
     def holds(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
         """Tell which rows (n,) lie inside the ball and can exist; categories are not the ball's business."""
         move = torch.where(origin.isnan(), 0.0, x - origin)
-        inside = self.distance(x, origin, space) <= self.epsilon * (1 + 1e-4) + 1e-6
+        inside = self.distance(x, origin, space) <= self.reach
         return inside & _keeps_still(move, space) & space.feasible(x, origin)
 
     def distance(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
@@ -45,6 +45,20 @@ class Threat(Value):
         moves = _unscale(move, space.scale(x.device)).flatten(1)
         length: Tensor = moves.abs().amax(1) if self.norm == "linf" else moves.double().norm(dim=1)
         return length
+
+    @property
+    def reach(self) -> float:
+        """Epsilon, and what float32 may add to it: the largest distance that ``holds`` admits."""
+        return self.epsilon * (1 + 1e-4) + 1e-6
+
+    def hull(self, origin: Tensor, space: Box) -> tuple[Tensor, Tensor]:
+        """Give the smallest and the largest values (n, *shape), float64, of images within reach and the bounds.
+
+        An origin outside the bounds widens them to itself, as in projection. For L2 it is the box around the ball.
+        """
+        x = origin.double()
+        low, high = x.clamp(max=space.low), x.clamp(min=space.high)
+        return torch.maximum(x - self.reach, low), torch.minimum(x + self.reach, high)
 
     def start(self, origin: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:
         """Draw a start in the ball: uniform for L-inf, uniform on the sphere times a uniform radius for L2."""

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from holdfast.results import Check
 from holdfast.scenarios.attacks._surrogate import COMPARABLE
 from holdfast.scenarios.validity import explain, judge, skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from holdfast.results import Check, Finding
+    from holdfast.results import Finding
     from holdfast.scenarios.validity import Flags
 
 
@@ -20,12 +21,12 @@ def with_family_checks(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Give the findings back, in order, each multi-step white-box one with the checks that take several attacks.
 
     A black box, a surrogate's gradients or one step that break what the model's own gradients leave convict the
-    numbers of these, not their own.
+    numbers of these, not their own. A certificate of the model itself is held against the attacks of its threat.
     """
     found = tuple(findings)
-    checks = {
-        finding.path: _family_checks(group) for group in _by_threat(found) for finding in group if _climbs(finding)
-    }
+    groups = _by_threat(found)
+    checks = {finding.path: _family_checks(group) for group in groups for finding in group if _climbs(finding)}
+    checks |= {finding.path: (_bracket(finding, groups),) for finding in found if _proves(finding)}
     return tuple(f.model_copy(update={"checks": (*f.checks, *checks.get(f.path, ()))}) for f in found)
 
 
@@ -56,6 +57,29 @@ def _family_checks(group: Sequence[Finding]) -> tuple[Check, ...]:
     )
 
 
+def _proves(finding: Finding) -> bool:
+    """Tell a certificate of the model itself: smoothing's is of another classifier, which attacks do not meet."""
+    return finding.details.get("certifies") == "model" and finding.per_example is not None
+
+
+def _bracket(certificate: Finding, groups: Iterable[Sequence[Finding]]) -> Check:
+    """Read certificate and attacks on the same points: the truth lies between, and no proved point may be broken."""
+    norm, epsilon = str(certificate.settings["norm"]), float(certificate.settings["epsilon"])
+    name = f"bracket[{norm} {epsilon:g}]"
+    wanted = _question(certificate, (norm, epsilon, 0))
+    attacks = next((group for group in groups if _question(group[0], _threat(group[0])) == wanted), None)
+    if attacks is None or certificate.per_example is None:
+        return skip(name, "no attack of this threat on the same points")
+    proved, held = certificate.per_example.unpack_flags(), _all_hold(attacks)
+    broken = int((proved & ~held).sum())
+    reason = (
+        f"of {len(proved)} points {int(proved.sum())} are proved and {int(held.sum())} hold against"
+        f" {', '.join(sorted(f.path for f in attacks))}; proved and broken: {broken}"
+    )
+    found = Check(name=name, status="failed" if broken else "passed", reason=reason, statistic=broken, threshold=0.0)
+    return explain(found)
+
+
 def _climbs(finding: Finding) -> bool:
     return finding.details.get("access") == "white_box" and not finding.details.get("single_step")
 
@@ -79,10 +103,15 @@ def _by_threat(findings: Iterable[Finding]) -> list[list[Finding]]:
         if finding.family == "evasion" and finding.score is not None and finding.per_example is not None:
             if "epsilon" not in finding.settings:  # a certificate: the lower bracket, no attack
                 continue
-            origin = finding.provenance
-            key = (*_threat(finding), finding.per_example.points, origin.subject, origin.data, origin.role, origin.seed)
-            groups.setdefault(key, []).append(finding)
+            groups.setdefault(_question(finding, _threat(finding)), []).append(finding)
     return list(groups.values())
+
+
+def _question(finding: Finding, threat: tuple[str, float, int]) -> tuple[object, ...]:
+    """Name a threat to the points of one finding: what has the same name may be compared point by point."""
+    origin = finding.provenance
+    points = None if finding.per_example is None else finding.per_example.points
+    return (*threat, points, origin.subject, origin.data, origin.role, origin.seed)
 
 
 def _threat(finding: Finding) -> tuple[str, float, int]:

@@ -62,6 +62,7 @@ REMEDIES = {
     "so that each of them ends, or leave the scenario out of the pack.",
     "clean_accuracy_kept": "A backdoor that costs accuracy hides nothing: take more epochs or smaller batches, a "
     "smaller share, or leave the scenario out of the pack.",
+    "bracket": "Proof and attack contradict each other: believe neither, and report both.",
     "single_step": "One step breaks what many leave: gradients mislead.",
 }
 """What a failed check means, and what to do about it."""
