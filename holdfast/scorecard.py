@@ -140,7 +140,7 @@ def scorecard(findings: Iterable[Finding], pack: str, pack_digest: str) -> Score
     A dimension is the minimum over its families, a family the minimum over its scenarios, evasion the
     minimum over threat models of the share of points that survive every attack. Findings with a failed
     check stay in the minimum, which they can only lower, and are named in ``invalid``. Scenarios of
-    `ASIDE` are left out, certificates are brackets beside evasion.
+    `ASIDE` are left out, certificates are brackets beside what they bound: evasion, or the family they name.
 
     Args:
         findings: of role ``test``, or ``drill`` for the drilled dimensions; each path once.
@@ -196,7 +196,7 @@ def base_path(path: str) -> str:
 
 
 def is_certificate(finding: Finding) -> bool:
-    """Tell a certificate: what it proves is a lower bracket of evasion."""
+    """Tell a certificate: what it proves is a lower bracket of its family, evasion unless it says another."""
     lower = finding.score is not None and finding.score.kind == "lower_bound"
     return lower or finding.path.startswith("certificates/")
 
@@ -236,7 +236,7 @@ def _dimension(name: Dimension, findings: Sequence[Finding], pack: str) -> Dimen
         return DimensionScore(dimension=name, status="not_due", reason=reason)
     by_family: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
-        by_family["evasion" if finding.path.startswith("certificates/") else finding.family].append(finding)
+        by_family["evasion" if finding.family == "certificates" else finding.family].append(finding)
     families = sorted((_family(family, group) for family, group in by_family.items()), key=_family_order)
     weakest = families[0].weakest
     if weakest is None:

@@ -84,7 +84,7 @@ NETWORKS = {
     ],
     "dilated_in_groups": lambda: [
         nn.Conv2d(2, 4, 2, dilation=2, groups=2, padding=(2, 1)), nn.ReLU(), nn.Conv2d(4, 4, 3, padding="same", groups=4),
-        nn.ReLU(), nn.Conv2d(4, 2, 2, padding="same", dilation=(1, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(84, 3),
+        nn.ReLU(), nn.Conv2d(4, 2, 2, padding="same", dilation=(3, 1)), nn.ReLU(), nn.Flatten(), nn.Linear(84, 3),
     ],
     "normalised": lambda: [
         nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.Sequential(nn.Dropout2d(),
@@ -246,6 +246,23 @@ def test_windows_give_the_bounds_of_whole_rows(name, norm):
         assert torch.allclose(_proof.lower(part, window), _proof.lower(part, dense), atol=1e-10)
         looked += 1
     assert looked or name in {"dense", "no_rectifier"}
+
+
+def test_activations_within_a_ball_are_bounded_by_its_dual_norm():
+    """For L2 the first rectifier's bounds are W x -+ epsilon ||W||_2, exactly, and not those of the box around."""
+    layers, x = read(network("dense", 4), SHAPE, CPU), images(3, 4)
+    space = BOX.model_copy(update={"low": -50.0, "high": 50.0})
+    threat = Threat(norm="l2", epsilon=0.5)
+    region = _proof.Region.around(x, threat, space)
+    found = _proof.by_lines(layers, region, _proof.intervals(layers, region)).bounds[2]
+    middle, radius = (
+        layers[1].times(x.double().flatten(1)) + layers[1].bias,
+        threat.reach * layers[1].weight.norm(dim=1),
+    )
+    open_ = (middle - radius < 0) & (middle + radius > 0)
+    assert open_.any()
+    assert torch.allclose(found.low[open_], (middle - radius)[open_])
+    assert torch.allclose(found.high[open_], (middle + radius)[open_])
 
 
 def test_lines_prove_more_than_intervals_and_tightened_lines_more_still():
