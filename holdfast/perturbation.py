@@ -36,7 +36,7 @@ class Threat(Value):
     def holds(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
         """Tell which rows (n,) lie inside the ball and can exist; categories are not the ball's business."""
         move = torch.where(origin.isnan(), 0.0, x - origin)
-        inside = self.distance(x, origin, space) <= self.reach
+        inside = self.distance(x, origin, space) <= self._admitted
         return inside & _keeps_still(move, space) & space.feasible(x, origin)
 
     def distance(self, x: Tensor, origin: Tensor, space: Box | Table) -> Tensor:
@@ -47,17 +47,22 @@ class Threat(Value):
         return length
 
     @property
-    def reach(self) -> float:
-        """Epsilon, and what float32 may add to it: the largest distance that ``holds`` admits."""
+    def _admitted(self) -> float:
+        """Epsilon, and what float32 may add to it."""
         return self.epsilon * (1 + 1e-4) + 1e-6
 
+    @property
+    def reach(self) -> float:
+        """The largest distance, in exact arithmetic, of what ``holds`` admits: its own is float32."""
+        return self._admitted * (1 + 2.0**-20)
+
     def hull(self, origin: Tensor, space: Box) -> tuple[Tensor, Tensor]:
-        """Give the smallest and the largest values (n, *shape), float64, of images within reach and the bounds.
+        """Give the smallest and the largest values (n, *shape), float64, of images that ``holds`` admits.
 
         An origin outside the bounds widens them to itself, as in projection. For L2 it is the box around the ball.
         """
         x = origin.double()
-        low, high = x.clamp(max=space.low), x.clamp(min=space.high)
+        low, high = space.outermost(x)
         return torch.maximum(x - self.reach, low), torch.minimum(x + self.reach, high)
 
     def start(self, origin: Tensor, ids: Tensor, noise: Noise, space: Box | Table) -> Tensor:

@@ -66,6 +66,13 @@ class Box(Value):
         """Tell which rows (n,) are images, or no further outside than their origin."""
         return (self.project(x, origin) - x).abs().flatten(1).amax(1) <= _TOLERANCE
 
+    def outermost(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the smallest and the largest pixels (n, c, h, w) that are feasible from origins of float64."""
+        low, high = origin.clamp(max=self.low), origin.clamp(min=self.high)
+        float32 = 1 + 2.0**-20  # its bounds, and its distances from them
+        slack = _TOLERANCE * float32
+        return low - slack - (float32 - 1) * low.abs(), high + slack + (float32 - 1) * high.abs()
+
 
 class Feature(Value):
     """One column of a table, in the user's raw units."""

@@ -13,6 +13,8 @@ UNIT = 2.0**-24
 """Unit roundoff of float32, in which the model computes."""
 LARGEST = 1e38
 """Beyond it float32 may overflow, and nothing is certified."""
+SMALLEST = 2.0**-126
+"""Below it float32 has fewer digits, or none: what each product of a sum may lose beside its relative error."""
 
 
 class Interval(NamedTuple):
@@ -83,6 +85,8 @@ class Linear(ABC):
     """Sizes of the numbers that float32 adds the bias up from: as large as |b|, or larger where they cancel."""
     roundings: float
     """Bound of float32's relative error in a sum of size |W| |x| + bulk, in whichever order it is added."""
+    terms: int
+    """Numbers that it adds up."""
 
     @abstractmethod
     def times(self, x: Tensor, *, absolute: bool = False) -> Tensor:
@@ -99,7 +103,7 @@ class Linear(ABC):
         centre, spread = self.times(middle) + self.bias, self.times(radius, absolute=True)
         size = torch.maximum(given.low.abs(), given.high.abs()) + given.error
         total = self.times(size, absolute=True) + self.bulk
-        error = self.times(given.error, absolute=True) + self.roundings * total
+        error = self.times(given.error, absolute=True) + self.roundings * total + 2 * self.terms * SMALLEST
         return Interval(centre - spread, centre + spread, torch.where(total < LARGEST, error, torch.inf))
 
     @final
@@ -118,7 +122,8 @@ class Dense(Linear):
         self.weight = weight.to(device, torch.float64)
         self.bias = torch.zeros(1, dtype=torch.float64, device=device) if bias is None else bias.to(device).double()
         self.bulk = self.bias.abs()
-        self.roundings = rounding(weight.shape[1] + 1, device)
+        self.terms = weight.shape[1] + 1
+        self.roundings = rounding(self.terms, device)
 
     def times(self, x: Tensor, *, absolute: bool = False) -> Tensor:
         """Multiply (n, inputs)."""
@@ -153,7 +158,8 @@ class Convolution(Linear):
         if bias is not None:
             self.bias = bias.to(device).double().reshape(-1, 1, 1)
         self.bulk = self.bias.abs()
-        self.roundings = rounding(weight[0].numel() + 1, device)
+        self.terms = weight[0].numel() + 1
+        self.roundings = rounding(self.terms, device)
         self.out = tuple(self.times(torch.zeros((1, *shape), dtype=torch.float64, device=device)).shape[1:])
 
     def times(self, x: Tensor, *, absolute: bool = False) -> Tensor:
@@ -188,7 +194,8 @@ class Scale(Linear):
     def __init__(self, shape: tuple[int, ...], factor: Tensor, shift: Tensor, bulk: Tensor) -> None:
         self.shape = self.out = shape
         self.factor, self.bias, self.bulk = factor, shift, bulk
-        self.roundings = rounding(8, factor.device)
+        self.terms = 8
+        self.roundings = rounding(self.terms, factor.device)
 
     def times(self, x: Tensor, *, absolute: bool = False) -> Tensor:
         """Multiply (n, channels, ...)."""
@@ -262,11 +269,15 @@ Layer = Linear | Flat | Rectifier
 def rounding(terms: int, device: torch.device) -> float:
     """Bound float32's relative error of a sum of products; coarser where products may be of fewer bits.
 
+    Factors are taken to be cut off, not rounded, where their bits are fewer.
+
     Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1: n u / (1 - n u).
     """
+    backends, cpu = torch.backends, torch.backends.mkldnn
+    told = {each.fp32_precision for each in (backends, cpu, cpu.conv, cpu.matmul)}  # type: ignore[attr-defined]
     product = 0.0
-    if torch.get_float32_matmul_precision() == "medium":
-        product = 2.0**-7  # bfloat16
-    elif device.type != "cpu" or torch.get_float32_matmul_precision() != "highest":
-        product = 2.0**-10  # TensorFloat-32: graphics cards convolve in it unless told otherwise
+    if "bf16" in told:
+        product = 2.0**-6  # bfloat16: 7 bits
+    elif device.type != "cpu" or told - {"none", "ieee"}:
+        product = 2.0**-9  # TensorFloat-32, 10 bits: graphics cards convolve in it unless told otherwise
     return product + terms * UNIT / (1.0 - terms * UNIT)

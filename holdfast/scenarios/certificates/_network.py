@@ -25,10 +25,11 @@ def obstacle(module: nn.Module) -> str | None:
     Only layers of exactly the known types are read: what a subclass, a hook or an own ``forward`` computes cannot be
     told, and a bound on something else would be worth nothing.
     """
-    name, each = "module", module
+    name, each, axes = "module", module, 3  # of an image: channels, height, width
     for name, each in _chain(module, "module"):
-        if reason := _unread(each):
+        if reason := _unread(each) or _unread_axes(each, axes):
             return f"no bounds can be proved through {name} ({type(each).__name__}): {reason}"
+        axes = 1 if isinstance(each, nn.Flatten) else axes
     if not isinstance(each, nn.Linear):
         return f"no bounds can be proved of {name} ({type(each).__name__}): logits must come from a Linear"
     return None
@@ -46,7 +47,7 @@ def read(module: nn.Module, shape: Shape, device: torch.device) -> tuple[Layer, 
 def _chain(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Walk through what is called one after another."""
     if type(module) is nn.Sequential and not _runs_code(module):
-        for key, child in module.named_children():
+        for key, child in zip(module._modules, module, strict=True):  # noqa: SLF001  named_children skips what came before
             yield from _chain(child, f"{name}.{key}")
     else:
         yield name, module
@@ -64,21 +65,27 @@ def _unread(module: nn.Module) -> str | None:
         return "it has hooks, or a forward of its own"
     if any(each.dtype not in (torch.float32, torch.int64) for each in module.state_dict().values()):
         return "its numbers are not float32"
-    return _unread_settings(module)
+    return "it is in training mode" if module.training else _unread_settings(module)
 
 
 def _unread_settings(module: nn.Module) -> str | None:
-    if module.training:
-        return "it is in training mode"
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         return f"it pads with {module.padding_mode}, and not with zeros"
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None:
-        return "it normalises by the batch"
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if module.running_mean is None or module.running_var is None:
+            return "it normalises by the batch"
+        return "it has a negative variance" if bool(module.running_var.lt(0.0).any()) else None
     if isinstance(module, nn.AvgPool2d) and (module.ceil_mode or module.divisor_override or not _counts_all(module)):
         return "it divides by another number than its kernel's"
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
         return "it leaves dimensions beside each other"
     return None
+
+
+def _unread_axes(module: nn.Module, axes: int) -> str | None:
+    """Say why a layer cannot be read that gets numbers with so many axes for each point: torch would take others."""
+    wanted = _AXES.get(type(module), axes)
+    return None if axes == wanted else f"it is read after {axes} axes of a point, and has {wanted}"
 
 
 def _counts_all(pool: nn.AvgPool2d) -> bool:
@@ -156,3 +163,7 @@ _READERS: dict[type[nn.Module], Callable[[Any, Shape, torch.device], Layer] | No
     nn.Dropout2d: None,
 }
 """How each known layer is read; None of what does nothing at inference."""
+_AXES: dict[type[nn.Module], int] = {
+    ImageEncoder: 3, nn.Conv2d: 3, nn.BatchNorm2d: 3, nn.AvgPool2d: 3, nn.Linear: 1, nn.BatchNorm1d: 1,
+}  # fmt: skip
+"""Axes of one point that a layer works on; torch's Linear takes any, and would mix the last alone."""

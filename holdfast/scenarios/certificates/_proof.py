@@ -130,7 +130,7 @@ def prove(target: Target, space: Box, samples: Samples, asked: Tensor, threat: T
         region = Region.around(part.x, threat, space)
         bounds = intervals(layers, region)
         _check(target, part.x, bounds[-1])
-        left = torch.nonzero(torch.arange(len(target.classes), device=part.y.device) != part.y[:, None])
+        left = torch.nonzero(torch.arange(layers[-1].out[0], device=part.y.device) != part.y[:, None])
         for name, attempt in _ATTEMPTS.items():
             if not len(left):
                 break
