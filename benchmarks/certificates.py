@@ -27,6 +27,7 @@ from holdfast.scenarios.attacks.apgd_ce import ApgdCe
 from holdfast.scenarios.certificates.linear_bounds import LinearBounds
 from holdfast.seeding import Noise
 from holdfast.space import Box
+from holdfast.statistics import share
 
 SEED = 0
 ROOM = 0.005
@@ -102,15 +103,21 @@ def bracket(args: argparse.Namespace, name: str, case: Case) -> bool:
     decided = {key: sum(r["decided"][key] for r in results) for key in results[0]["decided"]}
     seconds = [sum(r[key] for r in results) for key in ("proof_seconds", "attack_seconds")]
     broken = int((proved & ~held).sum())
-    print(f"{name}: {len(samples)} points, linf {case.epsilon:g}, clean {clean.mean():.2%}")
-    print(f"  certified {proved.mean():.2%} ({', '.join(f'{k} {v}' for k, v in decided.items())}), {seconds[0]:.0f} s")
-    print(f"  attacked  {held.mean():.2%} (apgd_ce, {args.steps} steps), {seconds[1]:.0f} s")
+    print(f"{name}: {len(samples)} points, linf {case.epsilon:g}, clean {told(clean)}")
+    print(f"  certified {told(proved)} ({', '.join(f'{k} {v}' for k, v in decided.items())}), {seconds[0]:.0f} s")
+    print(f"  attacked  {told(held)} (apgd_ce, {args.steps} steps), {seconds[1]:.0f} s")
     print(f"  proved and broken: {broken} (claim: 0)")
     enough = True
     if case.published is not None:
         enough = bool(proved.mean() >= case.published - ROOM)
         print(f"  published {case.published:.2%}: {proved.mean() - case.published:+.2%} (claim: at least {-ROOM:+.2%})")
     return broken == 0 and enough
+
+
+def told(flags: np.ndarray[Any, Any]) -> str:
+    """Write a share with its interval."""
+    found = share(flags)
+    return f"{found.value:.2%} [{found.low:.2%}, {found.high:.2%}]"
 
 
 def load(args: argparse.Namespace, name: str) -> tuple[Target, Samples]:
