@@ -12,6 +12,8 @@ from torch import nn
 from holdfast.data import Samples
 from holdfast.model import ModelSpec, Target
 from holdfast.networks import TableEncoder
+from holdfast.perturbation import Threat
+from holdfast.scenarios.attacks._batch import Batch, fooled
 from holdfast.scenarios.base import Context
 from holdfast.space import Box, Feature, Relation, Table
 
@@ -58,6 +60,19 @@ class Bench:
 def knowing(target, size=0.01):
     """Seed 3, and an attacker who can train a model like this one."""
     return Context(seed=3, workshop=Bench(target, size))
+
+
+class Walked(Batch):
+    """Points that nothing breaks, for the radius is 0; it notes how near the nearest row across was."""
+
+    def __init__(self, target, samples, norm):
+        super().__init__(target, Threat(norm=norm, epsilon=0.0), samples.x, samples.y, samples.ids)
+        self.distance = torch.full(samples.y.shape, torch.inf).double()
+
+    def _book_inside(self, rows, x, logits, **_):
+        found = self.threat.distance(x, self.x[rows], self.space).double()
+        found = torch.where(fooled(logits, self.y[rows]), found, torch.inf)
+        self.distance = self.distance.scatter_reduce(0, rows, found, "amin")
 
 
 class Linear(nn.Module):
