@@ -64,8 +64,8 @@ def case(request, data):
 def test_the_standard_attacks_are_there():
     """The path is the registry, and these are in it."""
     assert set(NAMES) >= {
-        "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "carlini_wagner_l2", "deepfool", "fab", "fab_t", "fgsm", "pgd",
-        "square", "transfer",
+        "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "carlini_wagner_l2", "deepfool", "fab", "fab_t", "fgsm", "mi_fgsm",
+        "pgd", "r_fgsm", "square", "transfer",
     }  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def curved():
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "deepfool", "fab", "fab_t"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "mi_fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "deepfool", "fab", "fab_t"]
+)
 def test_reaches_the_exact_worst_case_of_a_linear_model(name, norm, seed):
     """An input survives exactly when |w . x + b| > epsilon times the dual norm of w."""
     target, w, b = models.linear(models.WIDE, seed)
@@ -124,7 +126,7 @@ class _OnNumbers(torch.nn.Module):
         return torch.stack([-score / 2, score / 2], 1)
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square"])
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square"])
 def test_reaches_the_worst_case_on_the_movable_columns_of_a_table(name):
     """Only mutable numbers move, in interquartile ranges, on whole steps, and missing values not at all."""
     unit = torch.tensor([10.0, 4.0, 1.0])
