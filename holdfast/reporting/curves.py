@@ -118,7 +118,9 @@ def _lines(name: str, caption: str, scale: str, lines: list[Line]) -> Figure:
         for line, (colour, marker, dash) in zip(lines, STYLES, strict=False):
             _line(axes, line, COLOURS[colour], marker, dash)
         axes.set(ylim=(-0.03, 1.03), xlabel=scale)
-        if all(point.at == int(point.at) for line in lines for point in line.curve.points):
+        if scale == "queries":
+            axes.set_xscale("symlog", linthresh=1.0)  # most break early, and the first mark is 0
+        elif all(point.at == int(point.at) for line in lines for point in line.curve.points):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         axes.figure.legend(loc="outside lower center", ncols=_columns(lines), handlelength=3.2)

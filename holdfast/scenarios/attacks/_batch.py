@@ -45,6 +45,7 @@ class Batch:
         rose: points whose loss rose within one run (n,).
         first: the inputs at which the first gradients were taken (n, *shape).
         steps: gradient evaluations of each point (n,).
+        asked: queries of each point until it broke, or of all that were made (n,).
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Batch:
         self.adversarial = self.origin.clone()
         self.first = self.origin.clone()
         self.broken, self.flat, self.wild, self.rose = (torch.zeros_like(y, dtype=torch.bool) for _ in range(4))
-        self.steps = torch.zeros_like(y)
+        self.steps, self.asked = torch.zeros_like(y), torch.zeros_like(y)
         self.space: Box | Table = target.space
         self._relaxed = _without_grid(target.space)
         self._categories = target.space.columns("category", mutable=True) if isinstance(target.space, Table) else []
@@ -115,11 +116,21 @@ class Batch:
             z: iterates in the ball; or, confined, anywhere in the space.
             beyond: the iterates may lie outside the ball, and breaking a point there is nothing to book.
         """
-        x = self._real(rows, z, beyond=beyond)
+        return self.query_each(rows, z[:, None], beyond=beyond)[:, 0]
+
+    def query_each(self, rows: Tensor, z: Tensor, *, beyond: bool = False) -> Tensor:
+        """Give the logits (m, k, classes) at k iterates of each row (m, k, *shape), and book what they break.
+
+        They count as asked one after the other: of a point that breaks those behind its first such row are no queries,
+        though the model has seen them.
+        """
+        count = z.shape[1]
+        every, flat = rows.repeat_interleave(count), z.flatten(0, 1)
+        x = self._real(every, flat, beyond=beyond)
         with torch.no_grad():
             logits = self.target.logits(x)
-        self._book_inside(rows, x, logits, beyond=beyond)
-        return logits
+        self._book_inside(every, x, logits, beyond=beyond, each=count)
+        return logits.reshape(len(rows), count, logits.shape[1])
 
     def gradient(
         self, rows: Tensor, z: Tensor, loss: Callable[[Tensor, Tensor], Tensor], *, beyond: bool = False
@@ -193,16 +204,22 @@ class Batch:
             home[:, self._categories] = z[:, self._categories]
         return home
 
-    def _book_inside(self, rows: Tensor, x: Tensor, logits: Tensor, *, beyond: bool) -> None:
-        """Book, but for what lies outside the ball: by no tolerance, since nothing has projected these rows."""
+    def _book_inside(self, rows: Tensor, x: Tensor, logits: Tensor, *, beyond: bool, each: int = 1) -> None:
+        """Book, but for what lies outside the ball: by no tolerance, since nothing has projected these rows.
+
+        Of ``each`` rows of a point in a row, its first that breaks it is kept, or else its last inside.
+        """
+        inside = torch.ones_like(rows, dtype=torch.bool)
         if beyond:
             inside = self.threat.distance(x, self.x[rows], self.space) <= self.threat.epsilon
-            rows, x, logits = rows[inside], x[inside], logits[inside]
-        self._book(rows, x, logits)
-
-    def _book(self, rows: Tensor, x: Tensor, logits: Tensor) -> None:
-        self.adversarial[rows] = x
-        self.broken[rows] |= fooled(logits, self.y[rows])
+        place = torch.arange(1, each + 1, device=rows.device)
+        inside, breaks = (t.reshape(-1, each) for t in (inside, inside & fooled(logits, self.y[rows])))
+        points, x, broke = rows[::each], x.reshape(-1, each, *x.shape[1:]), breaks.any(1)
+        chosen = torch.where(broke, breaks.to(place.dtype).argmax(1), (inside * place).argmax(1))
+        self.asked[points] += torch.where(broke, chosen + 1, each)
+        kept = inside.any(1)
+        self.adversarial[points[kept]] = x[kept, chosen[kept]]
+        self.broken[points] |= broke
 
     def _movable(self, origin: Tensor) -> Tensor:
         """Tell which features (n, *shape) the threat lets move, either way, from these origins."""

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from holdfast.results import Curve, CurvePoint
 from holdfast.space import Box
+from holdfast.statistics import share
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from holdfast.data import Samples
     from holdfast.model import Target
+    from holdfast.scenarios.attacks._shards import Strike
     from holdfast.space import Table
 
 _SHOWN = 8
@@ -31,6 +34,21 @@ def _matrix(y: Tensor, predicted: Tensor, classes: int) -> list[list[int]]:
     counts = torch.bincount(y * (classes + 1) + column, minlength=classes * (classes + 1))
     rows: list[list[int]] = counts.reshape(classes, classes + 1).tolist()
     return rows
+
+
+def against_queries(right: Tensor, strike: Strike, most: int) -> Curve:
+    """Give the share of points still right after so many queries each: 0, 1, 2, 5, 10, 20 ... and all ``most``.
+
+    Args:
+        right: points right when clean (n,).
+        strike: what the attack did to them.
+        most: queries of one point at most.
+    """
+    marks = (part * 10**power for power in range(len(str(most))) for part in (1, 2, 5))
+    points = [(at, right & (strike.robust | (strike.asked > at))) for at in (0, *(m for m in marks if m < most))]
+    points.append((most, right & strike.robust))
+    scores = tuple(CurvePoint(at=at, score=share(held.cpu().numpy(), kind="upper_bound")) for at, held in points)
+    return Curve(name="robust accuracy", axis="queries", points=scores)
 
 
 def pairs(target: Target, samples: Samples, adversarial: Tensor, predicted: Tensor, shown: Tensor) -> list[Any]:

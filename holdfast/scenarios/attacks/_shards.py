@@ -35,6 +35,8 @@ class Strike:
     wild: Tensor
     rose: Tensor
     steps: Tensor
+    asked: Tensor
+    """Queries until it was broken, or all that were made."""
     free: Tensor
     first: Tensor
 

@@ -12,7 +12,7 @@ from holdfast.errors import ScenarioError
 from holdfast.perturbation import Threat
 from holdfast.results import Curve, CurvePoint, Dimension, Measure, PerExample, Score, Share
 from holdfast.scenarios.attacks._batch import BOOKS, Batch
-from holdfast.scenarios.attacks._exhibits import confusion, pairs
+from holdfast.scenarios.attacks._exhibits import against_queries, confusion, pairs
 from holdfast.scenarios.attacks._reach import immovable
 from holdfast.scenarios.attacks._shards import POINTS, Kept, Shard, Strike, joined, passes
 from holdfast.scenarios.attacks._surrogate import testify
@@ -48,6 +48,8 @@ class Attack(OnModel):
     family: ClassVar[str] = "evasion"
     white_box: ClassVar[bool] = True
     """Whether it follows the model's own gradients."""
+    counts_queries: ClassVar[bool] = False
+    """Whether it is bought with answers alone, so that its finding says what each number of them breaks."""
     curve_points: ClassVar[int] = 0
     """Points of the curve over epsilon; 0 where that would cost too much."""
 
@@ -93,9 +95,12 @@ class Attack(OnModel):
     @final
     def point_cost(self, target: Target) -> int:
         """Forwards of one point at most, swaps of categories and the final look included."""
+        return self.most_forwards + self._swaps(target) + 1
+
+    def _swaps(self, target: Target) -> int:
+        """Count the forwards of one point at most that a search of its categories takes."""
         space = target.space
-        swaps = len(candidates(space)) * self.categories + 1 if isinstance(space, Table) and self.categories else 0
-        return self.most_forwards + swaps + 1
+        return len(candidates(space)) * self.categories + 1 if isinstance(space, Table) and self.categories else 0
 
     def inapplicable(self, target: Target, samples: Samples) -> str | None:
         """Say why this attack means nothing here: no feature that an attacker can move."""
@@ -124,6 +129,8 @@ class Attack(OnModel):
         checked = target.forwards - started - spent
         brought = None if surrogate is None else testify(surrogate, samples, right, strike.adversarial)
         curves = self._curves(target, samples, right, strike.robust, noise)
+        if self.counts_queries:
+            curves += (against_queries(right, strike, self.point_cost(target) - 1),)
         flags = strike.robust.cpu().numpy()
         predicted = torch.where(right, strike.predicted, clean)
         return Outcome(
@@ -192,7 +199,7 @@ class Attack(OnModel):
         x, n = samples.x, len(samples)
         adversarial, first, predicted = x.clone(), x.clone(), torch.full_like(samples.y, -1)
         flags = {name: torch.zeros(n, dtype=torch.bool, device=x.device) for name in ("free", *BOOKS)}
-        steps = torch.zeros_like(samples.y)
+        steps, asked = torch.zeros_like(samples.y), torch.zeros_like(samples.y)
         size = max(_SHARD // max(x[0].numel(), 1), 1) if n else 1
         live = torch.nonzero(attacked).flatten()
         for start in range(0, len(live), size):
@@ -200,12 +207,14 @@ class Attack(OnModel):
             batch = self._attack(target, samples.take(rows), noise, surrogate)
             adversarial[rows], first[rows] = batch.adversarial, batch.first
             predicted[rows] = target.predict(batch.adversarial)
-            steps[rows] = batch.steps
+            steps[rows], asked[rows] = batch.steps, batch.asked
             flags["free"][rows] = batch.free()
             for name in BOOKS:
                 flags[name][rows] = getattr(batch, name)
         robust = attacked & (predicted == samples.y)
-        return Strike(adversarial=adversarial, first=first, predicted=predicted, robust=robust, steps=steps, **flags)
+        return Strike(
+            adversarial=adversarial, first=first, predicted=predicted, robust=robust, steps=steps, asked=asked, **flags
+        )
 
     def _attack(self, target: Target, samples: Samples, noise: Noise, surrogate: Target | None) -> Batch:
         """Swap categories, then propose; the batch comes back with verified rows in ``adversarial``."""
@@ -226,8 +235,9 @@ class Attack(OnModel):
                 origin=origin[live], categories=self.categories, surrogate=surrogate,
             )  # fmt: skip
             everything.adversarial[live] = self._verified(part, self.perturb(part, noise))
-            for name in (*BOOKS, "steps", "first"):
+            for name in (*BOOKS, "steps", "asked", "first"):
                 getattr(everything, name)[live] = getattr(part, name)
+        everything.asked += self._swaps(target)  # in full, though a swap that breaks a point ends its search
         return everything
 
     def _verified(self, batch: Batch, proposed: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class Square(Attack):
 
     reference: ClassVar[str] = "Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1-3; tables ours"
     white_box: ClassVar[bool] = False
+    counts_queries: ClassVar[bool] = True
 
     queries: Annotated[int, Field(gt=0)] = 5000
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8

@@ -202,3 +202,16 @@ def test_the_description_is_the_accessible_name():
     figure = draw("n", "caption", 'a "quoted" <name>', 2.0, lambda axes: axes.plot([0, 1], [0, 1]))
     assert 'role="img" aria-label="a &quot;quoted&quot; &lt;name&gt;"' in figure.svg
     assert figure.svg.startswith("<svg viewBox=")
+
+
+def test_a_curve_against_queries_gives_the_first_of_them_room(findings):
+    """Most points break early: 0, 1, 10 and 100 stand side by side and not within a pixel."""
+    score = next(finding.score for finding in findings if finding.score is not None)
+    points = tuple(CurvePoint(at=at, score=score) for at in (0, 1, 10, 100, 1000))
+    made = [next(f for f in findings if f.path.startswith("attacks/")).model_copy(
+        update={"curves": (Curve(name="robust accuracy", axis="queries", points=points),)}
+    )]  # fmt: skip
+    (drawn,) = curves(made)
+    assert "against queries" in drawn.caption
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", drawn.svg, flags=re.DOTALL)
+    assert not any("400" in text for text in texts), "even ticks would crowd all but the last mark"

@@ -69,7 +69,8 @@ class Walked(Batch):
         super().__init__(target, Threat(norm=norm, epsilon=0.0), samples.x, samples.y, samples.ids)
         self.distance = torch.full(samples.y.shape, torch.inf).double()
 
-    def _book_inside(self, rows, x, logits, **_):
+    def _book_inside(self, rows, x, logits, **rest):
+        super()._book_inside(rows, x, logits, **rest)
         found = self.threat.distance(x, self.x[rows], self.space).double()
         found = torch.where(fooled(logits, self.y[rows]), found, torch.inf)
         self.distance = self.distance.scatter_reduce(0, rows, found, "amin")
