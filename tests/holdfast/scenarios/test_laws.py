@@ -20,7 +20,7 @@ from holdfast.scenarios.base import OnModel, Scenario, choose
 
 SMALL = {
     "points": 1000, "steps": 3, "queries": 12, "restarts": 1, "targets": 2, "flips": 3, "selections": 6, "draws": 100,
-    "min_rows": 1, "searches": 3,
+    "min_rows": 1, "searches": 3, "samples": 4,
 }  # fmt: skip
 FAMILIES = [m.name for m in pkgutil.iter_modules(holdfast.scenarios.__path__) if m.ispkg]
 EVERY = [

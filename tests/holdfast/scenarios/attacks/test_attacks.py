@@ -26,7 +26,7 @@ _spec.loader.exec_module(models)
 PACKAGE = "holdfast.scenarios.attacks"
 NAMES = registry.available(PACKAGE)
 ON_TABLES = [name for name in NAMES if "table" in registry.find(PACKAGE, name, Attack).kinds]
-SMALL = {"steps": 6, "queries": 40, "targets": 2, "searches": 4, "rate": 0.04}
+SMALL = {"steps": 6, "queries": 80, "targets": 2, "searches": 4, "rate": 0.04, "samples": 12}
 CASES = [
     ("images", "linf", 0.03, 0),
     ("images", "l2", 0.3, 0),
@@ -65,7 +65,7 @@ def test_the_standard_attacks_are_there():
     """The path is the registry, and these are in it."""
     assert set(NAMES) >= {
         "apgd_ce", "apgd_dlr", "apgd_t", "autoattack", "carlini_wagner_l2", "deepfool", "fab", "fab_t", "fgsm", "mi_fgsm",
-        "pgd", "r_fgsm", "square", "transfer",
+        "nes", "pgd", "r_fgsm", "spsa", "square", "transfer",
     }  # fmt: skip
 
 
