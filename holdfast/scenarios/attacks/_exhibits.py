@@ -36,17 +36,16 @@ def _matrix(y: Tensor, predicted: Tensor, classes: int) -> list[list[int]]:
     return rows
 
 
-def against_queries(right: Tensor, strike: Strike, most: int) -> Curve:
+def against_queries(strike: Strike, most: int) -> Curve:
     """Give the share of points still right after so many queries each: 0, 1, 2, 5, 10, 20 ... and all ``most``.
 
     Args:
-        right: points right when clean (n,).
-        strike: what the attack did to them.
+        strike: what the attack did to the points.
         most: queries of one point at most.
     """
     marks = (part * 10**power for power in range(len(str(most))) for part in (1, 2, 5))
-    points = [(at, right & (strike.robust | (strike.asked > at))) for at in (0, *(m for m in marks if m < most))]
-    points.append((most, right & strike.robust))
+    points = [(at, strike.robust | (strike.asked > at)) for at in (0, *(m for m in marks if m < most))]
+    points.append((most, strike.robust))
     scores = tuple(CurvePoint(at=at, score=share(held.cpu().numpy(), kind="upper_bound")) for at, held in points)
     return Curve(name="robust accuracy", axis="queries", points=scores)
 

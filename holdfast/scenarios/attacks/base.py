@@ -130,7 +130,7 @@ class Attack(OnModel):
         brought = None if surrogate is None else testify(surrogate, samples, right, strike.adversarial)
         curves = self._curves(target, samples, right, strike.robust, noise)
         if self.counts_queries:
-            curves += (against_queries(right, strike, self.point_cost(target) - 1),)
+            curves += (against_queries(strike, self.point_cost(target) - 1),)
         flags = strike.robust.cpu().numpy()
         predicted = torch.where(right, strike.predicted, clean)
         return Outcome(

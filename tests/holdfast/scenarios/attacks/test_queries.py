@@ -85,14 +85,14 @@ def test_of_several_rows_at_once_the_first_that_breaks_is_booked():
     radius = float(far.abs().max()) * 1.001
     y, ids = torch.full((3,), side), torch.arange(3)
     moves = torch.stack(
-        [torch.stack([0.1 * near, far, 0.9 * far]), torch.stack([2 * far, 0 * near, 3 * far]), torch.stack([far] * 3)]
+        [torch.stack([0.1 * near, far, 0.9 * far]), torch.stack([0 * near, near, 3 * far]), torch.stack([far] * 3)]
     )
     batch = Batch(target, Threat(epsilon=radius), x, y, ids)
     batch.query_each(torch.tensor([0, 1]), x[:2, None] + moves[:2], beyond=True)
     assert batch.broken.tolist() == [True, False, False]
     assert batch.asked.tolist() == [2, 3, 0]
     torch.testing.assert_close(batch.adversarial[0], x[0] + far)
-    torch.testing.assert_close(batch.adversarial[1], x[1])
+    torch.testing.assert_close(batch.adversarial[1], x[1] + near)
 
 
 def test_no_points_are_asked_about_nothing():
