@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from holdfast.scenarios.attacks.hop_skip_jump import HopSkipJump
+from holdfast.scenarios.attacks.hop_skip_jump import HopSkipJump, _Walk
 from holdfast.seeding import Noise
 from holdfast.space import Box
 from tests.holdfast.scenarios.attacks.conftest import Linear, Walked, linear, samples_of, target_of
@@ -58,6 +58,39 @@ class Decided(torch.nn.Module):
     def forward(self, x):
         logits = self.inner(x)
         return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+
+
+@NORMS
+@pytest.mark.parametrize("decided", ["mixed", "all", "none"])
+def test_the_first_estimate_is_the_published_one(norm, decided, monkeypatch):
+    """Directions of length one, a tenth of the pixels' range away, weighed by their decisions less the decisions' mean.
+
+    Where all decisions are the same there is no mean to take off.
+    """
+    target, _, _ = linear(Box(shape=(1, 4, 4), high=255.0, mean=(0.5,), std=(0.3,)))
+    x = torch.full((1, 1, 4, 4), 120.0)
+    batch, attack, asked = Walked(target, samples_of(target, x), norm), HopSkipJump(norm=norm, samples=25), []
+    z = x + 5.0
+
+    def across(self, batch, rows, z):
+        asked.append(z[0])
+        answers = {"all": torch.ones(z.shape[1]), "none": torch.zeros(z.shape[1])}
+        return answers.get(decided, (z[0].flatten(1)[:, 0] > 124.0)).bool()[None]
+
+    monkeypatch.setattr(HopSkipJump, "_across", across)
+    one = torch.full((1,), 5.0).double()
+    walk = _Walk(rows=torch.tensor([0]), z=z, way=torch.zeros_like(z), spread=one, distance=one)
+    way = attack._estimate(batch, walk, 1, 25, Noise(0)).flatten()
+    u = ((torch.cat(asked) - z) / 25.5).flatten(1).double()
+    torch.testing.assert_close(u.norm(dim=1), torch.ones(25).double(), atol=1e-4, rtol=0)
+    assert len({tuple(row) for row in u.tolist()}) == 25
+    said = {"all": torch.ones(25), "none": -torch.ones(25)}.get(
+        decided, 2.0 * (z + 25.5 * u.reshape(25, 1, 4, 4)).flatten(1)[:, 0].gt(124.0).double() - 1.0
+    ).double()
+    weights = said - said.mean() if decided == "mixed" else said
+    expected = (weights[:, None] * u).sum(0)
+    expected = expected.sign() if norm == "linf" else expected / expected.norm()
+    torch.testing.assert_close(way.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_a_class_that_all_images_have_stands_after_its_starts():
